@@ -1,0 +1,1 @@
+"""`python -m app COMMAND`: one module a command; each has `add_arguments(parser)` and `run(args, settings) -> int`."""

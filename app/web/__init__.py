@@ -1,0 +1,1 @@
+"""HTTP: one blueprint a file. Flask lives here and in `create_app`, nowhere else."""
