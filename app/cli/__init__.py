@@ -1,1 +1,85 @@
-"""`python -m app COMMAND`: one module a command; each has `add_arguments(parser)` and `run(args, settings) -> int`."""
+"""`python -m app COMMAND`: one module a command; each has `add_arguments(parser)` and `run(args, settings) -> int`.
+
+A command is imported when it is called, so a light one never pays for a heavy one. Flags that are settings are
+declared here: every command takes those of COMMON, `serve` takes them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+
+from app.errors import SettingsError, TickhubError
+from app.setting_values import Setting, suggest
+from app.settings import BY_NAME, load
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("app.cli.serve", "run the server"),
+    "migrate": ("app.cli.migrate", "bring the database to the newest schema"),
+    "database": ("app.cli.database", "start, stop or look at the embedded database"),
+    "import": ("app.cli.import_ticks", "load tick files"),
+    "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
+    "url": ("app.cli.url", "print the URL of the database"),
+    "psql": ("app.cli.psql", "open psql on the database"),
+}
+"""name -> (module, help)"""
+
+COMMON = ("data_dir", "database_url")
+
+_DEST = "setting_"
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
+    """Declare the flags of these settings; their texts are checked by `load`, where all sources meet."""
+    group = parser.add_argument_group("settings")
+    for row in settings:
+        if not row.flag_names:
+            continue
+        help_text = f"{row.help}{f' ({row.unit})' if row.unit else ''}".replace("%", "%%")
+        names, dest = row.flag_names, _DEST + row.name
+        if row.kind == "bool":
+            group.add_argument(
+                *names, dest=dest, default=argparse.SUPPRESS, help=help_text, nargs="?", const="true"
+            )
+        else:
+            metavar = row.kind.upper()
+            group.add_argument(*names, dest=dest, default=argparse.SUPPRESS, help=help_text, metavar=metavar)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 when it failed, 2 when it was asked wrongly."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name = arguments.pop(0)
+    if name not in COMMANDS:
+        return _fail(f"unknown command {name}{suggest(name, COMMANDS)}; see python -m app --help", 2)
+    module, summary = COMMANDS[name]
+    command = importlib.import_module(module)
+    parser = argparse.ArgumentParser(prog=f"python -m app {name}", description=summary, allow_abbrev=False)
+    command.add_arguments(parser)
+    add_setting_flags(parser, [BY_NAME[common] for common in COMMON])
+    args = parser.parse_args(arguments)
+    flags = {key.removeprefix(_DEST): text for key, text in vars(args).items() if key.startswith(_DEST)}
+    try:
+        return int(command.run(args, load(flags=flags)))
+    except SettingsError as why:
+        return _fail(str(why), 2)
+    except TickhubError as why:
+        return _fail(str(why), 1)
+    except KeyboardInterrupt:
+        return 130  # what a shell reports for a program that Ctrl-C ended
+
+
+def _fail(why: str, status: int) -> int:
+    print(f"tickhub: {' '.join(why.split())}", file=sys.stderr)
+    return status
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(["usage: python -m app COMMAND [--help] [...]", "", *lines])

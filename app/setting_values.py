@@ -1,0 +1,179 @@
+"""One setting: what is known of it, and how its value is read from text and written as text."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+PREFIX = "TICKHUB_"
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|b|kb|kib|mb|mib|gb|gib)", re.IGNORECASE)
+_SIZE_UNIT = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": MIB, "gb": GIB, "gib": GIB}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table; kind says how its text is read, flags are written without their dashes."""
+
+    name: str
+    default: Any
+    help: str
+    kind: str
+    unit: str
+    env: tuple[str, ...]
+    flags: tuple[str, ...]
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    secret: bool
+
+    @property
+    def env_names(self) -> tuple[str, ...]:
+        """Return the environment names, the main one first."""
+        return (PREFIX + self.name.upper(), *self.env)
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """Return the flags with their dashes, the main one first; none for keys, which `ps` would show."""
+        if self.kind == "keys":
+            return ()
+        return tuple(f"--{flag}" for flag in (*self.flags, self.name.replace("_", "-")))
+
+
+def parse(row: Setting, text: str, base: Path) -> Any:
+    """Read a setting's value; relative paths start at base. Raises ValueError that says what is allowed."""
+    match row.kind:
+        case "int":
+            value: Any = _number(row, text, int, "a whole number")
+        case "float":
+            value = _number(row, text, float, "a number")
+        case "size" | "memory":
+            value = _size(row, text)
+        case "bool":
+            value = {"true": True, "1": True, "yes": True, "on": True}.get(text.lower())
+            if value is None and text.lower() not in ("false", "0", "no", "off"):
+                raise ValueError("must be true or false")
+            value = bool(value)
+        case "date":
+            value = _date(text)
+        case "path":
+            value = (base / Path(text).expanduser()).resolve()
+        case "file":
+            value = str((base / Path(text).expanduser()).resolve()) if text else ""
+        case "keys":
+            value = _keys(text)
+        case "database":
+            value = _database_url(text)
+        case "redis":
+            value = _one_of_schemes(text, ("redis", "rediss", "unix"))
+        case "host":
+            value = _host(text)
+        case "clock":
+            value = _clock(text)
+        case _:
+            value = text.lower() if row.choices else text
+            if row.choices and value not in row.choices:
+                raise ValueError(f"must be one of {', '.join(row.choices)}{suggest(value, row.choices)}")
+    return value
+
+
+def _number(row: Setting, text: str, convert: type[int] | type[float], what: str) -> float:
+    try:
+        value = convert(text)
+    except ValueError:
+        raise ValueError(f"must be {what}{_span(row)}") from None
+    return _within(row, value, what)
+
+
+def _within(row: Setting, value: float, what: str) -> float:
+    low, high = row.minimum, row.maximum
+    # Written so that NaN fails as well.
+    if not ((low is None or value >= low) and (high is None or value <= high) and abs(value) != float("inf")):
+        raise ValueError(f"must be {what}{_span(row)}")
+    return value
+
+
+def _span(row: Setting) -> str:
+    low = "" if row.minimum is None else f" from {text_of(row.minimum)}"
+    high = "" if row.maximum is None else f" to {text_of(row.maximum)}"
+    return low + high + (f" ({row.unit})" if row.unit else "")
+
+
+def _size(row: Setting, text: str) -> int:
+    # As PostgreSQL reads them: KB and KiB are both 1024 bytes. A bare number is in the setting's own unit.
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError("must be a size such as 512MB or 2GB")
+    own_unit = MIB if row.kind == "memory" else 1
+    unit = _SIZE_UNIT[found[2].lower()] if found[2] else own_unit
+    return int(_within(row, int(float(found[1]) * unit) // own_unit, "a size"))
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a day such as 1990-01-01") from None
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if any(len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key for key in keys):
+        raise ValueError("every API key needs at least 16 characters, ASCII without spaces")
+    return keys
+
+
+def _database_url(text: str) -> str:
+    if text.lower().startswith("questdb:"):
+        raise ValueError(
+            "questdb:// is not supported; use postgresql:// or leave it out for the embedded server"
+        )
+    url = _one_of_schemes(text, ("postgresql", "postgres"))
+    # SQLAlchemy knows only the long name.
+    return re.sub(r"^postgres://", "postgresql://", url)
+
+
+def _one_of_schemes(text: str, schemes: tuple[str, ...]) -> str:
+    if text and not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
+    return text
+
+
+def _host(text: str) -> str:
+    host = text.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[0-9A-Za-z_.:%-]+", host):
+        raise ValueError("must be a host name or an IP address")
+    return host
+
+
+def _clock(text: str) -> str:
+    if text != "UTC":
+        from app.market.clock import BrokerClock  # numpy comes with it, and the default needs none of it
+
+        BrokerClock(text)
+    return text
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for a near miss, else nothing."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def text_of(value: Any) -> str:
+    """Write a value so that `parse` reads the same again."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)

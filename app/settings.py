@@ -1,0 +1,302 @@
+"""Every setting of the server, once: name, default, unit, help, and where its value may come from.
+
+`python -m app.settings` prints them as a table. Light on purpose: gunicorn's configuration imports this
+before gevent has patched the standard library.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.errors import SettingsError
+from app.setting_values import GIB, KIB, MIB, PREFIX, Setting, parse, suggest, text_of
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository root: beside wsgi.py lives .env, and relative paths of the environment start here."""
+
+SPARE_CONNECTIONS = 10
+"""Connections of the embedded server that workers may not plan with: PostgreSQL keeps 3 for superusers, the
+rest serves the keeper's probes, migrations, commands and psql."""
+
+T = TypeVar("T")
+
+
+def _setting(
+    default: T,
+    help: str,
+    *,
+    kind: str = "",
+    unit: str = "",
+    env: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
+) -> T:
+    row: dict[str, Any] = {
+        "help": help,
+        "kind": kind or type(default).__name__,
+        "unit": unit,
+        "env": env,
+        "flags": flags,
+    }
+    row |= {"choices": choices, "minimum": minimum, "maximum": maximum, "secret": secret}
+    return field(default=default, repr=not secret, metadata=row)
+
+
+_KEYS_HELP = "API keys that may {}: comma separated, at least 16 characters each"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one server. `load` makes and checks them; repr and str leave secrets out."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; beyond loopback it needs API keys", kind="host")
+    port: int = _setting(5000, "TCP port to listen on", minimum=0, maximum=65535)
+    workers: int = _setting(2, "worker processes; 0 = one a core", minimum=0, maximum=256)
+    data_dir: Path = _setting(  # noqa: RUF009 - an immutable value
+        ROOT / "data", "directory of the journal and the embedded database", kind="path"
+    )
+    database_url: str = _setting(
+        "",
+        "postgresql:// URL of the database; empty = the embedded server",
+        kind="database",
+        flags=("database-url", "db-file"),
+        secret=True,
+    )
+    direct_database_url: str = _setting(
+        "", "the database without a transaction pooler, for migrations", kind="database", secret=True
+    )
+    redis_url: str = _setting(
+        "", "redis:// URL for cache and fan-out; empty = none", kind="redis", env=("REDIS_URL",), secret=True
+    )
+    log_level: str = _setting(
+        "info", "least level that is logged", choices=("debug", "info", "warning", "error", "critical")
+    )
+    log_file: str = _setting("", "file of the log; empty = stderr", kind="file")
+    heartbeat_interval_s: float = _setting(
+        30.0, "time between WebSocket heartbeats", unit="s", flags=("heartbeat-interval",), minimum=0.1
+    )
+    stale_data_timeout_s: float = _setting(
+        60.0, "age at which a quote counts as stale", unit="s", flags=("stale-data-timeout",), minimum=0.1
+    )
+    max_body_mb: int = _setting(10, "largest request body, also after decompression", unit="MiB", minimum=1)
+    access_log: bool = _setting(False, "log every request to stdout", flags=("enable-access-log",))
+    ssl_keyfile: str = _setting("", "private key for HTTPS; needs ssl_certfile", kind="file")
+    ssl_certfile: str = _setting("", "certificate for HTTPS; needs ssl_keyfile", kind="file")
+    dev: bool = _setting(False, "restart workers when the code changes")
+    demo: bool = _setting(False, "feed a simulated market")
+    insecure: bool = _setting(False, "allow an address beyond loopback without API keys")
+    pg_port: int = _setting(0, "loopback TCP port of the embedded server; 0 = none", minimum=0, maximum=65535)
+    pg_memory_mb: int = _setting(
+        0,
+        "memory for the embedded server (512, 512MB, 2GB); 0 = by the machine",
+        kind="memory",
+        unit="MiB",
+        flags=("pg-memory",),
+        minimum=0,
+    )
+    pg_cpus: int = _setting(0, "cores for the embedded server; 0 = all", minimum=0)
+    pg_max_connections: int = _setting(
+        60, "connections the embedded server allows", minimum=20, maximum=10_000
+    )
+    flush_rows: int = _setting(100, "rows that start a flush", unit="rows", minimum=1)
+    flush_interval_s: float = _setting(
+        1.0, "longest wait before a flush", unit="s", minimum=0.001, maximum=60
+    )
+    flush_max_rows: int = _setting(50_000, "most rows in one transaction", unit="rows", minimum=1)
+    inflight_max_bytes: int = _setting(
+        256 * MIB, "request bodies in flight, a worker", kind="size", unit="bytes", minimum=MIB
+    )
+    buffer_max_bytes: int = _setting(
+        64 * MIB,
+        "ticks held in memory for the next flush, a worker",
+        kind="size",
+        unit="bytes",
+        minimum=MIB,
+    )
+    journal_max_bytes: int = _setting(
+        4 * GIB, "size of the whole journal directory", kind="size", unit="bytes", minimum=MIB
+    )
+    journal_segment_bytes: int = _setting(
+        32 * MIB, "size at which a journal segment is sealed", kind="size", unit="bytes", minimum=64 * KIB
+    )
+    journal_keep_s: float = _setting(
+        3600.0, "how long segments stay after the commit of their rows", unit="s", minimum=0
+    )
+    db_pool_size: int = _setting(
+        10, "most database connections of one worker", flags=("db-pool-size",), minimum=2, maximum=1000
+    )
+    db_connect_timeout_s: int = _setting(5, "longest wait for a database connection", unit="s", minimum=1)
+    db_statement_timeout_s: int = _setting(30, "longest run of one statement", unit="s", minimum=1)
+    tick_timezone: str = _setting(
+        "UTC", "clock of naive tick times: an IANA zone and a shift, as America/New_York+7h", kind="clock"
+    )
+    unknown_symbols: str = _setting(
+        "reject", "what a tick of an unknown symbol meets", choices=("reject", "register")
+    )
+    max_future_skew_s: int = _setting(86_400, "how far ahead of now a tick may be", unit="s", minimum=0)
+    oldest_time: date = _setting(date(1990, 1, 1), "ticks before this day are refused")  # noqa: RUF009 - the same
+    shutdown_grace_s: int = _setting(
+        30, "time to drain before workers are killed", unit="s", minimum=1, maximum=3600
+    )
+    worker_connections: int = _setting(1000, "most HTTP connections of one worker", minimum=10)
+    symbols_refresh_s: float = _setting(30.0, "time between looks at the symbol map", unit="s", minimum=0.1)
+    api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
+    api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
+    api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)
+
+    @property
+    def has_api_keys(self) -> bool:
+        """Tell whether any API key is configured."""
+        return bool(self.api_key_ingest or self.api_key_read or self.api_key_admin)
+
+    @property
+    def bind(self) -> str:
+        """Return host:port as gunicorn takes it, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def listen_url(self) -> str:
+        """Return the URL at which a program on this machine reaches the server."""
+        scheme = "https" if self.ssl_certfile else "http"
+        local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - recognised here, not bound
+        host = local.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return f"{scheme}://{host}:{self.port}"
+
+    def to_environ(self) -> dict[str, str]:
+        """Return the TICKHUB_* variables from which `load` makes these settings again, secrets included."""
+        return {row.env_names[0]: text_of(getattr(self, row.name)) for row in TABLE}
+
+
+TABLE: tuple[Setting, ...] = tuple(Setting(f.name, f.default, **f.metadata) for f in fields(Settings))
+"""All settings, in the order in which people read them."""
+
+BY_NAME: dict[str, Setting] = {row.name: row for row in TABLE}
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    env_file: Path | None = ROOT / ".env",
+) -> Settings:
+    """Read the settings: flags before the environment before the .env file before the defaults.
+
+    environ: default os.environ. flags: texts by setting name. env_file: None reads none; it may be missing.
+    Relative paths start at the current directory in flags, at the repository root elsewhere; workers = 0
+    becomes the number of cores. Raises SettingsError, one line, for anything unknown, invalid, contradictory.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for source, texts in ((".env", _read_env_file(env_file)), ("environment", environ)):
+        _refuse_unknown(texts, source)
+        for row in TABLE:
+            for name in reversed(row.env_names):  # the main name is read last, so it wins over its aliases
+                _take(values, row, texts.get(name), name, ROOT)
+    for name, text in (flags or {}).items():
+        if name not in BY_NAME:
+            raise SettingsError(f"unknown setting {name}{suggest(name, BY_NAME)}")
+        _take(values, BY_NAME[name], text, (*BY_NAME[name].flag_names, name)[0], Path.cwd())
+    settings = Settings(**values)
+    if settings.workers == 0:
+        settings = Settings(**values | {"workers": _cores()})
+    _check_together(settings)
+    return settings
+
+
+def markdown_table() -> str:
+    """Return the settings as a Markdown table, as README.md shows it."""
+    return "\n".join(_markdown_rows()) + "\n"
+
+
+def _markdown_rows() -> Iterator[str]:
+    yield "| environment | flag | default | meaning |"
+    yield "|---|---|---|---|"
+    for row in TABLE:
+        default = "data" if row.name == "data_dir" else text_of(row.default)
+        names = ", ".join(f"`{name}`" for name in row.env_names)
+        flags = ", ".join(f"`{flag}`" for flag in dict.fromkeys(row.flag_names)) or "none"
+        choices = f" ({', '.join(row.choices)})" if row.choices else ""
+        unit = f" {row.unit}" if row.unit else ""
+        yield f"| {names} | {flags} | {default + unit if default else ''} | {row.help}{choices} |"
+
+
+def _take(values: dict[str, Any], row: Setting, text: str | None, name: str, base: Path) -> None:
+    # An empty variable (`TICKHUB_PORT=` in a compose file) means "not set", unless empty is a value.
+    if text is None or (not text.strip() and row.default not in ("", ())):
+        return
+    try:
+        values[row.name] = parse(row, text.strip(), base)
+    except ValueError as why:
+        shown = "" if row.secret else f"={text if text.isprintable() else repr(text)}"
+        raise SettingsError(f"{name}{shown}: {why}") from None
+
+
+def _read_env_file(path: Path | None) -> dict[str, str]:
+    if path is None or not path.exists():
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as why:
+        raise SettingsError(f"{path.name} cannot be read: {why}") from why
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _refuse_unknown(texts: Mapping[str, str], source: str) -> None:
+    known = {name for row in TABLE for name in row.env_names}
+    for name in texts:
+        if name.startswith(PREFIX) and name not in known:
+            raise SettingsError(f"{name}: unknown setting ({source}){suggest(name, known)}")
+
+
+def _check_together(s: Settings) -> None:
+    if not (_is_loopback(s.host) or s.has_api_keys or s.insecure):
+        raise SettingsError(
+            f"host={s.host} is reachable from other machines and no API key is set: "
+            f"set {PREFIX}API_KEY_INGEST, _READ or _ADMIN, or allow it with --insecure"
+        )
+    planned = s.workers * s.db_pool_size + SPARE_CONNECTIONS
+    if not s.database_url and planned > s.pg_max_connections:
+        raise SettingsError(
+            f"{s.workers} workers x db_pool_size {s.db_pool_size} + {SPARE_CONNECTIONS} spare do not fit "
+            f"pg_max_connections={s.pg_max_connections}: raise it with --pg-max-connections {planned}"
+        )
+    if bool(s.ssl_keyfile) != bool(s.ssl_certfile):
+        raise SettingsError("ssl_keyfile and ssl_certfile belong together: give both or none")
+    for name, path in (("ssl_keyfile", s.ssl_keyfile), ("ssl_certfile", s.ssl_certfile)):
+        if path and not os.access(path, os.R_OK):
+            raise SettingsError(f"{name}={path}: there is no such file, or it cannot be read")
+    if s.max_body_mb * MIB > s.inflight_max_bytes:
+        raise SettingsError(
+            f"max_body_mb={s.max_body_mb} does not fit inflight_max_bytes={s.inflight_max_bytes}"
+        )
+    if s.journal_segment_bytes > s.journal_max_bytes:
+        raise SettingsError(
+            f"journal_segment_bytes={s.journal_segment_bytes} does not fit "
+            f"journal_max_bytes={s.journal_max_bytes}"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown_table())
