@@ -1,0 +1,95 @@
+"""The one PostgreSQL that all contenders of a bench share, with a fresh database for each run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from app.storage import embedded
+
+
+class Postgres:
+    """A running server; databases are made and dropped by name."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._conn = psycopg2.connect(url)
+        self._conn.autocommit = True
+        backend_pid, version, directory = self._row(
+            "SELECT pg_backend_pid(), current_setting('server_version'), current_setting('data_directory')"
+        )
+        self.version = str(version)
+        self.data_directory = Path(directory)
+        self.pid: int = psutil.Process(backend_pid).ppid()
+        """The postmaster's: its CPU includes every backend's, ended ones too."""
+
+    def close(self) -> None:
+        self._conn.close()
+
+    def _row(self, sql: str) -> tuple:
+        with self._conn.cursor() as cur:
+            cur.execute(sql)
+            return cur.fetchone() or ()
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database of this server."""
+        head, _, query = self._url.partition("?")
+        return f"{head.rpartition('/')[0]}/{name}?{query}"
+
+    @contextmanager
+    def database(self, name: str) -> Iterator[str]:
+        """Give the URL of a fresh, empty database; it is dropped, and the disk settled, at the end."""
+        with self._conn.cursor() as cur:
+            cur.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+            try:
+                yield self.url(name)
+            finally:
+                cur.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+                self.settle()
+
+    def settle(self) -> None:
+        """Write out what earlier runs left dirty, so that the next one does not pay for it."""
+        with self._conn.cursor() as cur:
+            cur.execute("CHECKPOINT")
+        os.sync()
+        time.sleep(1.0)
+
+
+def query(url: str, sql: str) -> list[tuple]:
+    """Return the rows of one statement on a connection of its own."""
+    conn: Connection = psycopg2.connect(url)
+    try:
+        with conn, conn.cursor() as cur:
+            cur.execute(sql)
+            return cur.fetchall()
+    finally:
+        conn.close()
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Postgres]:
+    """Start the server that tickhub embeds, tuned as tickhub tunes it, and remove it at the end."""
+    config = embedded.EmbeddedConfig(data_dir=directory)
+    embedded.start(config)
+    elsewhere: Path | None = None
+    try:
+        server = Postgres(embedded.url(config))
+        try:
+            if not server.data_directory.is_relative_to(directory):
+                elsewhere = server.data_directory
+            yield server
+        finally:
+            server.close()
+    finally:
+        embedded.stop(config)
+        if elsewhere is not None:
+            # As root the cluster may live outside of its data directory; it was made for this bench alone.
+            shutil.rmtree(elsewhere, ignore_errors=True)
