@@ -1,0 +1,228 @@
+"""From the journals to the database: the greenlet that flushes, and what it flushes from. Greenlet side.
+
+A Source is a journal with its window and its place in the ledger. The ledger is re-read whenever something went
+wrong, so an unknown COMMIT, another recoverer or a restored database are the same case: go where the ledger says.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import gevent
+from gevent.event import Event
+
+from app.errors import DatabaseAway, LedgerMoved, TickhubError
+from app.lanes import Lane, LaneTimeout
+from app.market.batches import LedgerEntry, Sink
+from app.pipeline.books import Book
+from app.pipeline.window import Window
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MOST_S = 5.0
+"""A database that is back is noticed within this; asking a dead one more often only fills its log."""
+
+_COUNTS = ("stored", "duplicates", "set_aside", "skipped", "lost")
+
+log = logging.getLogger("tickhub")
+
+
+class Watch(Protocol):
+    """Who is told about flushes: counters and log, in one place."""
+
+    def flushed(self, rows: int, seconds: float) -> None:
+        """`rows` rows were committed in one transaction that took `seconds`."""
+        ...
+
+    def flush_failed(self, reason: str) -> None:
+        """A flush failed; the rows are kept and tried again."""
+        ...
+
+    def noted(self, line: str) -> None:
+        """Something happened that a person should read."""
+        ...
+
+
+class Source:
+    """A journal that this worker drains: its own, or one that was taken over."""
+
+    def __init__(self, directory: Path, window: Window, book: Book, *, own: bool) -> None:
+        self.journal_id = directory.name
+        self.directory = directory
+        self.window = window
+        self.book = book
+        self.own = own
+        self.entry: LedgerEntry | None = None
+        self.oldest_at = 0.0  # monotonic: since when rows wait
+        self.not_before = 0.0  # monotonic: not visited earlier, after trouble of its own
+
+    def enter(self, entry: LedgerEntry) -> None:
+        """Take the ledger's word for what is done."""
+        self.entry = entry
+        self.window.seek(entry.next_row)
+        self.publish()
+
+    def publish(self) -> None:
+        """Show in the book what the ledger says of this server's life."""
+        entry, book = self.entry, self.book
+        if entry is None:
+            return
+        if not book["baseline_set"]:
+            for name in _COUNTS:
+                book[f"base_{name}"] = 0 if self.own else getattr(entry, name)
+            book["baseline_set"] = 1
+        for name in _COUNTS:
+            book[name] = getattr(entry, name) - book[f"base_{name}"]
+        processed = book["stored"] + book["duplicates"] + book["set_aside"]
+        if not self.own:
+            book["received"] = processed + self.window.pending_rows
+
+
+@dataclass(slots=True, frozen=True)
+class FlushLimits:
+    """When to flush: `rows` waiting, or the oldest for `interval_s`; at most about `max_rows` at once."""
+
+    rows: int
+    interval_s: float
+    max_rows: int
+    timeout_s: float
+
+
+class Flusher:
+    """Flushes the sources in turn until stopped; no error ends it."""
+
+    def __init__(
+        self, lane: Lane, sink: Sink, interrupt: Callable[[], None], limits: FlushLimits, watch: Watch
+    ) -> None:
+        self._lane = lane
+        self._sink = sink
+        self._interrupt = interrupt
+        self._limits = limits
+        self._watch = watch
+        self.sources: list[Source] = []
+        self._wake = Event()
+        self._draining = False
+        self.failures = 0
+        """Failures of the database in a row."""
+        self.idle = Event()
+        self.database_ok = False
+        self.last_flush_us = 0
+
+    def poke(self, source: Source) -> None:
+        """Tell the flusher that rows came in."""
+        if not source.oldest_at:
+            source.oldest_at = time.monotonic()
+            self._wake.set()
+        elif self._draining or source.window.pending_rows >= self._limits.rows:
+            self._wake.set()
+
+    def drain(self) -> None:
+        """From now on flush whatever is there at once; `idle` is set when nothing is left."""
+        self._draining = True
+        self.failures = 0
+        self.idle.clear()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Flush for ever; to be spawned as a greenlet."""
+        while True:
+            self._wake.clear()  # before looking, so that rows which come meanwhile are seen
+            try:
+                busy = [self._visit_safely(source) for source in list(self.sources)]
+            except (DatabaseAway, LaneTimeout) as error:
+                self._database_failed(str(error))
+                continue
+            if not any(busy):
+                self.idle.set()
+                self._wake.wait(self._next_due_s())
+
+    def _next_due_s(self) -> float:
+        now = time.monotonic()
+        due = [max(s.oldest_at + self._limits.interval_s, s.not_before) for s in self.sources if s.oldest_at]
+        return max(0.005, min(due, default=now + self._limits.interval_s) - now)
+
+    def _visit_safely(self, source: Source) -> bool:
+        """Visit a source; trouble that is its own delays only itself."""
+        if time.monotonic() < source.not_before:
+            return False
+        try:
+            return self._visit(source)
+        except (DatabaseAway, LaneTimeout):
+            raise
+        except Exception as error:
+            # Nothing may end the flusher: the rows are in the journal, and it tries again.
+            log.exception("journal %s: flush failed unexpectedly", source.journal_id)
+            source.entry = None
+            source.not_before = time.monotonic() + BACKOFF_MOST_S
+            self._watch.flush_failed(f"{type(error).__name__}: {error}")
+            return False
+
+    def _visit(self, source: Source) -> bool:
+        """Flush one batch of a source if it is due; return whether there was something to do."""
+        if source.entry is None:
+            source.enter(self._lane.call_within(*self._within(), self._sink.ledger, source.journal_id))
+            self.database_ok = True
+        if source.window.pending_rows <= 0:
+            source.oldest_at = 0.0
+            return False
+        if not self._due(source):
+            return False
+        self.idle.clear()
+        entry = source.entry
+        assert entry is not None
+        source.oldest_at = 0.0
+        batch, damage = source.window.take(self._limits.max_rows)
+        for line in damage:
+            self._watch.noted(f"journal {source.journal_id}: {line}")
+        if not batch.end_row - batch.first_row == batch.rows + batch.skipped + batch.lost > 0:
+            raise TickhubError(f"rows from {batch.first_row} on do not add up: {batch.rows} + {batch.skipped}")
+        started = time.monotonic()
+        try:
+            moved, notes = self._lane.call_within(
+                *self._within(), self._sink.write, source.journal_id, entry, batch
+            )
+        except LedgerMoved:
+            source.entry = None  # somebody else wrote these rows; see where the ledger is
+            return True
+        except BaseException:
+            source.entry = None
+            source.oldest_at = time.monotonic()
+            raise
+        for line in notes:
+            self._watch.noted(line)
+        self.database_ok = True
+        self.failures = 0
+        if moved is entry:
+            source.oldest_at = started
+            return True
+        source.window.done(batch)
+        source.entry = moved
+        if source.window.pending_rows:
+            source.oldest_at = started
+        source.book.add("flushes")
+        source.book["last_flush_us"] = self.last_flush_us = time.time_ns() // 1000
+        source.publish()
+        self._watch.flushed(batch.rows, time.monotonic() - started)
+        return True
+
+    def _due(self, source: Source) -> bool:
+        if self._draining or not source.own or source.window.pending_rows >= self._limits.rows:
+            return True
+        return time.monotonic() - source.oldest_at >= self._limits.interval_s
+
+    def _within(self) -> tuple[float, Callable[[], None]]:
+        return self._limits.timeout_s, self._interrupt
+
+    def _database_failed(self, reason: str) -> None:
+        self.database_ok = False
+        self.failures += 1
+        for source in self.sources:
+            source.entry = None
+        self._watch.flush_failed(reason)
+        longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self.failures, 10))
+        gevent.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret

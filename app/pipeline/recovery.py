@@ -1,0 +1,195 @@
+"""Journals without an owner are taken over and drained; what is committed is kept a while, then removed. Greenlet side."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gevent
+
+from app.lanes import Lane
+from app.pipeline import journal, reader
+from app.pipeline.books import Book, journal_book
+from app.pipeline.flusher import Flusher, Source
+from app.pipeline.ingest import Ingest
+from app.pipeline.window import MemoryBudget, Window
+
+SCAN_INTERVAL_S = 2.0
+"""How soon a dead worker's journal is found."""
+
+KEEP_SHARE = 0.5
+"""Committed segments are kept for journal_keep_s only while the journals take less than this share of their bound."""
+
+log = logging.getLogger("tickhub")
+
+
+@dataclass(slots=True)
+class Orphan:
+    """A journal whose lock was just taken."""
+
+    directory: Path
+    lock_fd: int
+    end_row: int
+    disk_bytes: int
+
+
+@dataclass(slots=True)
+class Freed:
+    """Segments that were removed."""
+
+    segments: int = 0
+    size_bytes: int = 0
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class _Held:
+    source: Source
+    lock_fd: int
+    book: Book = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.book = self.source.book
+
+
+def take_orphans(root: Path, held: frozenset[str]) -> list[Orphan]:
+    """Take the lock of every journal that nobody owns. Lane side."""
+    found = []
+    for entry in os.scandir(root):
+        if not entry.is_dir() or entry.name.startswith(".") or entry.name in held:
+            continue
+        directory = Path(entry.path)
+        try:
+            fd = journal.acquire(directory)
+        except FileNotFoundError:
+            # Being removed by its owner, or left half removed by one that died there.
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+            continue
+        if fd is not None:
+            found.append(Orphan(directory, fd, reader.end_row(directory), journal.disk_bytes(directory)))
+    return found
+
+
+def free(
+    directory: Path, committed_row: int, end_row: int, older_than: float, need_bytes: int, *, own: bool
+) -> Freed:
+    """Remove segments whose rows are all committed, oldest first. Lane side.
+
+    Those last written before `older_than` (seconds since 1970), and younger ones until `need_bytes` are free. The
+    last segment of the own journal stays: it is being written. When nothing is left of another's, its directory goes.
+    """
+    freed = Freed()
+    names = journal.segments(directory)
+    ends = [*names[1:], None]
+    for first, end in zip(names, ends, strict=True):
+        path = journal.segment_path(directory, first)
+        if end is None and (own or end_row > committed_row):
+            break
+        if end is not None and end > committed_row:
+            break
+        stat = path.stat()
+        if stat.st_mtime > older_than and freed.size_bytes >= need_bytes:
+            break
+        path.unlink()
+        freed.segments += 1
+        freed.size_bytes += stat.st_size
+    if not own and not journal.segments(directory):
+        (directory / "lock").unlink()
+        directory.rmdir()
+        freed.gone = True
+    return freed
+
+
+class Recovery:
+    """Looks for journals without an owner, and frees what is done, every few seconds."""
+
+    def __init__(
+        self,
+        root: Path,
+        books: Path,
+        ingest: Ingest,
+        flusher: Flusher,
+        budget: MemoryBudget,
+        *,
+        files_lane: Lane,
+        keep_s: float,
+        journal_max_bytes: int,
+        pid: int,
+    ) -> None:
+        self._root = root
+        self._books = books
+        self._ingest = ingest
+        self._flusher = flusher
+        self._budget = budget
+        self._lane = files_lane
+        self._keep_s = keep_s
+        self._max_bytes = journal_max_bytes
+        self._pid = pid
+        self._held: dict[str, _Held] = {}
+
+    def run(self) -> None:
+        """Scan for ever; to be spawned as a greenlet."""
+        while True:
+            try:
+                self.scan()
+            except Exception:
+                # The journals stay where they are; the next round tries again.
+                log.exception("looking for journals failed")
+            gevent.sleep(SCAN_INTERVAL_S)
+
+    def scan(self) -> None:
+        """Take over what is unowned, free what is done."""
+        own = self._ingest.source
+        for orphan in self._lane.call(take_orphans, self._root, frozenset({own.journal_id, *self._held})):
+            self._adopt(orphan)
+        self._free(own)
+        for held in list(self._held.values()):
+            self._free(held.source)
+
+    def close(self) -> None:
+        """Give up the journals; whoever comes next takes them."""
+        for held in self._held.values():
+            os.close(held.lock_fd)
+        self._held.clear()
+
+    def _adopt(self, orphan: Orphan) -> None:
+        book = journal_book(self._books, orphan.directory.name)
+        end_row = max(orphan.end_row, book["end_row"])
+        book["owner_pid"] = self._pid
+        book["disk_bytes"] = orphan.disk_bytes
+        book["end_row"] = end_row
+        window = Window(orphan.directory, self._lane.call, self._budget)
+        # From the first segment that is left; the ledger then says where to go on.
+        source = Source(orphan.directory, window, book, own=False)
+        window.open_at(0, end_row)
+        self._held[source.journal_id] = _Held(source, orphan.lock_fd)
+        self._flusher.sources.append(source)
+        self._flusher.poke(source)
+        log.info("took over journal %s (%d rows, %d bytes)", source.journal_id, end_row, orphan.disk_bytes)
+
+    def _free(self, source: Source) -> None:
+        entry = source.entry
+        if entry is None:
+            return
+        over = self._ingest.disk_bytes() - int(self._max_bytes * KEEP_SHARE)
+        freed = self._lane.call(
+            free,
+            source.directory,
+            entry.next_row,
+            source.window.end_row,
+            time.time() - self._keep_s,
+            max(0, over),
+            own=source.own,
+        )
+        source.book.add("disk_bytes", -freed.size_bytes)
+        if freed.gone:
+            held = self._held.pop(source.journal_id)
+            self._flusher.sources.remove(source)
+            source.window.close()
+            source.book["disk_bytes"] = 0
+            os.close(held.lock_fd)
