@@ -43,7 +43,7 @@ class Setting:
         """Return the flags with their dashes, the main one first; none for keys, which `ps` would show."""
         if self.kind == "keys":
             return ()
-        return tuple(f"--{flag}" for flag in (*self.flags, self.name.replace("_", "-")))
+        return tuple(dict.fromkeys(f"--{flag}" for flag in (*self.flags, self.name.replace("_", "-"))))
 
 
 def parse(row: Setting, text: str, base: Path) -> Any:

@@ -223,7 +223,7 @@ def _markdown_rows() -> Iterator[str]:
     for row in TABLE:
         default = "data" if row.name == "data_dir" else text_of(row.default)
         names = ", ".join(f"`{name}`" for name in row.env_names)
-        flags = ", ".join(f"`{flag}`" for flag in dict.fromkeys(row.flag_names)) or "none"
+        flags = ", ".join(f"`{flag}`" for flag in row.flag_names) or "none"
         choices = f" ({', '.join(row.choices)})" if row.choices else ""
         unit = f" {row.unit}" if row.unit else ""
         yield f"| {names} | {flags} | {default + unit if default else ''} | {row.help}{choices} |"

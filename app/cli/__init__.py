@@ -1,7 +1,7 @@
-"""`python -m app COMMAND`: one module a command; each has `add_arguments(parser)` and `run(args, settings) -> int`.
+"""`python -m app COMMAND`: a module a command, with `add_arguments(parser)` and `run(args, settings) -> int`.
 
-A command is imported when it is called, so a light one never pays for a heavy one. Flags that are settings are
-declared here: every command takes those of COMMON, `serve` takes them all.
+A command is imported when it is called, so a light one never pays for a heavy one. Flags that are settings
+are declared here: every command takes those of COMMON, `serve` takes them all.
 """
 
 from __future__ import annotations
@@ -41,10 +41,16 @@ def add_setting_flags(parser: argparse.ArgumentParser, settings: Iterable[Settin
         names, dest = row.flag_names, _DEST + row.name
         if row.kind == "bool":
             group.add_argument(
-                *names, dest=dest, default=argparse.SUPPRESS, help=help_text, nargs="?", const="true"
+                *names,
+                dest=dest,
+                default=argparse.SUPPRESS,
+                help=help_text,
+                nargs="?",
+                const="true",
+                metavar="true|false",
             )
         else:
-            metavar = row.kind.upper()
+            metavar = "|".join(row.choices) or row.kind.upper()
             group.add_argument(*names, dest=dest, default=argparse.SUPPRESS, help=help_text, metavar=metavar)
 
 
