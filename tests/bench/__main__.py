@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ def main(argv: Sequence[str]) -> int:
     if named and argv[0] not in BENCHES:
         print(f"bench: no {argv[0]}, there is: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
+    # The servers of a bench live in sessions of their own: being told to end must run what ends them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     status = 0
     for name in names:
         module = importlib.import_module(f"tests.bench.{name}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.bench import machine, postgres, tables
@@ -58,7 +59,7 @@ class Bench:
         """Run everything. The COPY runs lie between the others, because a machine's speed drifts."""
         steps: list[Callable[[], None]] = []
         for batch in self._args.batches:
-            steps.append(lambda batch=batch: self.tickhub(batch))
+            steps.append(partial(self.tickhub, batch))
             if batch == 100:
                 steps.append(self.classic)
         copies = self._args.copy_runs
@@ -83,7 +84,7 @@ class Bench:
         threads = load.senders * load.connections + 4
         with self._server.database("bench_classic") as url:
             server = classic(self._directory / "classic", url, threads)
-            with Senders(server.address, load) as senders, server:
+            with server, Senders(server.address, load) as senders:
                 self.results.classic = self._measure("classic", server, senders, load)
                 verify(url, load.ticks, bars=False)
 
@@ -118,7 +119,7 @@ class Bench:
         return Load(ticks, batch, senders=2, connections=self._args.connections)
 
     @contextmanager
-    def _tickhub(self, name: str):
+    def _tickhub(self, name: str) -> Iterator[tuple[Server, str]]:
         directory = self._directory / name
         with self._server.database(name) as url, tickhub(directory, url, self._args.workers) as server:
             server.wait_alone()

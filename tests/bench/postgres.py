@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -34,7 +35,7 @@ class Postgres:
     def close(self) -> None:
         self._conn.close()
 
-    def _row(self, sql: str) -> tuple:
+    def _row(self, sql: str) -> tuple[Any, ...]:
         with self._conn.cursor() as cur:
             cur.execute(sql)
             return cur.fetchone() or ()
@@ -63,7 +64,7 @@ class Postgres:
         time.sleep(1.0)
 
 
-def query(url: str, sql: str) -> list[tuple]:
+def query(url: str, sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of one statement on a connection of its own."""
     conn: Connection = psycopg2.connect(url)
     try:

@@ -111,6 +111,7 @@ def _answer(pipe: Connection, within_s: float) -> Sent:
         raise BenchError("a sender died") from None
     if isinstance(answer, str):
         raise BenchError(answer)
+    assert isinstance(answer, Sent)
     return answer
 
 

@@ -29,7 +29,7 @@ COMMIT_STALL_S = 60.0
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -92,7 +92,7 @@ class Server:
         status, stats = self.get("/stats")
         if status != 200:
             raise BenchError(f"/stats answered {status}: {stats}")
-        return stats
+        return dict(stats)
 
     def _is_ready(self) -> bool:
         try:

@@ -32,7 +32,7 @@ class Receiver(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gave up leaves its connections in the middle of an answer: nothing to say about it."""
+        """A client that gave up hangs up in the middle of an answer: nothing to say about it."""
 
     @property
     def address(self) -> tuple[str, int]:
