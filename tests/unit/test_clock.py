@@ -150,10 +150,10 @@ def assert_agrees_around_every_change(zone: str, nudges_us: list[int]) -> None:
     changed = [
         day.replace(tzinfo=None) for day, a, b in zip(days, offsets, offsets[1:], strict=False) if a != b
     ]
-    quarters = [
-        (day - EPOCH + timedelta(minutes=15 * k)) // MICROSECOND for day in changed for k in range(-48, 192)
+    readings = [
+        (day - EPOCH + timedelta(minutes=30 * k)) // MICROSECOND for day in changed for k in range(-24, 96)
     ]
-    walls = [quarter + nudge for quarter in quarters for nudge in nudges_us]
+    walls = [reading + nudge for reading in readings for nudge in nudges_us]
     clock = BrokerClock(zone)
     for fold in (False, True):
         answer = clock.to_utc_us(np.array(walls, np.int64), np.full(len(walls), fold))
