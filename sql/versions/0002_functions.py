@@ -70,7 +70,6 @@ COMMENT ON FUNCTION history_view_name(text) IS
 CREATE FUNCTION instruments_history_view() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = 'warning'
 AS $$
 DECLARE
     v_name text;
