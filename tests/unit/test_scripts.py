@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = start(place / "scripts" / "serve")
     assert "making the environment" in first.stderr
     assert "installing requirements.txt" in first.stderr
+    assert said(first)["lock"] == "closed"
     return place
 
 
@@ -62,6 +64,14 @@ def said(got: subprocess.CompletedProcess[str]) -> dict[str, object]:
     assert got.stdout, got.stderr
     found: dict[str, object] = json.loads(got.stdout.splitlines()[-1])
     return found
+
+
+def wait_until(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    give_up = time.monotonic() + 60
+    while not done():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def test_scripts_are_valid_posix_shell() -> None:
@@ -93,6 +103,7 @@ def test_it_works_through_symlinks(house: Path, tmp_path: Path) -> None:
 
 def test_another_package_named_app_does_not_shadow_ours(house: Path, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
     (tmp_path / "app" / "__main__.py").write_text("print('{}')")
     got = start(house / "scripts" / "serve", cwd=tmp_path)
     assert said(got)["file"] == str(house.resolve() / "app" / "__main__.py")
@@ -158,11 +169,7 @@ def begun(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
         text=True,
         start_new_session=True,
     )
-    give_up = time.monotonic() + 60
-    while not (place / ".venv" / ".installing").exists():
-        assert process.poll() is None, "it ended before it was seen installing"
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    wait_until((place / ".venv" / ".installing").exists, process)
     yield place, process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -186,6 +193,30 @@ def test_a_killed_installation_is_begun_again_from_nothing(begun: tuple[Path, su
     assert again.returncode == 7
     assert "making the environment" in again.stderr
     assert start(place / "scripts" / "serve").stderr == ""
+
+
+def test_an_installation_killed_within_pip_leaves_nothing_half(house: Path) -> None:
+    good = (house / "requirements.txt").read_text()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # pip will wait for its answer
+        silent.settimeout(60)
+        (house / "requirements.txt").write_text(
+            f"http://127.0.0.1:{silent.getsockname()[1]}/x-1-py3-none-any.whl\n"
+        )
+        process = subprocess.Popen(
+            [house / "scripts" / "serve"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+        )
+        try:
+            silent.accept()[0].close()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=60)
+    (house / "requirements.txt").write_text(good)
+    assert "making the environment" in start(house / "scripts" / "serve").stderr
+    assert start(house / "scripts" / "serve").stderr == ""
 
 
 def test_a_vanished_interpreter_is_replaced(house: Path) -> None:
