@@ -24,11 +24,12 @@ class Postgres:
         self._url = url
         self._conn = psycopg2.connect(url)
         self._conn.autocommit = True
-        backend_pid, version, directory = self._row(
-            "SELECT pg_backend_pid(), current_setting('server_version'), current_setting('data_directory')"
+        backend_pid, version, cluster, sockets = self._row(
+            "SELECT pg_backend_pid(), current_setting('server_version'), current_setting('data_directory'),"
+            " current_setting('unix_socket_directories')"
         )
         self.version = str(version)
-        self.data_directory = Path(directory)
+        self.directories = [Path(cluster).parent, Path(sockets)]
         self.pid: int = psutil.Process(backend_pid).ppid()
         """The postmaster's: its CPU includes every backend's, ended ones too."""
 
@@ -78,19 +79,19 @@ def query(url: str, sql: str) -> list[tuple[Any, ...]]:
 @contextmanager
 def running(directory: Path) -> Iterator[Postgres]:
     """Start the server that tickhub embeds, tuned as tickhub tunes it, and remove it at the end."""
+    directory.mkdir()
     config = embedded.EmbeddedConfig(data_dir=directory)
     embedded.start(config)
-    elsewhere: Path | None = None
+    elsewhere: list[Path] = []
     try:
         server = Postgres(embedded.url(config))
         try:
-            if not server.data_directory.is_relative_to(directory):
-                elsewhere = server.data_directory
+            elsewhere = [path for path in server.directories if not path.is_relative_to(directory)]
             yield server
         finally:
             server.close()
     finally:
         embedded.stop(config)
-        if elsewhere is not None:
-            # As root the cluster may live outside of its data directory; it was made for this bench alone.
-            shutil.rmtree(elsewhere, ignore_errors=True)
+        for path in elsewhere:
+            # Cluster and socket may live outside of the data directory, in places made for it alone.
+            shutil.rmtree(path, ignore_errors=True)
