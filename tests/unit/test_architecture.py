@@ -18,7 +18,10 @@ MAX_LINES = 400
 
 BASE = {"errors", "lanes", "market", "settings", "setting_values"}
 ROOMS = {"pipeline", "storage", "stream", "datasets"}
+RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
+"""One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
+    **dict.fromkeys(RUNTIME, BASE | ROOMS | RUNTIME),
     "errors": set(),
     "lanes": {"errors"},
     "market": {"errors"},
@@ -28,11 +31,10 @@ MAY_IMPORT = {
     "storage": BASE,
     "stream": BASE,
     "datasets": BASE | {"storage"},
-    "runtime": BASE | ROOMS,
-    "web": BASE | ROOMS | {"runtime"},
-    "cli": BASE | ROOMS | {"runtime"},
+    "web": BASE | ROOMS | RUNTIME,
+    "cli": BASE | ROOMS | RUNTIME,
     "__main__": {"cli"},
-    "": BASE | ROOMS | {"runtime", "web"},  # app itself: create_app, which joins the rooms
+    "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms
 }
 IMPURE = {"gevent", "logging", "threading", "prometheus_client"}
 
