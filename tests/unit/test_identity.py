@@ -63,9 +63,9 @@ GOLDEN: list[tuple[str, int, float, float, float, float, int, int, int]] = [
 """name, time_us, bid, ask, last, volume, flags, occurrence, and the seq that this tick has for ever.
 
 These values may never change. They are the identity under which ticks are stored: were the derivation to give
-another number for one of them, a sender that repeats a batch after an upgrade (or a journal written before it
-and sent again) would have its ticks stored twice. A derivation that must differ needs a new name beside this
-one, and stored rows keep the old. So a red test here means: undo the change, never edit the table.
+another number for one of them, a sender that repeats a batch after an upgrade would have its ticks stored
+twice. A derivation that must differ needs a new name beside this one, and stored rows keep the old. So a red
+test here means: undo the change, never edit the table.
 """
 
 FIELDS = ("bid", "ask", "last", "volume")
