@@ -1,0 +1,29 @@
+"""tickhub: a market-data server for a small trading team.
+
+The composition root. Everything heavy is imported inside `create_app`, because gunicorn's master loads this package
+before the workers patch the standard library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def create_app() -> Flask:
+    """Make the Flask application; pure: nothing is opened or started.
+
+    The worker hangs its Runtime into `app.extensions["tickhub"]` before it serves.
+    """
+    from flask import Flask
+
+    from app.web import errors, health, ingest, query, stats
+
+    app = Flask("tickhub", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    errors.register(app)
+    for blueprint in (ingest.blueprint, query.blueprint, stats.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    return app

@@ -52,12 +52,11 @@ class Lane:
         while (call := self._calls.get()) is not None:
             fn, args, result = call
             try:
-                outcome = (result, fn(*args), None)
+                self._outcomes.append((result, fn(*args), None))
             except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-                outcome = (result, None, error)
-            self._outcomes.append(outcome)
+                self._outcomes.append((result, None, error))
             self._wake.send()
-            del call, fn, args, result, outcome  # a waiting lane must not keep a batch in memory
+            del call, fn, args, result  # a waiting lane must not keep a batch in memory
 
     def _deliver(self) -> None:
         while self._outcomes:

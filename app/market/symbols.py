@@ -23,7 +23,21 @@ class Instrument(msgspec.Struct, frozen=True):
 SEED: list[Instrument] = [
     *(
         Instrument(name, aliases=[f"{name}.US"])
-        for name in "TSLA NVDA AAPL MSFT ORCL PLTR AMD AVGO META AMZN CSCO GOOG INTC".split()
+        for name in [
+            "TSLA",
+            "NVDA",
+            "AAPL",
+            "MSFT",
+            "ORCL",
+            "PLTR",
+            "AMD",
+            "AVGO",
+            "META",
+            "AMZN",
+            "CSCO",
+            "GOOG",
+            "INTC",
+        ]
     ),
     Instrument("VIX"),
     Instrument("NAS100"),

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import gevent
 from gevent.event import Event
 
 from app.errors import DatabaseAway, LedgerMoved, TickhubError
@@ -26,6 +25,8 @@ from app.pipeline.window import Window
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 5.0
 """A database that is back is noticed within this; asking a dead one more often only fills its log."""
+
+START_PATIENCE_S = 10.0
 
 _COUNTS = ("stored", "duplicates", "set_aside", "skipped", "lost")
 
@@ -106,6 +107,7 @@ class Flusher:
         self._watch = watch
         self.sources: list[Source] = []
         self._wake = Event()
+        self._back = Event()
         self._draining = False
         self.failures = 0
         """Failures of the database in a row."""
@@ -124,12 +126,19 @@ class Flusher:
     def drain(self) -> None:
         """From now on flush whatever is there at once; `idle` is set when nothing is left."""
         self._draining = True
+        self._back.set()
         self.failures = 0
         self.idle.clear()
         self._wake.set()
 
+    def try_now(self) -> None:
+        """Tell the flusher that the database is back."""
+        self._back.set()
+
     def run(self) -> None:
         """Flush for ever; to be spawned as a greenlet."""
+        # On a fresh machine the database is just being made: no need to fail first.
+        self._back.wait(START_PATIENCE_S)
         while True:
             self._wake.clear()  # before looking, so that rows which come meanwhile are seen
             try:
@@ -183,9 +192,7 @@ class Flusher:
             raise TickhubError(f"rows from {batch.first_row} on do not add up: {batch.rows} + {batch.skipped}")
         started = time.monotonic()
         try:
-            moved, notes = self._lane.call_within(
-                *self._within(), self._sink.write, source.journal_id, entry, batch
-            )
+            moved, notes = self._lane.call_within(*self._within(), self._sink.write, source.journal_id, entry, batch)
         except LedgerMoved:
             source.entry = None  # somebody else wrote these rows; see where the ledger is
             return True
@@ -225,4 +232,5 @@ class Flusher:
             source.entry = None
         self._watch.flush_failed(reason)
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self.failures, 10))
-        gevent.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
+        self._back.clear()
+        self._back.wait(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret

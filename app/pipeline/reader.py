@@ -14,8 +14,15 @@ import msgspec
 
 from app.market.batches import Record
 from app.pipeline.journal import Position, segment_path, segments, tag_of
-from app.pipeline.records import HEAD_BYTES, MAGIC, MAX_NAME_BYTES, SEGMENT, SegmentHead
-from app.pipeline.records import unpack_head, unpack_payload
+from app.pipeline.records import (
+    HEAD_BYTES,
+    MAGIC,
+    MAX_NAME_BYTES,
+    SEGMENT,
+    SegmentHead,
+    unpack_head,
+    unpack_payload,
+)
 
 
 @dataclass(slots=True)
@@ -26,7 +33,7 @@ class Chunk:
     """
 
     records: list[Record] = field(default_factory=list)
-    next: Position = Position(0, 0, 0)
+    next: Position = field(default_factory=lambda: Position(0, 0, 0))
     skipped: int = 0
     lost: int = 0
     damage: list[str] = field(default_factory=list)
@@ -155,9 +162,7 @@ def _read_segment(
             if record.first_row > row:
                 chunk.lost += record.first_row - row
                 chunk.damage.append(f"rows {row} to {record.first_row - 1} are missing")
-            chunk.records.append(
-                replace(record, payload=payload, skipped_before=chunk.skipped, lost_before=chunk.lost)
-            )
+            chunk.records.append(replace(record, payload=payload, skipped_before=chunk.skipped, lost_before=chunk.lost))
             chunk.skipped = chunk.lost = 0
             row = record.end_row
             budget -= len(payload)

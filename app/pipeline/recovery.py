@@ -1,4 +1,7 @@
-"""Journals without an owner are taken over and drained; what is committed is kept a while, then removed. Greenlet side."""
+"""Journals without an owner are taken over and drained; what is committed is kept a while, then removed.
+
+Greenlet side, but for the functions that say otherwise.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +78,7 @@ def take_orphans(root: Path, held: frozenset[str]) -> list[Orphan]:
     return found
 
 
-def free(
-    directory: Path, committed_row: int, end_row: int, older_than: float, need_bytes: int, *, own: bool
-) -> Freed:
+def free(directory: Path, committed_row: int, end_row: int, older_than: float, need_bytes: int, *, own: bool) -> Freed:
     """Remove segments whose rows are all committed, oldest first. Lane side.
 
     Those last written before `older_than` (seconds since 1970), and younger ones until `need_bytes` are free. The
@@ -85,8 +86,8 @@ def free(
     """
     freed = Freed()
     names = journal.segments(directory)
-    ends = [*names[1:], None]
-    for first, end in zip(names, ends, strict=True):
+    for index, first in enumerate(names):
+        end = names[index + 1] if index + 1 < len(names) else None
         path = journal.segment_path(directory, first)
         if end is None and (own or end_row > committed_row):
             break

@@ -15,7 +15,6 @@ from app.market.batches import Batch, Record
 from app.pipeline import reader
 from app.pipeline.journal import Position
 
-
 READ_BYTES = 8 << 20
 """How much is read back from disk at a time: about a large flush."""
 
@@ -139,9 +138,7 @@ class Window:
         self._trailing_skipped = self._trailing_lost = 0
         if not skipped and not lost:
             return record
-        return replace(
-            record, skipped_before=record.skipped_before + skipped, lost_before=record.lost_before + lost
-        )
+        return replace(record, skipped_before=record.skipped_before + skipped, lost_before=record.lost_before + lost)
 
     def _load(self) -> None:
         start = self._on_disk_from

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from _socket import SHUT_RDWR, socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg2
@@ -26,9 +26,13 @@ def is_about_a_row(error: psycopg2.Error) -> bool:
 
 
 class Connection:
-    """One connection of one lane to the database at `url`."""
+    """One connection of one lane to the database at `url()`.
 
-    def __init__(self, url: str, connect_timeout_s: float, statement_timeout_s: float, name: str) -> None:
+    The URL is asked for at each new connection: an embedded server that is just being made may still choose
+    where its socket is.
+    """
+
+    def __init__(self, url: Callable[[], str], connect_timeout_s: float, statement_timeout_s: float, name: str) -> None:
         self._url = url
         self._connect_timeout_s = max(2, round(connect_timeout_s))  # libpq takes 1 for 2
         self._begin = (
@@ -48,7 +52,7 @@ class Connection:
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = psycopg2.connect(
-                    self._url,
+                    self._url(),
                     connect_timeout=self._connect_timeout_s,
                     application_name=f"tickhub {self._name}",
                     keepalives_idle=10,

@@ -51,9 +51,7 @@ def binary_rows(columns: Sequence[Column]) -> bytes:
 def copy_in(cur: Cursor, table: str, columns: Sequence[Column]) -> None:
     """COPY the rows into `table` (a name of our own, never a user's)."""
     names = ", ".join(name for name, _, _ in columns)
-    cur.copy_expert(
-        f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(binary_rows(columns)), READ_BYTES
-    )
+    cur.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(binary_rows(columns)), READ_BYTES)
 
 
 def copy_out(cur: Cursor, query: str, formats: Sequence[str]) -> npt.NDArray[Any]:

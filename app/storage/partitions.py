@@ -12,7 +12,6 @@ _MONDAY_US = 4 * 86_400 * 1_000_000
 """1970-01-05 was a Monday."""
 
 
-
 def week_of(time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return each time's week number; week w begins at Monday `week_start_us(w)`."""
     return np.asarray((time_us - _MONDAY_US) // WEEK_US)

@@ -8,7 +8,8 @@ two senders of the same data wait for each other instead of deadlocking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ class TicksWriter:
         digits = {entry.symbol_id: entry.digits for entry in known.values()}
         nonpositive = [entry.symbol_id for entry in known.values() if entry.nonpositive_ok]
 
-        def joined(name: str) -> npt.NDArray[np.generic]:
+        def joined(name: str) -> npt.NDArray[Any]:
             return np.concatenate([getattr(part, name) for part in parts])
 
         symbol_id = np.concatenate(
@@ -88,7 +89,14 @@ class TicksWriter:
         )
         ticks = StoredTicks(
             symbol_id=symbol_id,
-            **{f.name: joined(f.name) for f in fields(Ticks) if f.name not in ("names", "symbol")},
+            time_us=joined("time_us"),
+            seq=joined("seq"),
+            bid=joined("bid"),
+            ask=joined("ask"),
+            last=joined("last"),
+            spread=joined("spread"),
+            volume=joined("volume"),
+            flags=joined("flags"),
             journal_no=np.full(len(symbol_id), journal_no, np.int32),
             received_us=np.concatenate([r.received_us + np.arange(r.rows) for r in records]),
             row_no=np.concatenate([r.first_row + np.arange(r.rows) for r in records]),
@@ -293,7 +301,7 @@ def _same_key_as_before(ticks: StoredTicks) -> npt.NDArray[np.bool_]:
 
 def _same_content(ticks: StoredTicks, other: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """Tell for each row whether it equals row `other` in the fields of its identity."""
-    same = (ticks.flags == ticks.flags[other]) & (ticks.volume == ticks.volume[other])
+    same: npt.NDArray[np.bool_] = (ticks.flags == ticks.flags[other]) & (ticks.volume == ticks.volume[other])
     for values in (ticks.bid, ticks.ask, ticks.last):
         theirs = values[other]
         same &= (values == theirs) | (np.isnan(values) & np.isnan(theirs))
@@ -313,11 +321,7 @@ def _copy_ticks(cur: Cursor, ticks: StoredTicks) -> None:
             ("symbol_id", ">i4", rows.symbol_id),
             ("time", ">i8", timestamps(rows.time_us)),
             ("seq", ">i8", rows.seq),
-            *(
-                (name, ">f8", getattr(rows, name))
-                for bit, name in enumerate(_NULLABLE)
-                if not (int(bits) >> bit) & 1
-            ),
+            *((name, ">f8", getattr(rows, name)) for bit, name in enumerate(_NULLABLE) if not (int(bits) >> bit) & 1),
             ("volume", ">f8", rows.volume),
             ("buy_volume", ">f8", buy),
             ("sell_volume", ">f8", sell),

@@ -1,0 +1,227 @@
+"""From decoded rows to accepted columns: symbols, clock, rules, identity. Pure; may run on a lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.market.clock import BrokerClock
+from app.market.columns import F8, I8, Mask, Ticks
+from app.market.decode import Rejected, Row, Rows, Unset
+from app.market.flags import ASK, BID
+from app.market.identity import derive_seq
+from app.market.symbols import SymbolMap
+from app.market.timestamps import numbers_to_us, parse_times
+
+MAX_PRICE = 1e15
+MAX_VOLUME = 1e12
+"""Beyond these a sender's units are wrong. With volumes up to here, sums over millions of ticks are exact in int64."""
+
+MAX_SEQ = 1 << 52
+"""Order keys keep derived ticks behind given ones from here on (docs/receive.md)."""
+
+MAX_FLAGS = (1 << 31) - 1
+_INT64_MAX = (1 << 63) - 1
+WARN_AHEAD_US = 60_000_000
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """Which times are taken, UTC microseconds; `oldest` is how the lower one reads in messages."""
+
+    oldest_us: int
+    oldest: str
+    max_ahead_us: int
+
+
+@dataclass(slots=True)
+class Accepted:
+    """The ticks that are taken, the refused rows in order of their index, and rows more than a minute ahead."""
+
+    ticks: Ticks
+    rejected: list[Rejected]
+    ahead: int
+    most_ahead_us: int
+
+
+def unknown_symbols(rows: Rows, symbols: SymbolMap) -> list[str]:
+    """Return the distinct names that the map does not know."""
+    return sorted(name for name in {row.symbol for row in rows.rows} if symbols.index(name) < 0)
+
+
+def accept(
+    rows: Rows,
+    symbols: SymbolMap,
+    clock: BrokerClock,
+    limits: Limits,
+    now_us: int,
+    unknown: Callable[[str], Rejected],
+) -> Accepted:
+    """Check the rows and make columns of those that pass.
+
+    `unknown(name)` says how a row of an unknown symbol is refused (its index is filled in here).
+    """
+    refusals = _Refusals(rows)
+    kept = rows.rows
+    symbol = np.array([symbols.index(row.symbol) for row in kept], np.int32)
+    refusals.where(symbol < 0, lambda row: unknown(row.symbol))
+    time_us, ahead_us = _times(kept, clock, limits, now_us, refusals)
+    bid, ask = _floats([row.bid for row in kept]), _floats([row.ask for row in kept])
+    last, spread = _floats([row.last for row in kept]), _floats([row.spread for row in kept])
+    volume = _floats([row.volume for row in kept])
+    flags = _integers([row.flags for row in kept])
+    given = [row.seq for row in kept]
+    has_seq = np.array([value is not None for value in given], np.bool_)
+    seq = _integers([0 if value is None else value for value in given])
+
+    for name, values in (("bid", bid), ("ask", ask), ("last", last), ("spread", spread)):
+        refusals.field(np.abs(values) > MAX_PRICE, f"{name} is out of range")
+    refusals.field((flags < 0) | (flags > MAX_FLAGS), "flags is out of range")
+    refusals.field(volume < 0, "volume must not be negative")
+    refusals.field(volume > MAX_VOLUME, "volume is out of range")
+    refusals.field((seq < 0) | (seq >= MAX_SEQ), "seq is out of range")
+    for name, bit, values in (("bid", BID, bid), ("ask", ASK, ask)):
+        wrong = (flags & bit != 0) & (values <= 0)
+        if wrong.any():
+            for i in np.flatnonzero(wrong & (symbol >= 0)):
+                wrong[i] = not symbols.instruments[symbol[i]].nonpositive_ok
+            refusals.field(wrong, f"{name} must be above 0: flags say that it is set")
+
+    ticks = _ticks(symbols, symbol, time_us, seq, bid, ask, last, spread, volume, flags)
+    kept_ahead = ahead_us
+    if refusals.any():
+        passed = ~refusals.refused
+        ticks = _take(ticks, passed)
+        has_seq, kept_ahead = has_seq[passed], ahead_us[passed]
+    if not has_seq.all():
+        derived = derive_seq(
+            ticks.names,
+            ticks.symbol,
+            ticks.time_us,
+            ticks.bid,
+            ticks.ask,
+            ticks.last,
+            ticks.volume,
+            ticks.flags,
+        )
+        ticks.seq = np.where(has_seq, ticks.seq, derived)
+    ahead = int((kept_ahead > WARN_AHEAD_US).sum())
+    return Accepted(ticks, refusals.all(), ahead, int(kept_ahead.max(initial=0)))
+
+
+class _Refusals:
+    """Collects refused rows; the first reason of a row counts."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._found = list(rows.rejected)
+        self.refused: Mask = np.zeros(len(rows.rows), np.bool_)
+
+    def where(self, wrong: Mask, reason: Callable[[Row], Rejected]) -> None:
+        """Refuse the marked rows, with a reason made of the row."""
+        if not wrong.any():
+            return
+        for i in np.flatnonzero(wrong & ~self.refused):
+            found = reason(self._rows.rows[i])
+            self._found.append(Rejected(self._rows.index[i], found.code, found.message))
+        self.refused |= wrong
+
+    def field(self, wrong: Mask, message: str) -> None:
+        """Refuse the marked rows as bad_field."""
+        self.where(wrong, lambda _: Rejected(0, "bad_field", message))
+
+    def any(self) -> bool:
+        return bool(self.refused.any())
+
+    def all(self) -> list[Rejected]:
+        return sorted(self._found, key=lambda found: found.index)
+
+
+def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int, refusals: _Refusals) -> tuple[I8, I8]:
+    """Return UTC microseconds, and how far ahead of now they are; refuse what is no time or out of bounds."""
+    n = len(rows)
+    us = np.zeros(n, np.int64)
+    naive = np.zeros(n, np.bool_)
+    ok = np.ones(n, np.bool_)
+    by_msc = np.array([row.time_msc is not Unset and row.time_msc is not None for row in rows], np.bool_)
+    texts = np.array([isinstance(row.timestamp, str) for row in rows], np.bool_) & ~by_msc
+    numbers = ~by_msc & ~texts
+    if by_msc.any():
+        us[by_msc], ok[by_msc] = numbers_to_us(_picked(rows, by_msc, "time_msc"), "ms")
+        naive |= by_msc
+    if texts.any():
+        parsed = parse_times(_picked(rows, texts, "timestamp"))
+        us[texts], ok[texts], naive[texts] = parsed.us, parsed.ok, parsed.naive
+    if numbers.any():
+        values = [value if _is_number(value) else np.nan for value in _picked(rows, numbers, "timestamp")]
+        us[numbers], ok[numbers] = numbers_to_us(values, "ms")
+    refusals.where(~ok, _no_time)
+    if naive.any():
+        fold = np.array([bool(row.fold) for row in rows], np.bool_)
+        us = np.where(naive, clock.to_utc_us(us, fold), us)
+    ahead = us - now_us
+    refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
+    refusals.field(
+        ahead > limits.max_ahead_us,
+        f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
+    )
+    return us, ahead
+
+
+def _no_time(row: Row) -> Rejected:
+    if row.timestamp is Unset and row.time_msc is Unset:
+        return Rejected(0, "missing_field", "Missing required fields: timestamp")
+    if row.time_msc is not Unset and row.time_msc is not None:
+        return Rejected(0, "bad_field", "time_msc is out of range")
+    return Rejected(0, "bad_field", f"timestamp is not a time: {str(row.timestamp)[:40]!r}")
+
+
+def _picked(rows: Sequence[Row], mask: Mask, name: str) -> list[Any]:
+    if mask.all():
+        return [getattr(row, name) for row in rows]
+    return [getattr(rows[i], name) for i in np.flatnonzero(mask).tolist()]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _floats(values: list[float | None]) -> F8:
+    return np.array(values, np.float64)  # None becomes NaN
+
+
+def _integers(values: list[int]) -> I8:
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        return np.array([min(max(value, -1), _INT64_MAX) for value in values], np.int64)
+
+
+def _ticks(
+    symbols: SymbolMap,
+    symbol: Any,
+    time_us: I8,
+    seq: I8,
+    bid: F8,
+    ask: F8,
+    last: F8,
+    spread: F8,
+    volume: F8,
+    flags: I8,
+) -> Ticks:
+    """Make the batch, with the names of its own symbols only."""
+    used, local = np.unique(symbol, return_inverse=True)
+    names = [symbols.names[i] if i >= 0 else "" for i in used]
+    return Ticks(names, local.astype(np.int32), time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32))
+
+
+def _take(ticks: Ticks, rows: Mask) -> Ticks:
+    used, local = np.unique(ticks.symbol[rows], return_inverse=True)
+    return Ticks(
+        [ticks.names[i] for i in used],
+        local.astype(np.int32),
+        *(getattr(ticks, name)[rows] for name in ("time_us", "seq", "bid", "ask", "last", "spread", "volume", "flags")),
+    )

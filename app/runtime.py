@@ -1,0 +1,252 @@
+"""What a worker owns, started, drained and stopped in order. Greenlet side.
+
+Lanes: the journal's, the files' (reading journals back), the flusher's with its connection, the reference lane's with
+its own (is the database there, the symbol map), and one that decodes large bodies.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import gevent
+
+from app.errors import BufferFull
+from app.figures import Figures
+from app.keeper import Keeper
+from app.lanes import Lane
+from app.market.accept import Limits
+from app.market.clock import BrokerClock
+from app.market.symbols import Instrument
+from app.meters import Meters
+from app.pipeline.flusher import Flusher, FlushLimits
+from app.pipeline.ingest import Ingest
+from app.pipeline.recovery import Recovery
+from app.pipeline.window import MemoryBudget
+from app.runtime_config import database_url
+from app.settings import Settings
+from app.storage import schema
+from app.storage.connection import Connection
+from app.storage.instruments import read_instruments
+from app.storage.sink import DatabaseSink
+from app.storage.ticks_writer import TicksWriter
+from app.symbol_cache import SymbolCache
+
+SWITCH_INTERVAL_S = 0.0005
+"""How soon a lane that computes gives way to the event loop; Python's default of 5 ms costs the loop 20."""
+
+REFERENCE_TIMEOUT_S = 10.0
+FLUSH_GRACE_S = 10.0
+"""What a flush may take beyond a statement's time before its connection is taken for hanging."""
+
+GIVE_UP_FAILURES = 3
+"""After so many failed flushes in a row a drain leaves the rest in the journal: the database is not there."""
+
+log = logging.getLogger("tickhub")
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Bytes of request bodies that this worker holds, bounded."""
+
+    max_bytes: int
+    used_bytes: int = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Reserve bytes. Raises BufferFull."""
+        if self.used_bytes + size_bytes > self.max_bytes:
+            raise BufferFull("too many requests at once: inflight_max_bytes is reached")
+        self.used_bytes += size_bytes
+
+    def give(self, size_bytes: int) -> None:
+        """Give bytes back."""
+        self.used_bytes -= size_bytes
+
+
+class RunDir:
+    """The directories under the data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.journals = data_dir / "journal"
+        self.run = data_dir / "run"
+        self.books = self.run / "books"
+        self.slots = self.run / "slots"
+        self.metrics = self.run / "metrics"
+
+    def make(self) -> None:
+        """Make what is missing."""
+        for path in (self.journals, self.books, self.slots, self.metrics):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+class Runtime:
+    """Everything a worker runs beside its requests."""
+
+    def __init__(self, settings: Settings, slot: int) -> None:
+        self.settings = settings
+        self.dirs = RunDir(settings.data_dir)
+        self.dirs.make()
+        self.in_flight = InFlight(settings.inflight_max_bytes)
+        self.clock = BrokerClock(settings.tick_timezone)
+        oldest = datetime.combine(settings.oldest_time, datetime.min.time(), UTC)
+        self.limits = Limits(
+            oldest_us=int(oldest.timestamp()) * 1_000_000,
+            oldest=settings.oldest_time.isoformat(),
+            max_ahead_us=settings.max_future_skew_s * 1_000_000,
+        )
+        self.meters = Meters(self.dirs.run, slot, settings.tick_timezone)
+        self.figures = Figures(self.dirs.run)
+        self.decoding = Lane("decode")
+        self._journal_lane, self._files_lane = Lane("journal"), Lane("files")
+        self._flush_lane, self._reference_lane = Lane("flush"), Lane("reference")
+        self._flush_connection = self._connection("flush", settings.db_statement_timeout_s)
+        self._reference_connection = self._connection("reference", REFERENCE_TIMEOUT_S)
+        self._sink = DatabaseSink(self._flush_connection, {"ticks": TicksWriter()})
+        budget = MemoryBudget(settings.buffer_max_bytes)
+        flush_limits = FlushLimits(
+            rows=settings.flush_rows,
+            interval_s=settings.flush_interval_s,
+            max_rows=settings.flush_max_rows,
+            timeout_s=settings.db_statement_timeout_s + FLUSH_GRACE_S,
+        )
+        self.flusher = Flusher(
+            self._flush_lane, self._sink, self._flush_connection.interrupt, flush_limits, self.meters
+        )
+        self.ingest = Ingest(
+            self.dirs.journals,
+            self.dirs.books,
+            self.flusher,
+            budget,
+            journal_lane=self._journal_lane,
+            files_lane=self._files_lane,
+            segment_bytes=settings.journal_segment_bytes,
+            journal_max_bytes=settings.journal_max_bytes,
+            pid=os.getpid(),
+        )
+        self._recovery = Recovery(
+            self.dirs.journals,
+            self.dirs.books,
+            self.ingest,
+            self.flusher,
+            budget,
+            files_lane=self._files_lane,
+            keep_s=settings.journal_keep_s,
+            journal_max_bytes=settings.journal_max_bytes,
+            pid=os.getpid(),
+        )
+        self.keeper = Keeper(
+            self._reference_lane,
+            self._check_database,
+            self._reference_connection.interrupt,
+            head=schema.HEAD,
+            lock_path=self.dirs.run / "keeper.lock",
+            environ=settings.to_environ(),
+            embedded=not settings.database_url,
+            on_back=self._database_is_back,
+        )
+        self.symbols = SymbolCache(
+            settings.data_dir / "symbols.json",
+            self._reference_lane,
+            self._read_instruments,
+            self._reference_connection.interrupt,
+        )
+        self._greenlets: list[gevent.Greenlet] = []
+        self._running = False
+
+    def start(self) -> None:
+        """Start the greenlets."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.freeze()  # what is loaded by now stays: the collector need not look at it again
+        for run in (self.ingest.run, self.flusher.run, self._recovery.run, self.keeper.run):
+            self._spawn(run)
+        self._spawn(self._every_second)
+        self._spawn(self._refresh_symbols)
+        self._running = True
+        self.meters.state("running")
+
+    def drain(self, deadline_s: float) -> None:
+        """Flush what was accepted, for at most `deadline_s`; what is left stays in the journal."""
+        self._running = False
+        self.meters.state("draining")
+        self.keeper.stop()
+        self.flusher.drain()
+        until = time.monotonic() + deadline_s
+        while time.monotonic() < until and not self.flusher.idle.wait(0.05):
+            if self.flusher.failures >= GIVE_UP_FAILURES:
+                break
+        left = self.ingest.source.window.pending_rows
+        if left:
+            log.warning("%d rows stay in the journal for the next start", left)
+        self.meters.say_flushed(0.0)
+
+    def stop(self) -> None:
+        """Stop the greenlets and lanes, and give up the journals."""
+        gevent.killall(self._greenlets)
+        self._recovery.close()
+        self._flush_lane.call_within(2.0, self._flush_connection.interrupt, self._sink.close)
+        self._journal_lane.call_within(2.0, None, self.ingest.journal.close)
+        for lane in self._lanes():
+            lane.stop()
+        self.meters.state("stopped")
+
+    def ready(self) -> str | None:
+        """Return why ticks cannot be accepted durably now, or None when they can."""
+        if not self._running:
+            return "the worker is not running"
+        if self.ingest.full():
+            return "the journal is full"
+        if not self.ingest.writable():
+            return "the journal cannot be written"
+        return None
+
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (
+            self.decoding,
+            self._journal_lane,
+            self._files_lane,
+            self._flush_lane,
+            self._reference_lane,
+        )
+
+    def _connection(self, name: str, statement_timeout_s: float) -> Connection:
+        settings = self.settings
+        return Connection(lambda: database_url(settings), settings.db_connect_timeout_s, statement_timeout_s, name)
+
+    def _check_database(self) -> str | None:
+        """Return the revision of the database's schema. Lane side."""
+        with self._reference_connection.transaction() as cur:
+            return schema.revision(cur.connection)
+
+    def _read_instruments(self) -> list[Instrument]:
+        return read_instruments(self._reference_connection)
+
+    def _database_is_back(self) -> None:
+        log.info("the database is connected")
+        self.flusher.try_now()
+
+    def _refresh_symbols(self) -> None:
+        while True:
+            if self.keeper.connected:
+                self.symbols.refresh(REFERENCE_TIMEOUT_S)
+                gevent.sleep(self.settings.symbols_refresh_s)
+            else:
+                gevent.sleep(0.5)
+
+    def _every_second(self) -> None:
+        while True:
+            try:
+                self.meters.tick()
+                self.figures.tick()
+            except OSError:
+                log.exception("the books cannot be read")
+            gevent.sleep(1.0)
+
+    def _spawn(self, run: Callable[[], None]) -> None:
+        self._greenlets.append(gevent.spawn(run))

@@ -1,0 +1,88 @@
+"""The symbol map of a worker: from the data directory at start, from the database when it answers. Greenlet side."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from gevent.lock import Semaphore
+
+from app.errors import DatabaseAway
+from app.lanes import Lane, LaneTimeout
+from app.market.symbols import SEED, Instrument, SymbolMap
+
+MISS_INTERVAL_S = 1.0
+"""A name that is not in the map makes us ask the database, but so often at most, whatever clients send."""
+
+MISS_TIMEOUT_S = 2.0
+"""How long a request with an unknown name waits for the database to say so."""
+
+log = logging.getLogger("tickhub")
+
+
+class SymbolCache:
+    """Keeps the symbol map current, and a copy of it on disk for a start without the database."""
+
+    def __init__(
+        self,
+        path: Path,
+        lane: Lane,
+        read: Callable[[], list[Instrument]],
+        interrupt: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._lane = lane
+        self._read = read
+        self._interrupt = interrupt
+        self._one_at_a_time = Semaphore()
+        self._refreshed_at = self._tried_at = float("-inf")
+        self._on_disk = b""
+        self.map = self._load()
+
+    def _load(self) -> SymbolMap:
+        try:
+            data = self._path.read_bytes()
+            self._on_disk = data
+            return SymbolMap.from_json(data)
+        except FileNotFoundError:
+            return SymbolMap(SEED)
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("%s cannot be read (%s): starting with the seeded symbols", self._path.name, error)
+            return SymbolMap(SEED)
+
+    def refresh(self, timeout_s: float) -> bool:
+        """Read the map from the database; return whether that worked."""
+        self._tried_at = time.monotonic()
+        try:
+            instruments = self._lane.call_within(timeout_s, self._interrupt, self._read)
+        except (DatabaseAway, LaneTimeout):
+            return False
+        self._refreshed_at = time.monotonic()
+        if instruments != self.map.instruments:
+            self.map = SymbolMap(instruments)
+        data = self.map.to_json()
+        if data != self._on_disk:
+            self._lane.call(_replace, self._path, data)
+            self._on_disk = data
+        return True
+
+    def know_better(self) -> bool:
+        """After a miss: make sure that the map is fresh; return False when that cannot be had now."""
+        with self._one_at_a_time:
+            now = time.monotonic()
+            if now - self._refreshed_at < MISS_INTERVAL_S:
+                return True
+            if now - self._tried_at < MISS_INTERVAL_S:
+                return False
+            return self.refresh(MISS_TIMEOUT_S)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one. Lane side."""
+    new = path.with_suffix(f".{os.getpid()}.new")
+    new.write_bytes(data)
+    new.replace(path)

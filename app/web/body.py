@@ -1,0 +1,105 @@
+"""Reading a request's body: bounded in bytes and time, decompressed in slices."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import gevent
+from flask import Request
+
+from app.errors import BadJson, TooLarge, UnsupportedEncoding
+from app.runtime import InFlight
+
+PIECE_BYTES = 256 * 1024
+READ_TIMEOUT_S = 60.0
+"""A body that takes longer holds a place in the in-flight bound for nothing: no bridge is that slow."""
+
+
+class _Stream(Protocol):
+    def read(self, size: int) -> bytes: ...
+
+
+@contextmanager
+def body_of(request: Request, max_bytes: int, in_flight: InFlight) -> Iterator[bytes]:
+    """Give the request's body, decompressed; its bytes count as in flight until the block ends.
+
+    Raises TooLarge, UnsupportedEncoding, BadJson (cut short, damaged gzip) or BufferFull.
+    """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not understood: send plain JSON or gzip")
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise _too_large(max_bytes)
+    held = _Held(in_flight)
+    try:
+        with gevent.Timeout(READ_TIMEOUT_S, BadJson(f"the body did not arrive within {READ_TIMEOUT_S:.0f} s")):
+            body = _read(request, max_bytes, held)
+        if encoding in ("gzip", "x-gzip"):
+            body = _unzip(body, max_bytes, held)
+        yield body
+    finally:
+        held.release()
+
+
+class _Held:
+    """What this request holds of the in-flight bound."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._bytes = 0
+
+    def more(self, size_bytes: int) -> None:
+        # Twice: the body, and the columns that are made of it.
+        self._in_flight.take(2 * size_bytes)
+        self._bytes += 2 * size_bytes
+
+    def release(self) -> None:
+        self._in_flight.give(self._bytes)
+        self._bytes = 0
+
+
+def _read(request: Request, max_bytes: int, held: _Held) -> bytes:
+    stream: _Stream = request.environ["wsgi.input"]
+    expected = request.content_length
+    pieces, size = [], 0
+    while expected is None or size < expected:
+        piece = stream.read(PIECE_BYTES if expected is None else min(PIECE_BYTES, expected - size))
+        if not piece:
+            break
+        size += len(piece)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        held.more(len(piece))
+        pieces.append(piece)
+    if expected is not None and size < expected:
+        raise BadJson(f"the body ends after {size} of {expected} bytes")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unzip(data: bytes, max_bytes: int, held: _Held) -> bytes:
+    pieces, size = [], 0
+    try:
+        while data:
+            unzip = zlib.decompressobj(wbits=31)
+            while not unzip.eof:
+                piece = unzip.decompress(data, PIECE_BYTES)
+                data = unzip.unconsumed_tail
+                size += len(piece)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                held.more(len(piece))
+                pieces.append(piece)
+                if not piece and not data and not unzip.eof:
+                    raise BadJson("the gzip body is cut short")
+                gevent.sleep(0)  # others are served between slices
+            data = unzip.unused_data  # a further member, as `cat a.gz b.gz` makes
+    except zlib.error as error:
+        raise BadJson(f"the gzip body is damaged: {error}") from error
+    return b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is larger than max_body_mb ({max_bytes >> 20} MiB)")

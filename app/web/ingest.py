@@ -1,0 +1,110 @@
+"""POST /tick and /tick/batch: a 2xx means that the accepted ticks are on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from app.errors import BadField, NotReady
+from app.market.accept import Accepted, accept, unknown_symbols
+from app.market.columns import LAYOUT
+from app.market.decode import Rejected, Rows, decode_batch, decode_tick
+from app.market.symbols import VALID_SYMBOL, SymbolMap
+from app.runtime import Runtime
+from app.web.auth import needs
+from app.web.body import body_of
+from app.web.errors import answer, error_answer
+from app.web.server import runtime
+
+blueprint = Blueprint("ingest", __name__)
+blueprint.before_request(needs("ingest"))
+
+INLINE_BYTES = 256 * 1024
+"""Bodies up to this are decoded on the loop, in a millisecond or two; larger ones on a lane, in slices."""
+
+LEAST_ROW_BYTES = 50
+"""No tick is shorter; so a body of max_body_mb holds at most so many rows, and answers stay bounded."""
+
+DATASET = "ticks"
+
+
+@blueprint.post("/tick")
+def tick() -> Response:
+    """Take one tick."""
+    with body_of(request, _max_body_bytes(), runtime().in_flight) as body:
+        accepted = _take(body, decode_tick)
+    if accepted.rejected:
+        return _all_refused(accepted.rejected, one=True)
+    return answer({"status": "success"})
+
+
+@blueprint.post("/tick/batch")
+def tick_batch() -> Response:
+    """Take a batch, row by row."""
+    most = max(1000, _max_body_bytes() // LEAST_ROW_BYTES)
+    with body_of(request, _max_body_bytes(), runtime().in_flight) as body:
+        accepted = _take(body, lambda data: decode_batch(data, most))
+    received, rejected = len(accepted.ticks), accepted.rejected
+    if not rejected:
+        return answer({"status": "success", "received": received})
+    if received:
+        return answer({"status": "partial", "received": received, "rejected": rejected})
+    return _all_refused(rejected, one=False)
+
+
+def _take(body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
+    """Decode, check and journal; returns when the accepted rows are durable."""
+    started = time.perf_counter()
+    run = runtime()
+    large = len(body) > INLINE_BYTES
+    rows = run.decoding.call(decode, body) if large else decode(body)
+    symbols, unknown = _symbols_for(run, rows)
+    now_us = time.time_ns() // 1000
+    if large:
+        accepted = run.decoding.call(accept, rows, symbols, run.clock, run.limits, now_us, unknown)
+    else:
+        accepted = accept(rows, symbols, run.clock, run.limits, now_us, unknown)
+    if len(accepted.ticks):
+        run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
+        run.meters.acknowledged(time.perf_counter() - started)
+    if accepted.ahead:
+        run.meters.ahead(accepted.ahead, accepted.most_ahead_us)
+    if accepted.rejected:
+        run.meters.refused(len(accepted.rejected))
+    return accepted
+
+
+def _symbols_for(run: Runtime, rows: Rows) -> tuple[SymbolMap, Callable[[str], Rejected]]:
+    """Return the map to use, fresh if a name is not in it, and how to refuse a name that stays unknown."""
+    symbols = run.symbols.map
+    missing = unknown_symbols(rows, symbols)
+    if missing and run.settings.unknown_symbols == "register":
+        for name in missing:
+            if VALID_SYMBOL.fullmatch(name) and symbols.index(name) < 0:
+                symbols.register(name)
+        return symbols, lambda name: Rejected(0, "bad_field", f"symbol is not a usable name: {name[:64]!r}")
+    if missing:
+        fresh = run.symbols.know_better()
+        symbols = run.symbols.map
+        if not fresh:
+            return symbols, lambda name: Rejected(
+                0, "not_ready", f"whether {name[:64]} is a symbol cannot be told while the database is away"
+            )
+    return symbols, lambda name: Rejected(0, "unknown_symbol", f"Unknown symbol: {name[:64]}")
+
+
+def _all_refused(rejected: list[Rejected], *, one: bool) -> Response:
+    """Nothing was accepted: 400, or 503 when sending it again later may help."""
+    first = rejected[0]
+    later = next((found for found in rejected if found.code == NotReady.code), None)
+    body: dict[str, Any] = {} if one else {"rejected": rejected}
+    if later is not None:
+        return error_answer(later.code, later.message, NotReady.status, more=body)
+    return error_answer(first.code, first.message, BadField.status, more=body)
+
+
+def _max_body_bytes() -> int:
+    return runtime().settings.max_body_mb << 20

@@ -1,0 +1,148 @@
+"""gunicorn's hooks: what its master does around the workers.
+
+Runs unpatched, in the master; post_fork runs in the worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.errors import SettingsError, TickhubError
+from app.settings import Settings, load
+
+QUICK_DEATH_S = 10.0
+"""A worker that lived shorter died of something that will kill the next one too."""
+
+DELAY_MOST_S = 30.0
+
+ENDPOINTS_LINE = (
+    "POST /tick, POST /tick/batch, GET /stats, GET /health, GET /health/live, GET /health/ready, GET /metrics"
+)
+
+
+class _Worker(Protocol):
+    slot: int
+    boot_delay_s: float
+    forked_at: float
+
+
+class _State:
+    """What the master remembers between hooks."""
+
+    def __init__(self) -> None:
+        self.lock_fd: int | None = None
+        self.settings: Settings | None = None
+        self.deaths: deque[float] = deque(maxlen=16)
+        self.stopping = False
+
+
+_state = _State()
+
+
+def on_starting(server: Any) -> None:
+    """Take the data directory, tidy what the last run left, say where everything is."""
+    settings = _state.settings = load()
+    _state.lock_fd = _lock(settings.data_dir)
+    run = settings.data_dir / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    for path in (run / "books", run / "slots", run / "metrics", settings.data_dir / "journal"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (run / "started").touch()
+    for unfinished in (settings.data_dir / "journal").glob(".new-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(run / "metrics")
+    if settings.insecure and not settings.has_api_keys:
+        server.log.warning("[WARNING] --insecure: everybody who reaches this address may write and read")
+
+
+def when_ready(server: Any) -> None:
+    """Say where the server is, and let Ctrl-C drain like SIGTERM; a second one is quick."""
+    settings = _state.settings
+    assert settings is not None
+    database = "the one of --database-url" if settings.database_url else "embedded PostgreSQL"
+    for line in (
+        f"tickhub listens on {settings.listen_url}  ({settings.workers or os.cpu_count()} workers)",
+        f"  {ENDPOINTS_LINE}",
+        f"  data in {settings.data_dir}, database: {database}, broker's clock: {settings.tick_timezone}",
+    ):
+        server.log.info(line)
+
+    def interrupt(number: int, frame: Any) -> None:
+        server.SIG_QUEUE.put_nowait(signal.SIGINT if _state.stopping else signal.SIGTERM)
+        _state.stopping = True
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def pre_fork(server: Any, worker: _Worker) -> None:
+    """Give the worker a slot, and a delay when workers keep dying."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+    worker.forked_at = time.monotonic()
+    recent = [at for at in _state.deaths if worker.forked_at - at < 2 * DELAY_MOST_S]
+    # The first of each worker is free: whoever is killed once is back at once.
+    excess = len(recent) - server.num_workers
+    worker.boot_delay_s = min(DELAY_MOST_S, 0.5 * 2**excess) if excess >= 0 else 0.0
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Leave the data directory's lock to the master."""
+    if _state.lock_fd is not None:
+        os.close(_state.lock_fd)
+        _state.lock_fd = None
+
+
+def child_exit(server: Any, worker: _Worker) -> None:
+    """Remember a worker's early death, and show it as stopped."""
+    lived_s = time.monotonic() - worker.forked_at - worker.boot_delay_s
+    if lived_s < QUICK_DEATH_S:
+        _state.deaths.append(time.monotonic())
+    _mark_stopped(worker.slot)
+
+
+def on_exit(server: Any) -> None:
+    """Stop the embedded server, whoever started it."""
+    settings = _state.settings
+    if settings is None or settings.database_url:
+        return
+    from app.runtime_config import embedded_config
+    from app.storage import embedded
+
+    try:
+        if not embedded.stop(embedded_config(settings)):
+            server.log.warning("the embedded PostgreSQL did not stop in time")
+    except TickhubError as error:
+        server.log.error("the embedded PostgreSQL could not be stopped: %s", error)
+
+
+def _lock(data_dir: Path) -> int:
+    """Take the data directory for this server. Raises SettingsError while another one has it."""
+    fd = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise SettingsError(f"{data_dir} is in use by another tickhub server (process {pid})") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
+def _mark_stopped(slot: int) -> None:
+    from app.pipeline.books import SUFFIX, Book
+    from app.slots import SLOT_FIELDS, STATES
+
+    assert _state.settings is not None
+    path = _state.settings.data_dir / "run" / "slots" / f"{slot}{SUFFIX}"
+    if path.exists():
+        book = Book(path, SLOT_FIELDS, create=True)
+        book["state"] = STATES.index("stopped")
+        book.close()

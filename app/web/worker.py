@@ -1,0 +1,176 @@
+"""gunicorn's gevent worker, mended where tickhub promises more.
+
+It drains at SIGTERM, SIGINT and when its master is gone; answers broken HTTP in JSON; and a failure to boot costs
+one worker, not the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.http import errors as http
+from gunicorn.sock import ssl_context
+from gunicorn.workers.ggevent import GeventWorker
+
+POLL_S = 0.1
+NOTIFY_EVERY_S = 1.0
+REQUESTS_SHARE = 0.3
+"""Share of the grace period for requests under way; the rest is for flushing."""
+
+KILL_MARGIN_S = 2.0
+"""The master kills at the end of the grace period: be gone by then."""
+
+_STATUS = (
+    (http.LimitRequestLine, 414, "URI Too Long"),
+    (http.LimitRequestHeaders, 431, "Request Header Fields Too Large"),
+    (http.UnsupportedTransferCoding, 501, "Not Implemented"),
+    (http.ExpectationFailed, 417, "Expectation Failed"),
+)
+
+log = logging.getLogger("tickhub")
+
+
+class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A worker with a Runtime."""
+
+    alive: bool
+    slot = 0
+    boot_delay_s = 0.0
+    forked_at = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.runtime: Any = None
+        self._busy: set[Any] = set()
+
+    def init_process(self) -> None:
+        """Boot; a failure ends this process only: gunicorn would stop the server for its own statuses."""
+        try:
+            self._wait_for_turn()
+            super().init_process()
+        except SystemExit:
+            raise
+        except BaseException:
+            self.log.exception("the worker failed to boot")
+            sys.exit(1)
+
+    def _wait_for_turn(self) -> None:
+        if self.boot_delay_s <= 0:
+            return
+        self.log.warning("workers keep dying: waiting %.1f s before the next try", self.boot_delay_s)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: os._exit(0))
+        until = time.monotonic() + self.boot_delay_s
+        while time.monotonic() < until:
+            self.tmp.notify()
+            time.sleep(POLL_S)
+
+    def load_wsgi(self) -> None:
+        """Make the application, then start what it runs on."""
+        from app.runtime import Runtime
+        from app.settings import load
+        from app.web.log import log_from_a_thread
+
+        log_from_a_thread(self.log)
+        super().load_wsgi()
+        self.runtime = Runtime(load(), self.slot)
+        self.wsgi.extensions["tickhub"] = self.runtime
+        self.runtime.start()
+
+    def notify(self) -> None:
+        """Show the master that we live; without a master, drain and end."""
+        self.tmp.notify()
+        if self.alive and self.ppid != os.getppid():
+            self.log.warning("the master is gone: draining")
+            self.alive = False
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT and SIGQUIT drain like SIGTERM."""
+        self.alive = False
+
+    def run(self) -> None:
+        """Serve until told to stop, then drain."""
+        servers = []
+        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        for listener in self.sockets:
+            listener.setblocking(1)
+            server = StreamServer(
+                listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections), **tls
+            )
+            if self.cfg.workers > 1:
+                server.max_accept = 1  # or one worker takes all connections of a burst
+            server.start()
+            servers.append(server)
+        notified = float("-inf")
+        while self.alive:
+            if time.monotonic() - notified >= NOTIFY_EVERY_S:
+                self.notify()
+                notified = time.monotonic()
+                self.runtime.meters.slot["connections"] = sum(len(server.pool) for server in servers)
+            gevent.sleep(POLL_S)
+        self._drain(servers)
+
+    def _drain(self, servers: list[Any]) -> None:
+        deadline = time.monotonic() + max(1.0, self.cfg.graceful_timeout - KILL_MARGIN_S)
+        heartbeat = gevent.spawn(self._keep_notifying)
+        for server in servers:
+            server.close()
+        requests_until = time.monotonic() + REQUESTS_SHARE * (deadline - time.monotonic())
+        while self._busy and time.monotonic() < requests_until:
+            gevent.sleep(0.02)
+        # What is left are idle connections and requests that hang: nothing more is accepted from here on.
+        for server in servers:
+            server.pool.kill(block=True, timeout=1.0)
+        self.runtime.drain(deadline - time.monotonic())
+        self.runtime.stop()
+        heartbeat.kill()
+
+    def _keep_notifying(self) -> None:
+        while True:
+            self.tmp.notify()
+            gevent.sleep(NOTIFY_EVERY_S)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """Serve a request; it counts as under way meanwhile."""
+        me = gevent.getcurrent()
+        self._busy.add(me)
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        finally:
+            self._busy.discard(me)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what is no HTTP, in JSON; then the connection ends."""
+        if isinstance(exc, http.ParseException):
+            known = ((status, reason) for kind, status, reason in _STATUS if isinstance(exc, kind))
+            status, reason = next(known, (400, "Bad Request"))
+            self.log.debug("bad request from %s: %s", addr, exc)
+            body = error_body("bad_request", f"this is not a request that can be read: {exc}")
+        else:
+            self.log.error("a request failed", exc_info=exc)
+            status, reason = 500, "Internal Server Error"
+            body = error_body("internal", "the server failed on this request; its log says why")
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode("latin-1") + body)
+        except OSError as error:
+            self.log.debug("the client left before its answer: %s", error)
+
+
+def error_body(code: str, message: str) -> bytes:
+    """Return an error as JSON."""
+    from app.web.errors import encode
+
+    return encode({"status": "error", "code": code, "message": message})
