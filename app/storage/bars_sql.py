@@ -157,7 +157,7 @@ def _integers(values: npt.NDArray[np.integer]) -> str:
 
 
 def _floats(values: npt.NDArray[np.float64]) -> str:
-    return _array(map(repr, values.tolist())).replace("nan", "NULL")
+    return _array([repr(value) for value in values.tolist()]).replace("nan", "NULL")
 
 
 def _times(time_us: npt.NDArray[np.int64]) -> str:
@@ -165,11 +165,11 @@ def _times(time_us: npt.NDArray[np.int64]) -> str:
 
 
 def _sums(values: list[int]) -> str:
-    return _array(f"{value // VOLUME_UNIT}.{value % VOLUME_UNIT:08d}" for value in values)
+    return _array([f"{value // VOLUME_UNIT}.{value % VOLUME_UNIT:08d}" for value in values])
 
 
 def _keys(keys: Keys) -> str:
-    none = b"\0" * keys.itemsize
-    raw = keys.tobytes()
-    cut = (raw[at : at + keys.itemsize] for at in range(0, len(raw), keys.itemsize))
-    return _array("NULL" if key == none else f'"\\\\x{key.hex()}"' for key in cut)
+    digits, width = keys.tobytes().hex(), 2 * keys.itemsize
+    none = "0" * width
+    texts = [digits[at : at + width] for at in range(0, len(digits), width)]
+    return _array(["NULL" if text == none else f'"\\\\x{text}"' for text in texts])
