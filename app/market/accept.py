@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.market.clock import BrokerClock
-from app.market.columns import F8, I8, Mask, Ticks
+from app.market.columns import F8, I4, I8, Mask, Ticks
 from app.market.decode import Rejected, Row, Rows, Unset
 from app.market.flags import ASK, BID
 from app.market.identity import derive_seq
@@ -66,16 +66,15 @@ def accept(
     """
     refusals = _Refusals(rows)
     kept = rows.rows
-    symbol = np.array([symbols.index(row.symbol) for row in kept], np.int32)
-    refusals.where(symbol < 0, lambda row: unknown(row.symbol))
+    names, symbol = _symbols(kept, symbols)
+    if names and not names[0]:  # unknown ones sort first
+        refusals.where(symbol == 0, lambda row: unknown(row.symbol))
     time_us, ahead_us = _times(kept, clock, limits, now_us, refusals)
     bid, ask = _floats([row.bid for row in kept]), _floats([row.ask for row in kept])
     last, spread = _floats([row.last for row in kept]), _floats([row.spread for row in kept])
     volume = _floats([row.volume for row in kept])
     flags = _integers([row.flags for row in kept])
-    given = [row.seq for row in kept]
-    has_seq = np.array([value is not None for value in given], np.bool_)
-    seq = _integers([0 if value is None else value for value in given])
+    seq, has_seq = _sequence([row.seq for row in kept])
 
     for name, values in (("bid", bid), ("ask", ask), ("last", last), ("spread", spread)):
         refusals.field(np.abs(values) > MAX_PRICE, f"{name} is out of range")
@@ -86,11 +85,11 @@ def accept(
     for name, bit, values in (("bid", BID, bid), ("ask", ASK, ask)):
         wrong = (flags & bit != 0) & (values <= 0)
         if wrong.any():
-            for i in np.flatnonzero(wrong & (symbol >= 0)):
-                wrong[i] = not symbols.instruments[symbol[i]].nonpositive_ok
+            allowed = [bool(n) and symbols.instruments[symbols.index(n)].nonpositive_ok for n in names]
+            wrong &= ~np.array(allowed, np.bool_)[symbol]
             refusals.field(wrong, f"{name} must be above 0: flags say that it is set")
 
-    ticks = _ticks(symbols, symbol, time_us, seq, bid, ask, last, spread, volume, flags)
+    ticks = Ticks(names, symbol, time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32, copy=False))
     kept_ahead = ahead_us
     if refusals.any():
         passed = ~refusals.refused
@@ -143,6 +142,29 @@ class _Refusals:
 def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int, refusals: _Refusals) -> tuple[I8, I8]:
     """Return UTC microseconds, and how far ahead of now they are; refuse what is no time or out of bounds."""
     n = len(rows)
+    clocks = [row.time_msc for row in rows]
+    kinds = set(map(type, clocks))
+    if kinds == {int}:  # every row, as bridges send it
+        us, ok = numbers_to_us(clocks, "ms")  # type: ignore[arg-type]  # all are integers
+        naive = np.ones(n, np.bool_)
+    else:
+        us, naive, ok = _mixed_times(rows)
+    refusals.where(~ok, _no_time)
+    if naive.any() and clock.spec != "UTC":
+        fold = np.array([bool(row.fold) for row in rows], np.bool_)
+        us = np.where(naive, clock.to_utc_us(us, fold), us)
+    ahead = us - now_us
+    refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
+    refusals.field(
+        ahead > limits.max_ahead_us,
+        f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
+    )
+    return us, ahead
+
+
+def _mixed_times(rows: Sequence[Row]) -> tuple[I8, Mask, Mask]:
+    """Return (microseconds, whether on the sender's wall clock, whether it is a time) of rows of any kind."""
+    n = len(rows)
     us = np.zeros(n, np.int64)
     naive = np.zeros(n, np.bool_)
     ok = np.ones(n, np.bool_)
@@ -158,17 +180,7 @@ def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int,
     if numbers.any():
         values = [value if _is_number(value) else np.nan for value in _picked(rows, numbers, "timestamp")]
         us[numbers], ok[numbers] = numbers_to_us(values, "ms")
-    refusals.where(~ok, _no_time)
-    if naive.any():
-        fold = np.array([bool(row.fold) for row in rows], np.bool_)
-        us = np.where(naive, clock.to_utc_us(us, fold), us)
-    ahead = us - now_us
-    refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
-    refusals.field(
-        ahead > limits.max_ahead_us,
-        f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
-    )
-    return us, ahead
+    return us, naive, ok
 
 
 def _no_time(row: Row) -> Rejected:
@@ -189,7 +201,27 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
+def _symbols(rows: Sequence[Row], symbols: SymbolMap) -> tuple[list[str], I4]:
+    """Return the canonical names in the batch, "" for unknown ones first, and each row's index into them."""
+    sent = [row.symbol for row in rows]
+    spellings = list(set(sent))
+    found, of_spelling = np.unique([symbols.index(name) for name in spellings], return_inverse=True)
+    position = dict(zip(spellings, of_spelling.tolist(), strict=True))
+    names = [symbols.names[i] if i >= 0 else "" for i in found.tolist()]
+    return names, np.array([position[name] for name in sent], np.int32)
+
+
+def _sequence(given: list[int | None]) -> tuple[I8, Mask]:
+    """Return seq, 0 where there is none, and where there is one."""
+    if None not in given:
+        return _integers(given), np.ones(len(given), np.bool_)  # type: ignore[arg-type]  # no None is in it
+    has_seq = np.array([value is not None for value in given], np.bool_)
+    return _integers([0 if value is None else value for value in given]), has_seq
+
+
 def _floats(values: list[float | None]) -> F8:
+    if values and values[0] is None and values.count(None) == len(values):
+        return np.full(len(values), np.nan)  # ten times as fast
     return np.array(values, np.float64)  # None becomes NaN
 
 
@@ -198,24 +230,6 @@ def _integers(values: list[int]) -> I8:
         return np.array(values, np.int64)
     except OverflowError:
         return np.array([min(max(value, -1), _INT64_MAX) for value in values], np.int64)
-
-
-def _ticks(
-    symbols: SymbolMap,
-    symbol: Any,
-    time_us: I8,
-    seq: I8,
-    bid: F8,
-    ask: F8,
-    last: F8,
-    spread: F8,
-    volume: F8,
-    flags: I8,
-) -> Ticks:
-    """Make the batch, with the names of its own symbols only."""
-    used, local = np.unique(symbol, return_inverse=True)
-    names = [symbols.names[i] if i >= 0 else "" for i in used]
-    return Ticks(names, local.astype(np.int32), time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32))
 
 
 def _take(ticks: Ticks, rows: Mask) -> Ticks:
