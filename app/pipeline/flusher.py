@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ BACKOFF_MOST_S = 5.0
 """A database that is back is noticed within this; asking a dead one more often only fills its log."""
 
 START_PATIENCE_S = 10.0
+
+GAP_S = 0.05
+"""Least time between the starts of two flushes of the own journal that are not large. A transaction costs the same
+few milliseconds of both processes for 100 rows as for 1,000: under load this makes flushes large instead of many."""
+
+LARGE_ROWS = 10_000
+"""So many rows are flushed at once: a larger transaction is not cheaper a row."""
 
 _COUNTS = ("stored", "duplicates", "set_aside", "skipped", "lost")
 
@@ -60,6 +68,8 @@ class Source:
         self.own = own
         self.entry: LedgerEntry | None = None
         self.oldest_at = 0.0  # monotonic: since when rows wait
+        self.flush_began_at = 0.0  # monotonic
+        self.wake_at_rows = 0  # rows waiting at which the flusher wants to know
         self.not_before = 0.0  # monotonic: not visited earlier, after trouble of its own
 
     def enter(self, entry: LedgerEntry) -> None:
@@ -120,7 +130,9 @@ class Flusher:
         if not source.oldest_at:
             source.oldest_at = time.monotonic()
             self._wake.set()
-        elif self._draining or source.window.pending_rows >= self._limits.rows:
+        elif source.window.pending_rows >= source.wake_at_rows or self._draining:
+            # Once for a flush, once more for a large one; not for every request between.
+            source.wake_at_rows = LARGE_ROWS if source.wake_at_rows < LARGE_ROWS else sys.maxsize
             self._wake.set()
 
     def drain(self) -> None:
@@ -152,8 +164,8 @@ class Flusher:
 
     def _next_due_s(self) -> float:
         now = time.monotonic()
-        due = [max(s.oldest_at + self._limits.interval_s, s.not_before) for s in self.sources if s.oldest_at]
-        return max(0.005, min(due, default=now + self._limits.interval_s) - now)
+        due = [max(self._due_at(s), s.not_before) for s in self.sources if s.oldest_at]
+        return max(0.001, min(due, default=now + self._limits.interval_s) - now)
 
     def _visit_safely(self, source: Source) -> bool:
         """Visit a source; trouble that is its own delays only itself."""
@@ -179,18 +191,19 @@ class Flusher:
         if source.window.pending_rows <= 0:
             source.oldest_at = 0.0
             return False
-        if not self._due(source):
+        if time.monotonic() < self._due_at(source):
             return False
         self.idle.clear()
         entry = source.entry
         assert entry is not None
         source.oldest_at = 0.0
+        source.wake_at_rows = self._limits.rows
         batch, damage = source.window.take(self._limits.max_rows)
         for line in damage:
             self._watch.noted(f"journal {source.journal_id}: {line}")
         if not batch.end_row - batch.first_row == batch.rows + batch.skipped + batch.lost > 0:
             raise TickhubError(f"rows from {batch.first_row} on do not add up: {batch.rows} + {batch.skipped}")
-        started = time.monotonic()
+        source.flush_began_at = started = time.monotonic()
         try:
             moved, notes = self._lane.call_within(*self._within(), self._sink.write, source.journal_id, entry, batch)
         except LedgerMoved:
@@ -217,10 +230,14 @@ class Flusher:
         self._watch.flushed(batch.rows, time.monotonic() - started)
         return True
 
-    def _due(self, source: Source) -> bool:
-        if self._draining or not source.own or source.window.pending_rows >= self._limits.rows:
-            return True
-        return time.monotonic() - source.oldest_at >= self._limits.interval_s
+    def _due_at(self, source: Source) -> float:
+        """Return when the rows that wait are to be flushed, on the monotonic clock."""
+        pending = source.window.pending_rows
+        if self._draining or not source.own or pending >= LARGE_ROWS:
+            return 0.0
+        if pending >= self._limits.rows:
+            return source.flush_began_at + GAP_S
+        return source.oldest_at + self._limits.interval_s
 
     def _within(self) -> tuple[float, Callable[[], None]]:
         return self._limits.timeout_s, self._interrupt
