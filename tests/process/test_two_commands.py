@@ -70,7 +70,7 @@ class Checkout:
         ).stdout
 
     def log(self) -> str:
-        return (self.place / "serve.log").read_text()[-6000:]
+        return (self.place / "serve.log").read_text()
 
     def remove(self) -> None:
         for process in self.running:
@@ -82,6 +82,12 @@ class Checkout:
             self.app("database", "down", check=False)
         if database.is_symlink():
             shutil.rmtree(database.resolve().parent, ignore_errors=True)
+        sockets = (
+            self.place / "data" / "postgres.socket"
+        )  # a path with a space in it needs a short one beside
+        if sockets.is_symlink():
+            for short in Path("/tmp").glob(f"{sockets.readlink().name.rpartition('-')[0]}-*"):
+                shutil.rmtree(short)
         shutil.rmtree(self.place.parent)
 
 
