@@ -21,6 +21,6 @@ def database_url(settings: Settings) -> str:
     """Return the configured URL, or that of the embedded server under the data directory."""
     if settings.database_url:
         return settings.database_url
-    from app.storage import embedded  # a configured database needs none of it
+    from app.storage.embedded import EmbeddedConfig, url  # a configured database needs none of it
 
-    return embedded.url(embedded.EmbeddedConfig(data_dir=settings.data_dir))
+    return url(EmbeddedConfig(data_dir=settings.data_dir))
