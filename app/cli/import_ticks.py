@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -80,10 +81,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         lambda: database_url(settings), settings.db_connect_timeout_s, STATEMENT_TIMEOUT_S, "import"
     )
     failed = False
+    named = Counter[str]()
     try:
         for path in args.files:
+            named[path.name] += 1
+            number = f".{named[path.name]}" if named[path.name] > 1 else ""
+            rejects = args.reject_dir / f"{path.name}{number}.rejects"
             try:
-                _Import(path, clock, connection, args, settings).run()
+                _Import(path, rejects, clock, connection, args, settings).run()
             except (TickhubError, OSError) as error:
                 failed = True
                 print(f"{path}: {error}", file=sys.stderr)
@@ -97,6 +102,7 @@ class _Import:
     """One file's import."""
 
     path: Path
+    rejects: Path
     clock: BrokerClock
     connection: Connection
     args: argparse.Namespace
@@ -117,7 +123,7 @@ class _Import:
             job = ImportJob(self.connection, f"import:{key}", self.args.merge)
             start, created_us = job.open()
             bar.reset()
-            with _Rejects(self.args.reject_dir / f"{self.path.name}.rejects") as rejects:
+            with _Rejects(self.rejects) as rejects:
                 entry = self._write_blocks(job, start, created_us, given, rejects, bar)
             if (
                 after := self.path.stat()
@@ -163,8 +169,7 @@ class _Import:
             nonpositive = np.array([known.nonpositive_ok for known in instruments], np.bool_)
             ticks, rows = ticks_of.build(rows, ids, nonpositive, entry.journal_no, created_us)
             rejects.write(rows)
-            if block.end_row > entry.next_row:
-                entry = self._write(job, entry, ticks, block, instruments)
+            entry = self._write(job, entry, ticks, block, instruments)
             done += block.rows.total
             bar.set_postfix_str(f"{done / max(bar.format_dict['elapsed'], 1e-3):,.0f} ticks/s", refresh=False)
             bar.update(block.position - bar.n)
@@ -179,7 +184,7 @@ class _Import:
     def _write(
         self, job: ImportJob, entry: LedgerEntry, ticks: StoredTicks, block: Block, instruments: list[Known]
     ) -> LedgerEntry:
-        """Write one block; wait for a database that went away.
+        """Write what the ledger does not have of a block; wait for a database that went away.
 
         The ledger tells whether a commit whose answer was lost took place.
         """

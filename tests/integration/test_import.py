@@ -24,6 +24,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from app.cli import import_reader, import_ticks, main
+from app.errors import TickhubError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>"
@@ -171,6 +172,28 @@ def test_the_same_ticks_in_another_file_are_duplicates(load, conn, tmp_path):
     assert_bars_add_up(conn)
 
 
+def test_an_import_goes_on_in_the_middle_of_a_block(load, conn, tmp_path, monkeypatch, small_blocks):
+    """As when a newer version cuts its blocks elsewhere."""
+    path = random_export(tmp_path / "ticks.csv", 200)
+    write = import_ticks.ImportJob.write
+
+    def fail_later(job: Any, entry: Any, *block: Any) -> Any:
+        if entry.next_row > 50:
+            raise TickhubError("cut off")
+        return write(job, entry, *block)
+
+    monkeypatch.setattr(import_ticks.ImportJob, "write", fail_later)
+    assert "cut off" in load(path, "--symbol", "TSLA", status=1)
+    monkeypatch.setattr(import_ticks.ImportJob, "write", write)
+    monkeypatch.setattr(import_reader, "FIRST_BYTES", 1_500)
+    ((done, *_),) = rows_of(conn, LEDGER)
+    assert (
+        f"{200 - done} rows, {200 - done} stored, 0 duplicates, 0 rejected; went on at row {done};"
+        in load(path, "--symbol", "TSLA")
+    )
+    assert assert_equal(one_by_one(path), stored(conn)) == 200
+
+
 def test_received_at_rises_strictly_through_an_import(load, conn, tmp_path, small_blocks):
     load(random_export(tmp_path / "ticks.csv", 300), "--symbol", "TSLA")
     times = [row[0] for row in rows_of(conn, "SELECT received_at FROM ticks ORDER BY time, seq")]
@@ -275,6 +298,36 @@ def test_one_bad_file_does_not_stop_the_others(load, conn, tmp_path):
     assert "none.csv" in said
     assert "bad.csv: the first line must name the columns" in said
     assert rows_of(conn, LEDGER) == [(0, 0, 0, 0, 0), (20, 20, 0, 0, 0)]
+
+
+def test_files_of_one_name_list_their_bad_lines_apart(load, tmp_path):
+    paths = []
+    for folder, text in (("a", "first"), ("b", "second")):
+        (tmp_path / folder).mkdir()
+        paths.append(export(tmp_path / folder / "t.csv", text, "2013.10.08\t04:00:00\t1\t2\t\t\t6"))
+    load(*paths, "--symbol", "TSLA")
+    assert "first" in (tmp_path / "t.csv.rejects").read_text()
+    assert "second" in (tmp_path / "t.csv.2.rejects").read_text()
+
+
+def test_two_imports_of_one_file_at_once_store_it_once(
+    load, database_url, conn, tmp_path, monkeypatch, small_blocks
+):
+    """The second one writes every block just before the first one does."""
+    path = random_export(tmp_path / "ticks.csv", 200)
+    write = import_ticks.ImportJob.write
+
+    def overtaken(job: Any, *block: Any) -> Any:
+        write(job, *block)
+        return write(job, *block)
+
+    monkeypatch.setattr(import_ticks.ImportJob, "write", overtaken)
+    assert "another import of this file is running" in load(path, "--symbol", "TSLA", status=1)
+    monkeypatch.setattr(import_ticks.ImportJob, "write", write)
+    load(path, "--symbol", "TSLA")
+    assert assert_equal(one_by_one(path), stored(conn)) == 200
+    assert rows_of(conn, LEDGER) == [(200, 200, 0, 0, 0)]
+    assert_bars_add_up(conn)
 
 
 def test_a_file_that_cannot_be_numbered_exactly_is_refused(load, tmp_path, monkeypatch, small_blocks):

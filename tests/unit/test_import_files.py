@@ -159,6 +159,17 @@ def test_quotes_that_do_not_match_spoil_their_line_only():
     assert list(reasons(rows)) == [3]
 
 
+def test_bad_lines_among_many_are_found_wherever_they_are():
+    good = "2013.10.08\t04:00:00\t1\t2\t\t\t6"
+    lines = [good] * 4_000
+    bad = {0, 1, 1_999, 3_998, 3_999}
+    for i in bad:
+        lines[i] = good.replace("6", "six" * (1 if i else 40_000))
+    rows = mt5(*lines)
+    assert {line - 2 for line in reasons(rows)} == bad
+    assert rows.row.tolist() == [i for i in range(4_000) if i not in bad]
+
+
 def test_a_given_seq_must_be_there_and_fit():
     rows = mt5("1580234400,1,0", "1580234400,1,", "1580234400,1,-1", header="time,bid,seq")
     assert rows.seq is not None
