@@ -57,12 +57,14 @@ READ_ROWS = 20_000
 REPLAY_AHEAD_ROWS = 200_000  # a file is its own spool; no need to copy it far ahead of the server
 REPLAY_CHUNK = 5_000  # rows a transaction: one sync for that many
 POLL_S = 0.1
+AWAY_S = 600.0
 TIMEOUT_S = 30.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_CAP_S = 30.0
 SLOW_RETRY_S = 30.0  # what only a person can mend: key, address
 RETRY_AFTER_CAP_S = 600.0
 NOT_READY_S = 2.0
+DISK_RETRY_S = 5.0
 RETRY_CODES = frozenset({"not_ready", "buffer_full", "rate_limited", "database_away"})
 
 T = TypeVar("T")
@@ -117,6 +119,8 @@ class Cursor:
     ms, seen: the last tick's time, and how many ticks of that millisecond were read.
     peak: the newest time since the clock was last set back (-1: no tick yet).
     earlier, earlier_seen: the newest time before that (-1: never set back), and how many ticks it had.
+    in_second: how many ticks were read of the second that ms is in.
+    before_s, before_seen: the second that had ticks before that one, and how many; -1, 0: none.
     """
 
     ms: int = 0
@@ -124,6 +128,9 @@ class Cursor:
     peak: int = -1
     earlier: int = -1
     earlier_seen: int = 0
+    in_second: int = 0
+    before_s: int = -1
+    before_seen: int = 0
     counts: dict[int, int] = field(default_factory=dict, init=False)
     prune_at: int = field(default=200_000, init=False)
 
@@ -136,7 +143,14 @@ class Cursor:
         return cursor
 
     def state(self) -> list[int]:
-        return [self.ms, self.seen, self.peak, self.earlier, self.earlier_seen]
+        clock = [self.ms, self.seen, self.peak, self.earlier, self.earlier_seen]
+        return [*clock, self.in_second, self.before_s, self.before_seen]
+
+    @property
+    def from_ms(self) -> int:
+        """Where to ask from: so that an answer shows ticks that are known before it shows unknown ones."""
+        second = self.ms // 1000
+        return 1000 * (min(self.before_s, second) if self.before_seen else second)
 
     @property
     def second_pass(self) -> bool:
@@ -152,6 +166,7 @@ class Cursor:
                     f"time goes back from {wall(self.peak)} to {wall(ms)}, which is no clock set back"
                 )
             self.earlier, self.earlier_seen, self.peak = self.peak, self.counts.get(self.peak, 0), ms
+            self.in_second = 0
             self.counts.clear()
         seq = self.counts.get(ms, 0)
         self.counts[ms] = seq + 1
@@ -160,6 +175,9 @@ class Cursor:
             floor = self.peak - SET_BACK_MS
             self.counts = {at: n for at, n in self.counts.items() if at > floor}
             self.prune_at = max(200_000, 2 * len(self.counts))
+        if ms // 1000 != self.ms // 1000:
+            self.before_s, self.before_seen, self.in_second = self.ms // 1000, self.in_second, 0
+        self.in_second += 1
         self.ms, self.seen = ms, seq + 1
         return seq, 1 if ms <= self.earlier else 0
 
@@ -247,7 +265,7 @@ class Spool:
                 return work()
             except sqlite3.OperationalError as error:
                 self._voice.say(f"the spool {self.path} cannot be written: {error}; trying again", "disk")
-                if self._stop.wait(5):
+                if self._stop.wait(DISK_RETRY_S):
                     raise Trouble(f"stopped while the spool could not be written: {error}") from error
 
     @property
@@ -545,7 +563,8 @@ class Terminal:
         self._points: dict[str, float] = {}
         self._doubts: dict[tuple[str, str], tuple[object, float]] = {}
         self._given_up: dict[str, str] = {}
-        self._read_at = dict.fromkeys(symbols, 0.0)
+        self._read_at = dict.fromkeys(symbols, 0.0)  # not before
+        self._overlap_at = dict.fromkeys(symbols, 0.0)
         self._retry_at = 0.0
         self.connected = False
 
@@ -591,10 +610,13 @@ class Terminal:
         cursor = self._cursors[broker] or self._first(broker)
         if cursor is None:
             return 0
-        rows = self._read_from(broker, cursor, cursor.ms)
-        set_back = rows == 0 and self._set_back(broker, cursor)
+        # After a time away, a clock set back meanwhile shows only in an answer that begins long before the cursor.
+        overlap = cursor.seen > 0 and time.time() > self._overlap_at[broker]
+        long_before_ms = min(cursor.from_ms, cursor.ms - SET_BACK_MAX_MS)
+        rows = self._read_from(broker, cursor, long_before_ms if overlap else cursor.from_ms)
+        set_back = not overlap and rows == 0 and self._set_back(broker, cursor)
         if set_back:
-            rows = self._read_from(broker, cursor, cursor.ms - SET_BACK_MAX_MS)
+            rows = self._read_from(broker, cursor, long_before_ms)
         if set_back or cursor.second_pass:
             self._read_at[broker] = time.monotonic() + 1.0  # such a reading spans hours: not at every poll
         return rows
@@ -611,6 +633,7 @@ class Terminal:
             times = ticks["time_msc"].tolist()
             whole = len(times) < count or count >= 64 * READ_ROWS
             begin, end = self._news(broker, cursor, times, error, whole)
+            self._overlap_at[broker] = time.time() + AWAY_S
             if begin < end:
                 return self._take(broker, cursor, ticks[begin : min(end, begin + READ_ROWS)])
             if whole:
@@ -670,17 +693,23 @@ class Terminal:
         """Return the index behind the tick read last; None when that tick is not in the answer."""
         if not cursor.seen:
             return bisect.bisect_left(times, cursor.ms)
-        start: int | None = 0
-        if cursor.second_pass:
-            start = behind_nth(times, cursor.earlier, cursor.earlier_seen, 0)
-        return None if start is None else behind_nth(times, cursor.ms, cursor.seen, start)
+        start = behind_nth(times, cursor.earlier, cursor.earlier_seen, 0) if cursor.second_pass else 0
+        begin = None if start is None else behind_nth(times, cursor.ms, cursor.seen, start)
+        # An answer that lacks its beginning may hold another tick in that one's place: then it holds too few.
+        from_ms = cursor.from_ms
+        if (
+            begin is not None
+            and sum(ms >= from_ms for ms in times[start:begin]) < cursor.in_second + cursor.before_seen
+        ):
+            return None
+        return begin
 
     def _doubtful(self, broker: str, kind: str, doubt: object, patience_s: float) -> bool:
         """True until the same doubt has stood for patience_s."""
-        known, since = self._doubts.setdefault((broker, kind), (doubt, time.monotonic()))
+        known, since = self._doubts.get((broker, kind), (self, 0.0))
         if known != doubt:
-            since = time.monotonic()
-            self._doubts[broker, kind] = (doubt, since)
+            self._doubts[broker, kind] = (doubt, time.monotonic())
+            return True
         return time.monotonic() - since < patience_s
 
     def _take(self, broker: str, cursor: Cursor, ticks: Any) -> int:
