@@ -59,8 +59,10 @@ def _connect(url: str) -> Connection:
         raise StorageError("the database URL must begin with postgresql:// or postgres://")
     try:
         return psycopg2.connect(url, connect_timeout=_CONNECT_TIMEOUT_S, application_name="tickhub migrate")
-    except psycopg2.ProgrammingError:
-        # From None, and without its text: libpq repeats the URL, which may hold a password.
+    except psycopg2.Error as error:
+        if not isinstance(error, psycopg2.ProgrammingError) and "for connection option" not in str(error):
+            raise
+        # From None, and without its text: libpq repeats parts of the URL, which may be of the password.
         raise StorageError(
             "the database URL cannot be read: postgresql://user:password@host:port/name"
         ) from None

@@ -19,7 +19,6 @@ AS $$
 DECLARE
     v_monday timestamptz;
     v_name text;
-    v_found regclass;
     v_attached boolean;
 BEGIN
     IF p_time IS NULL OR NOT isfinite(p_time) OR p_time < '1900-01-01' OR p_time >= '2200-01-01' THEN
@@ -32,13 +31,13 @@ BEGIN
     v_monday := date_trunc('week', p_time);
     v_name := 'ticks_' || to_char(v_monday, 'YYYYMMDD');
     FOR v_try IN 1..2 LOOP
-        v_found := to_regclass('public.' || v_name);
-        IF v_found IS NOT NULL THEN
-            SELECT relispartition INTO v_attached FROM pg_class WHERE oid = v_found;
-            IF v_attached IS FALSE THEN
-                RAISE EXCEPTION 'table % is in the way: it is no partition of ticks', v_name
-                    USING ERRCODE = 'object_not_in_prerequisite_state';
-            END IF;
+        -- Asked of the table, because to_regclass may remember that there was none.
+        SELECT relispartition INTO v_attached
+        FROM pg_class WHERE relname = v_name AND relnamespace = 'public'::regnamespace;
+        IF FOUND AND NOT v_attached THEN
+            RAISE EXCEPTION 'table % is in the way: it is no partition of ticks', v_name
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        ELSIF FOUND THEN
             RETURN false;
         END IF;
         -- Who comes second waits here, and finds the table when it looks again.
@@ -50,6 +49,8 @@ BEGIN
     EXECUTE format('ALTER TABLE public.ticks ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
                    v_name, v_monday, v_monday + interval '7 days');
     RETURN true;
+EXCEPTION WHEN duplicate_table THEN
+    RETURN false; -- made by another while this transaction, REPEATABLE READ, kept looking at the past
 END $$;
 COMMENT ON FUNCTION ensure_tick_partition(timestamptz) IS
     'Makes the weekly partition of ticks for this time; true if there was none. Commit soon: it holds a lock';

