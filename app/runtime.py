@@ -18,7 +18,7 @@ from pathlib import Path
 
 import gevent
 
-from app.errors import BufferFull
+from app.errors import BufferFull, TickhubError
 from app.figures import Figures
 from app.keeper import Keeper
 from app.lanes import Lane
@@ -45,6 +45,8 @@ SWITCH_INTERVAL_S = 0.0005
 REFERENCE_TIMEOUT_S = 10.0
 FLUSH_GRACE_S = 10.0
 """What a flush may take beyond a statement's time before its connection is taken for hanging."""
+
+STOP_TIMEOUT_S = 2.0
 
 GIVE_UP_FAILURES = 3
 """After so many failed flushes in a row a drain leaves the rest in the journal: the database is not there."""
@@ -190,8 +192,11 @@ class Runtime:
         """Stop the greenlets and lanes, and give up the journals."""
         gevent.killall(self._greenlets)
         self._recovery.close()
-        self._flush_lane.call_within(2.0, self._flush_connection.interrupt, self._sink.close)
-        self._journal_lane.call_within(2.0, None, self.ingest.journal.close)
+        try:
+            self._flush_lane.call_within(STOP_TIMEOUT_S, self._flush_connection.interrupt, self._sink.close)
+            self._journal_lane.call_within(STOP_TIMEOUT_S, None, self.ingest.journal.close)
+        except TickhubError as error:
+            log.warning("%s: it ends with this process", error)
         for lane in self._lanes():
             lane.stop()
         self.meters.state("stopped")

@@ -27,6 +27,10 @@ MAX_FLAGS = (1 << 31) - 1
 _INT64_MAX = (1 << 63) - 1
 WARN_AHEAD_US = 60_000_000
 
+# Bounds of bid, ask, last, spread, volume.
+_MOST = np.array([[MAX_PRICE]] * 4 + [[MAX_VOLUME]])
+_LEAST = np.array([[-MAX_PRICE]] * 4 + [[0.0]])
+
 
 @dataclass(slots=True, frozen=True)
 class Limits:
@@ -66,49 +70,57 @@ def accept(
     """
     refusals = _Refusals(rows)
     kept = rows.rows
-    names, symbol = _symbols(kept, symbols)
-    if names and not names[0]:  # unknown ones sort first
-        refusals.where(symbol == 0, lambda row: unknown(row.symbol))
-    time_us, ahead_us = _times(kept, clock, limits, now_us, refusals)
-    bid, ask = _floats([row.bid for row in kept]), _floats([row.ask for row in kept])
-    last, spread = _floats([row.last for row in kept]), _floats([row.spread for row in kept])
-    volume = _floats([row.volume for row in kept])
+    names, symbol, nameless = _symbols(kept, symbols)
+    if nameless is not None:
+        refusals.where(symbol == nameless, lambda row: unknown(row.symbol))
+    time_us = _times(kept, clock, limits, now_us, refusals)
+    numbers = np.array(
+        [
+            [row.bid for row in kept],
+            [row.ask for row in kept],
+            [row.last for row in kept],
+            [row.spread for row in kept],
+            [row.volume for row in kept],
+        ],
+        np.float64,  # None becomes NaN
+    )
     flags = _integers([row.flags for row in kept])
     seq, has_seq = _sequence([row.seq for row in kept])
+    _check(names, symbol, numbers, flags, seq, symbols, refusals)
 
-    for name, values in (("bid", bid), ("ask", ask), ("last", last), ("spread", spread)):
-        refusals.field(np.abs(values) > MAX_PRICE, f"{name} is out of range")
-    refusals.field((flags < 0) | (flags > MAX_FLAGS), "flags is out of range")
-    refusals.field(volume < 0, "volume must not be negative")
-    refusals.field(volume > MAX_VOLUME, "volume is out of range")
-    refusals.field((seq < 0) | (seq >= MAX_SEQ), "seq is out of range")
-    for name, bit, values in (("bid", BID, bid), ("ask", ASK, ask)):
-        wrong = (flags & bit != 0) & (values <= 0)
-        if wrong.any():
-            allowed = [bool(n) and symbols.instruments[symbols.index(n)].nonpositive_ok for n in names]
-            wrong &= ~np.array(allowed, np.bool_)[symbol]
-            refusals.field(wrong, f"{name} must be above 0: flags say that it is set")
-
-    ticks = Ticks(names, symbol, time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32, copy=False))
-    kept_ahead = ahead_us
-    if refusals.any():
+    bid, ask, last, spread, volume = numbers
+    ticks = Ticks(names, symbol, time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32))
+    if refusals.refused is not None:
         passed = ~refusals.refused
-        ticks = _take(ticks, passed)
-        has_seq, kept_ahead = has_seq[passed], ahead_us[passed]
+        ticks, has_seq = _take(ticks, passed), has_seq[passed]
     if not has_seq.all():
         derived = derive_seq(
-            ticks.names,
-            ticks.symbol,
-            ticks.time_us,
-            ticks.bid,
-            ticks.ask,
-            ticks.last,
-            ticks.volume,
-            ticks.flags,
+            ticks.names, ticks.symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags
         )
         ticks.seq = np.where(has_seq, ticks.seq, derived)
-    ahead = int((kept_ahead > WARN_AHEAD_US).sum())
-    return Accepted(ticks, refusals.all(), ahead, int(kept_ahead.max(initial=0)))
+    most_ahead_us = int(ticks.time_us.max(initial=0)) - now_us
+    ahead = int((ticks.time_us > now_us + WARN_AHEAD_US).sum()) if most_ahead_us > WARN_AHEAD_US else 0
+    return Accepted(ticks, refusals.all(), ahead, most_ahead_us)
+
+
+def _check(
+    names: list[str], symbol: I4, numbers: F8, flags: I8, seq: I8, symbols: SymbolMap, refusals: _Refusals
+) -> None:
+    """Refuse rows with numbers out of range; one look at all of them first, since nearly all batches are sound."""
+    bid, ask, last, spread, volume = numbers
+    if ((numbers > _MOST) | (numbers < _LEAST)).any():
+        for name, values in (("bid", bid), ("ask", ask), ("last", last), ("spread", spread)):
+            refusals.field(np.abs(values) > MAX_PRICE, f"{name} is out of range")
+        refusals.field(volume < 0, "volume must not be negative")
+        refusals.field(volume > MAX_VOLUME, "volume is out of range")
+    refusals.field((flags < 0) | (flags > MAX_FLAGS), "flags is out of range")
+    refusals.field((seq < 0) | (seq >= MAX_SEQ), "seq is out of range")
+    if (numbers[:2] <= 0).any():
+        allowed = [bool(name) and symbols.instruments[symbols.index(name)].nonpositive_ok for name in names]
+        forbidden = ~np.array(allowed, np.bool_)[symbol]
+        for name, bit, values in (("bid", BID, bid), ("ask", ASK, ask)):
+            wrong = (flags & bit != 0) & (values <= 0) & forbidden
+            refusals.field(wrong, f"{name} must be above 0: flags say that it is set")
 
 
 class _Refusals:
@@ -117,13 +129,16 @@ class _Refusals:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._found = list(rows.rejected)
-        self.refused: Mask = np.zeros(len(rows.rows), np.bool_)
+        self.refused: Mask | None = None
+        """bool[n], or None while no row is refused."""
 
     def where(self, wrong: Mask, reason: Callable[[Row], Rejected]) -> None:
         """Refuse the marked rows, with a reason made of the row."""
         if not wrong.any():
             return
-        for i in np.flatnonzero(wrong & ~self.refused):
+        if self.refused is None:
+            self.refused = np.zeros(len(wrong), np.bool_)
+        for i in np.flatnonzero(wrong & ~self.refused).tolist():
             found = reason(self._rows.rows[i])
             self._found.append(Rejected(self._rows.index[i], found.code, found.message))
         self.refused |= wrong
@@ -132,15 +147,12 @@ class _Refusals:
         """Refuse the marked rows as bad_field."""
         self.where(wrong, lambda _: Rejected(0, "bad_field", message))
 
-    def any(self) -> bool:
-        return bool(self.refused.any())
-
     def all(self) -> list[Rejected]:
         return sorted(self._found, key=lambda found: found.index)
 
 
-def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int, refusals: _Refusals) -> tuple[I8, I8]:
-    """Return UTC microseconds, and how far ahead of now they are; refuse what is no time or out of bounds."""
+def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int, refusals: _Refusals) -> I8:
+    """Return UTC microseconds; refuse what is no time or out of bounds."""
     n = len(rows)
     clocks = [row.time_msc for row in rows]
     kinds = set(map(type, clocks))
@@ -149,17 +161,18 @@ def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int,
         naive = np.ones(n, np.bool_)
     else:
         us, naive, ok = _mixed_times(rows)
-    refusals.where(~ok, _no_time)
+    if not ok.all():
+        refusals.where(~ok, _no_time)
     if naive.any() and clock.spec != "UTC":
         fold = np.array([bool(row.fold) for row in rows], np.bool_)
         us = np.where(naive, clock.to_utc_us(us, fold), us)
-    ahead = us - now_us
-    refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
-    refusals.field(
-        ahead > limits.max_ahead_us,
-        f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
-    )
-    return us, ahead
+    if n and (us.min() < limits.oldest_us or us.max() > now_us + limits.max_ahead_us):
+        refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
+        refusals.field(
+            us > now_us + limits.max_ahead_us,
+            f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
+        )
+    return us
 
 
 def _mixed_times(rows: Sequence[Row]) -> tuple[I8, Mask, Mask]:
@@ -201,14 +214,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _symbols(rows: Sequence[Row], symbols: SymbolMap) -> tuple[list[str], I4]:
-    """Return the canonical names in the batch, "" for unknown ones first, and each row's index into them."""
+def _symbols(rows: Sequence[Row], symbols: SymbolMap) -> tuple[list[str], I4, int | None]:
+    """Return the canonical names in the batch, each row's index into them, and the index of the unknown ones."""
     sent = [row.symbol for row in rows]
-    spellings = list(set(sent))
-    found, of_spelling = np.unique([symbols.index(name) for name in spellings], return_inverse=True)
-    position = dict(zip(spellings, of_spelling.tolist(), strict=True))
-    names = [symbols.names[i] if i >= 0 else "" for i in found.tolist()]
-    return names, np.array([position[name] for name in sent], np.int32)
+    names: list[str] = []
+    position: dict[str, int] = {}
+    of_instrument: dict[int, int] = {}
+    for spelling in set(sent):
+        found = symbols.index(spelling)
+        if found not in of_instrument:
+            of_instrument[found] = len(names)
+            names.append(symbols.names[found] if found >= 0 else "")
+        position[spelling] = of_instrument[found]
+    return names, np.array([position[name] for name in sent], np.int32), of_instrument.get(-1)
 
 
 def _sequence(given: list[int | None]) -> tuple[I8, Mask]:
@@ -217,12 +235,6 @@ def _sequence(given: list[int | None]) -> tuple[I8, Mask]:
         return _integers(given), np.ones(len(given), np.bool_)  # type: ignore[arg-type]  # no None is in it
     has_seq = np.array([value is not None for value in given], np.bool_)
     return _integers([0 if value is None else value for value in given]), has_seq
-
-
-def _floats(values: list[float | None]) -> F8:
-    if values and values[0] is None and values.count(None) == len(values):
-        return np.full(len(values), np.nan)  # ten times as fast
-    return np.array(values, np.float64)  # None becomes NaN
 
 
 def _integers(values: list[int]) -> I8:

@@ -100,3 +100,14 @@ JOURNAL_FIELDS = (
 def journal_book(directory: Path, journal_id: str) -> Book:
     """Open a journal's book for writing; only the owner of the journal's lock may."""
     return Book(directory / f"{journal_id}{SUFFIX}", JOURNAL_FIELDS, create=True)
+
+
+MARK_FIELDS = ("next_row",)
+
+
+def journal_mark(directory: Path) -> Book:
+    """Open the mark in a journal's own directory: how far its owner saw the ledger get.
+
+    Only a hint that outlives the server: the ledger decides. It tells what waits while the database is away.
+    """
+    return Book(directory / "mark", MARK_FIELDS, create=True)

@@ -20,7 +20,7 @@ from gevent.event import Event
 from app.errors import DatabaseAway, LedgerMoved, TickhubError
 from app.lanes import Lane, LaneTimeout
 from app.market.batches import LedgerEntry, Sink
-from app.pipeline.books import Book
+from app.pipeline.books import Book, journal_mark
 from app.pipeline.window import Window
 
 BACKOFF_FIRST_S = 0.2
@@ -66,6 +66,7 @@ class Source:
         self.window = window
         self.book = book
         self.own = own
+        self._mark = journal_mark(directory)
         self.entry: LedgerEntry | None = None
         self.oldest_at = 0.0  # monotonic: since when rows wait
         self.flush_began_at = 0.0  # monotonic
@@ -83,6 +84,7 @@ class Source:
         entry, book = self.entry, self.book
         if entry is None:
             return
+        self._mark["next_row"] = entry.next_row
         if not book["baseline_set"]:
             for name in _COUNTS:
                 book[f"base_{name}"] = 0 if self.own else getattr(entry, name)
@@ -92,6 +94,19 @@ class Source:
         processed = book["stored"] + book["duplicates"] + book["set_aside"]
         if not self.own:
             book["received"] = processed + self.window.pending_rows
+
+
+    def open_left_over(self, end_row: int) -> None:
+        """Begin with a journal that was taken over, and that ends at `end_row`."""
+        seen = min(self._mark["next_row"], end_row)
+        self.window.open_at(seen, end_row)
+        if not self.book["baseline_set"] and not self.book["received"]:
+            self.book["received"] = end_row - seen  # from an earlier run: counts from now on
+
+    def close(self) -> None:
+        """Give back memory and files."""
+        self.window.close()
+        self._mark.close()
 
 
 @dataclass(slots=True, frozen=True)

@@ -100,7 +100,8 @@ def free(directory: Path, committed_row: int, end_row: int, older_than: float, n
         freed.segments += 1
         freed.size_bytes += stat.st_size
     if not own and not journal.segments(directory):
-        (directory / "lock").unlink()
+        for name in ("mark", "lock"):
+            (directory / name).unlink(missing_ok=True)
         directory.rmdir()
         freed.gone = True
     return freed
@@ -165,9 +166,8 @@ class Recovery:
         book["disk_bytes"] = orphan.disk_bytes
         book["end_row"] = end_row
         window = Window(orphan.directory, self._lane.call, self._budget)
-        # From the first segment that is left; the ledger then says where to go on.
         source = Source(orphan.directory, window, book, own=False)
-        window.open_at(0, end_row)
+        source.open_left_over(end_row)
         self._held[source.journal_id] = _Held(source, orphan.lock_fd)
         self._flusher.sources.append(source)
         self._flusher.poke(source)
@@ -191,6 +191,6 @@ class Recovery:
         if freed.gone:
             held = self._held.pop(source.journal_id)
             self._flusher.sources.remove(source)
-            source.window.close()
+            source.close()
             source.book["disk_bytes"] = 0
             os.close(held.lock_fd)
