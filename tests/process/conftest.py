@@ -1,0 +1,49 @@
+"""One template data directory a session; servers that are gone after their test, whatever happened in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.process.harness import Database, Server, copy_template, folder, make_template
+
+MakeServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def data_template() -> Iterator[Path]:
+    """Yield a data directory with a migrated, stopped database, to be copied."""
+    with folder() as parent:
+        yield make_template(parent / "template")
+
+
+@pytest.fixture
+def make_server(data_template: Path) -> Iterator[MakeServer]:
+    """Yield a function that makes a Server (not started) with a data directory of its own.
+
+    `make_server(*flags, workers=1, environ=None)`
+    """
+    with ExitStack() as stack:
+
+        def make(*flags: str, workers: int = 1, environ: dict[str, str] | None = None) -> Server:
+            home = copy_template(data_template, stack.enter_context(folder()) / "data")
+            server = Server(home, *flags, workers=workers, environ=environ)
+            stack.callback(server.close)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def database(data_template: Path) -> Iterator[Database]:
+    """Yield a running, migrated database that no server looks after."""
+    with folder() as parent:
+        found = Database(copy_template(data_template, parent / "data"))
+        try:
+            found.up()
+            yield found
+        finally:
+            found.remove()

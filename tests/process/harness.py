@@ -1,0 +1,298 @@
+"""Real servers for the process tests: started, asked, killed, and removed with all that they started."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from app.storage import embedded
+from app.storage.embedded_postmaster import postmaster
+from app.storage.schema import migrate
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 60.0
+"""Far more than anything here takes: when it is over, it is broken, not slow."""
+
+CLEAN = "clean"
+"""A second, migrated and empty database beside `tickhub`: for a clean load of the same ticks."""
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S, what: str = "it") -> Any:
+    """Poll until the condition holds, and return what it returned."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A directory with a short path, for sockets, which PostgreSQL's user can pass through."""
+    path = Path(tempfile.mkdtemp(prefix="thp-", dir="/tmp"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def make_template(home: Path) -> Path:
+    """Make a data directory whose database is there, migrated and stopped: copying it is quick."""
+    home.mkdir(mode=0o711)
+    database = Database(home)
+    try:
+        database.up()
+        migrate(database.url())
+        with closing(database.connect("postgres")) as conn, conn.cursor() as cur:
+            conn.autocommit = True
+            cur.execute(sql.SQL("CREATE DATABASE {} TEMPLATE tickhub").format(sql.Identifier(CLEAN)))
+            # What is killed here are processes; what they wrote stays in the kernel.
+            cur.execute("ALTER SYSTEM SET fsync = off")
+        assert embedded.stop(database.config)
+    finally:
+        database.remove()
+    return home
+
+
+def copy_template(template: Path, home: Path) -> Path:
+    subprocess.run(["cp", "-a", "--reflink=auto", template, home], check=True, timeout=WAIT_S)
+    return home
+
+
+class Database:
+    """The PostgreSQL of a data directory, whoever started it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.config = embedded.EmbeddedConfig(home, memory_mb=128)
+        self._paused: list[psutil.Process] = []
+
+    def url(self, name: str = "tickhub") -> str:
+        return embedded.url(self.config).replace("///tickhub?", f"///{name}?")
+
+    def socket(self) -> Path:
+        return self.home / "postgres.run" / ".s.PGSQL.5432"
+
+    def up(self) -> None:
+        embedded.start(self.config)
+
+    def down(self) -> None:
+        assert embedded.stop(self.config)
+
+    def connect(self, name: str = "tickhub") -> Connection:
+        return psycopg2.connect(self.url(name), connect_timeout=10)
+
+    def rows(self, query: str, *arguments: object, name: str = "tickhub") -> list[tuple[Any, ...]]:
+        """Run a query in a transaction of its own."""
+        with closing(self.connect(name)) as conn, conn, conn.cursor() as cur:
+            cur.execute(query, arguments or None)
+            return cur.fetchall() if cur.description else []
+
+    def postmaster_pid(self) -> int | None:
+        found = postmaster(self.home / "postgres")
+        return found.pid if found else None
+
+    def kill9(self) -> None:
+        """Kill the postmaster; its backends live on until they notice."""
+        pid = self.postmaster_pid()
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Make the server one that accepts connections and never answers."""
+        for process in self._processes():
+            process.suspend()
+            self._paused.append(process)
+
+    def resume(self) -> None:
+        while self._paused:
+            with suppress(psutil.NoSuchProcess):
+                self._paused.pop().resume()
+
+    def remove(self) -> None:
+        """Kill what is left of the server, at once."""
+        left = [*self._processes(), *self._paused]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        # Not our children: they are gone when nothing but perhaps a zombie has their number.
+        psutil.wait_procs(left, timeout=10)
+        self._paused.clear()
+
+    def _processes(self) -> list[psutil.Process]:
+        """All processes of the server, backends that outlived their postmaster too."""
+        cluster, found = str((self.home / "postgres").resolve()), []
+        for process in psutil.process_iter(["name"]):
+            with suppress(psutil.Error):
+                if process.info["name"] == "postgres" and process.cwd() == cluster:
+                    found.append(process)
+        return found
+
+
+class Server:
+    """`python -m app serve` with one data directory; it may be started again and again."""
+
+    def __init__(
+        self, home: Path, *flags: str, workers: int = 1, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.home = home
+        self.database = Database(home)
+        self.port = free_port()
+        self.flags = ["--port", str(self.port), "--data-dir", str(home), "--workers", str(workers), *flags]
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("TICKHUB_")}
+        quick = {
+            "TICKHUB_PG_MEMORY_MB": "128",
+            "TICKHUB_FLUSH_INTERVAL_S": "0.1",
+            "TICKHUB_LOG_LEVEL": "info",
+        }
+        self.environ = {**kept, **quick, **(environ or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._logs = 0
+
+    def start(self) -> Server:
+        """Start the master and return at once."""
+        assert self.process is None or self.process.poll() is not None
+        self._logs += 1
+        with self.log_path().open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", *self.flags],
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def wait_accepting(self) -> Server:
+        """Wait until ticks are taken, with or without a database."""
+        self._wait(lambda: self.status("/health/ready") == 200, "ready")
+        return self
+
+    def wait_ready(self) -> Server:
+        """Wait until ticks are taken and the database is connected."""
+        self._wait(lambda: self.status("/health") == 200, "connected")
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask the master to end, and return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_S)
+
+    def kill9(self) -> None:
+        """Kill the master and all its workers at once; the database stays."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):  # its own session: the group is the master and what it forked
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(WAIT_S)
+
+    def worker_pids(self) -> list[int]:
+        assert self.process is not None
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children()]
+        except psutil.NoSuchProcess:
+            return []
+
+    def log_path(self) -> Path:
+        return self.home.with_name(f"{self.home.name}.{self._logs}.log")
+
+    def log(self) -> str:
+        """What the server logged since its last start."""
+        return self.log_path().read_text(errors="replace")
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, timeout_s: float = 30.0
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Return status, decoded JSON and headers. Raises OSError or HTTPException."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)) as client:
+            client.request(method, path, body, {"Content-Type": "application/json"})
+            answer = client.getresponse()
+            data = answer.read()
+            return answer.status, json.loads(data) if data else None, dict(answer.getheaders())
+
+    def status(self, path: str) -> int:
+        """Return the status of a GET, 0 when there was no answer."""
+        try:
+            return self.request("GET", path)[0]
+        except (OSError, http.client.HTTPException, ValueError):
+            return 0
+
+    def post_raw(self, path: str, body: bytes) -> tuple[int, Any, Mapping[str, str]]:
+        return self.request("POST", path, body)
+
+    def post(self, ticks: Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
+        """Send a batch; return status and answer."""
+        return self.post_raw("/tick/batch", json.dumps({"ticks": list(ticks)}).encode())[:2]
+
+    def stats(self) -> dict[str, Any]:
+        status, stats, _ = self.request("GET", "/stats")
+        assert status == 200, stats
+        return dict(stats)
+
+    def wait_drained(self, timeout_s: float = WAIT_S) -> dict[str, Any]:
+        """Wait until nothing accepted is left to flush; return /stats."""
+
+        def drained() -> dict[str, Any] | None:
+            stats = self.stats()
+            return stats if stats["buffer_size"] == 0 and not self._unread_journals() else None
+
+        return dict(wait_until(drained, timeout_s, "the buffer to drain"))
+
+    def _unread_journals(self) -> bool:
+        """Tell whether a journal holds records but has no book yet: nobody has taken it over."""
+        books = {path.stem for path in (self.home / "run" / "books").glob("*.book")}
+        return any(path.parent.name not in books for path in (self.home / "journal").glob("[!.]*/*.seg"))
+
+    def close(self) -> None:
+        """Kill everything that is left; the directory stays."""
+        if self.process is not None:
+            self.kill9()
+        for process in psutil.process_iter(["cmdline"]):
+            # A keeper's `database up` has a session of its own and may outlive a killed worker.
+            if (process.info["cmdline"] or [])[1:5] == ["-m", "app", "database", "up"]:
+                with suppress(psutil.Error):
+                    if process.environ().get("TICKHUB_DATA_DIR") == str(self.home):
+                        process.kill()
+                        psutil.wait_procs([process], timeout=10)
+        self.database.remove()
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        process = self.process
+        assert process is not None
+
+        def look() -> bool:
+            assert process.poll() is None, f"the server ended with {process.returncode}:\n{self.log()}"
+            return done()
+
+        try:
+            wait_until(look, WAIT_S, f"the server to be {what}")
+        except AssertionError as why:
+            raise AssertionError(f"{why}\n{self.log()[-8000:]}") from None
