@@ -984,6 +984,7 @@ def parse_speed(text: str) -> float | None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,  # a key given as --api-key must not be taken for a file's name
         description="Bring MetaTrader 5's ticks to tickhub, losing none.",
         epilog="The API key, where the server wants one, comes from the environment variable TICKHUB_API_KEY "
         "or --api-key-file.",

@@ -32,6 +32,6 @@ symbol_info_tick = _terminal.symbol_info_tick
 
 def copy_ticks_from(symbol: str, date_from: int, count: int, flags: int) -> Any:
     global _shown
-    _shown = min(len(_all), _shown + 7)
+    _shown = min(len(_all), _shown + 41)
     _terminal.symbols[_symbol].ticks = _all[:_shown]
     return _terminal.copy_ticks_from(symbol, date_from, count, flags)
