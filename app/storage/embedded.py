@@ -12,14 +12,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 
-from app.storage.embedded_place import PORT, SYSTEM_ROOT, settle, socket_directory
+from app.storage.embedded_place import (
+    PORT,
+    SYSTEM_ROOT,
+    make_sockets,
+    release_sockets,
+    settle,
+    socket_directory,
+)
 from app.storage.embedded_postmaster import postmaster
 from app.storage.embedded_server import create_cluster, start_or_adopt, wait_for
 from app.storage.embedded_tuning import this_machine, tuning
@@ -69,8 +76,8 @@ def start(config: EmbeddedConfig, timeout_s: float = 60.0, *, system_root: Path 
     """Make the cluster if there is none, start or adopt its server, and return lines worth logging.
 
     Idempotent; of several callers one starts and the others adopt. Waits for crash recovery, and for what is
-    left of a killed server. Changed settings count from the next real start. `system_root`: where root puts what
-    the server's user cannot reach. Raises EmbeddedError.
+    left of a killed server. Changed settings count from the next real start. `system_root`: where root puts
+    what the server's user cannot reach. Raises EmbeddedError.
     """
     deadline = time.monotonic() + timeout_s
     home = config.data_dir.resolve()
@@ -83,6 +90,7 @@ def start(config: EmbeddedConfig, timeout_s: float = 60.0, *, system_root: Path 
                 lines.append(create_cluster(place, deadline))
             if place.cluster.parent != home and not (home / "postgres").is_symlink():
                 (home / "postgres").symlink_to(place.cluster)
+            make_sockets(home, place)
             settings = tuning(
                 this_machine(place.cluster), config.memory_mb, config.cpus, config.max_connections
             )
@@ -102,12 +110,13 @@ def stop(config: EmbeddedConfig, timeout_s: float = 30.0) -> bool:
         try:
             with _locked(home, deadline):
                 process = postmaster(home / "postgres")
-                if process is None:
-                    return True
-                process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-                return wait_for(lambda: postmaster(home / "postgres") is None, deadline)
-        except psutil.NoSuchProcess:
-            return True
+                if process is not None:
+                    with suppress(psutil.NoSuchProcess):  # it went by itself
+                        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+                down = wait_for(lambda: postmaster(home / "postgres") is None, deadline)
+                if down:
+                    release_sockets(home)
+                return down
         except _Locked:
             return False
 

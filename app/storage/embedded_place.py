@@ -43,7 +43,7 @@ class Place:
 def settle(home: Path, system_root: Path = SYSTEM_ROOT) -> Place:
     """Decide where the cluster of the data directory `home` is served from, and by whom.
 
-    Decided once: a cluster stays where it is; one outside is linked from `home`/postgres. Call under the lock.
+    Decided once: a cluster stays where it is; one outside is linked from `home`/postgres. Needs the lock.
     Raises EmbeddedError, OSError.
     """
     cluster, outside = home / "postgres", system_root / _digest(home)
@@ -76,7 +76,11 @@ def settle(home: Path, system_root: Path = SYSTEM_ROOT) -> Place:
         )
         if not reaches(user, binaries / "postgres"):
             raise EmbeddedError(f"user {user.name} cannot run {binaries}/postgres: is it mounted noexec?")
-    return Place(user, binaries, base / "postgres", _settle_sockets(home, base, user), tuple(lines))
+    clients = socket_directory(home)
+    sockets = base / clients.name if clients.parent == home else clients
+    if not _fits(sockets):
+        raise EmbeddedError(f"{sockets} is too long for a socket")
+    return Place(user, binaries, base / "postgres", sockets, tuple(lines))
 
 
 def installed_binaries() -> Path:
@@ -127,6 +131,17 @@ def socket_directory(home: Path) -> Path:
     return direct if _fits(direct) else _short_directory(home)
 
 
+def release_sockets(home: Path) -> None:
+    """Remove the short socket directory of a stopped server, so that none stays behind a removed `home`."""
+    note = home / "postgres.socket"
+    if note.is_symlink() and note.readlink().name.startswith(_short_prefix(home)):
+        shutil.rmtree(note.readlink(), ignore_errors=True)  # gone already, or somebody else's
+
+
+def _short_prefix(home: Path) -> str:
+    return f"tickhub-{_digest(home)}-"  # a copied data directory brings a note that is not its own
+
+
 def _fits(directory: Path) -> bool:
     path = str(directory / SOCKET_FILE)
     return len(os.fsencode(path)) <= SOCKET_PATH_BYTES and _PLAIN_PATH.fullmatch(path) is not None
@@ -134,15 +149,16 @@ def _fits(directory: Path) -> bool:
 
 def _short_directory(home: Path) -> Path:
     note = home / "postgres.socket"
-    prefix = f"tickhub-{_digest(home)}-"  # a copied data directory brings a note that is not its own
-    trusted = {0, os.geteuid()} | (
-        {(home / "postgres").stat().st_uid} if (home / "postgres").exists() else set()
-    )
+    prefix = _short_prefix(home)
     while True:
         noted = Path(os.readlink(note)) if note.is_symlink() else None
         own = noted is not None and noted.parent == SHORT_ROOT and noted.name.startswith(prefix)
         # A restart of the machine empties /tmp, and then the name is anybody's.
-        if noted is not None and own and (not os.path.lexists(noted) or _is_private(noted, trusted)):
+        if (
+            noted is not None
+            and own
+            and (not os.path.lexists(noted) or _is_private(noted, home / "postgres"))
+        ):
             return noted
         home.mkdir(parents=True, exist_ok=True)
         fresh = tempfile.mkdtemp(prefix=prefix, dir=SHORT_ROOT)
@@ -157,13 +173,12 @@ def _short_directory(home: Path) -> Path:
             raise EmbeddedError(f"cannot note the socket's place in {home}: {why.strerror}") from why
 
 
-def _settle_sockets(home: Path, base: Path, user: User) -> Path:
-    """Make the server's private socket directory, where `socket_directory` says or linked from there."""
-    clients = socket_directory(home)
-    inside = clients.parent == home
-    sockets = base / clients.name if inside else clients
-    if not _fits(sockets):
-        raise EmbeddedError(f"{sockets} is too long for a socket")
+def make_sockets(home: Path, place: Place) -> None:
+    """Make the server's private socket directory, and the link to it if clients look elsewhere.
+
+    Call it when the cluster is there: `socket_directory` trusts a short one by the cluster's owner.
+    """
+    clients, sockets, user = home / "postgres.run", place.sockets, place.user
     if not os.path.lexists(sockets) or sockets.is_symlink():
         sockets.unlink(missing_ok=True)
         sockets.mkdir(mode=0o700)
@@ -172,17 +187,21 @@ def _settle_sockets(home: Path, base: Path, user: User) -> Path:
     if sockets.stat().st_uid != user.uid:
         os.chown(sockets, user.uid, user.gid)
     sockets.chmod(0o700)
-    if sockets != clients and not (clients.is_symlink() and clients.readlink() == sockets):
+    if sockets == clients or sockets.parent == SHORT_ROOT:
+        return
+    if not (clients.is_symlink() and clients.readlink() == sockets):
         if os.path.lexists(clients) and not clients.is_symlink():
             shutil.rmtree(clients)  # from a time when the cluster was here
         clients.unlink(missing_ok=True)
         clients.symlink_to(sockets)
-    return sockets
 
 
-def _is_private(directory: Path, trusted: set[int]) -> bool:
+def _is_private(directory: Path, cluster: Path) -> bool:
     status = directory.lstat()
-    return stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700 and status.st_uid in trusted
+    if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) != 0o700:
+        return False
+    # In this order: a start gives the directory away only after the cluster has its owner.
+    return status.st_uid in (0, os.geteuid()) or (cluster.exists() and status.st_uid == cluster.stat().st_uid)
 
 
 def _own_directory(*directories: Path) -> Path:

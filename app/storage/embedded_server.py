@@ -232,4 +232,4 @@ def _text(log: Path, offset: int) -> str:
 
 
 def _tail(text: str) -> str:
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-4:]) or "no word from it"
+    return " | ".join(line.strip() for line in text.strip().splitlines()[-6:]) or "no word from it"

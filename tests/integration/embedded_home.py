@@ -1,0 +1,97 @@
+"""Data directories with an embedded server for its tests: short paths, small servers, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+
+from app.storage import embedded
+from app.storage.embedded import EmbeddedConfig
+from app.storage.embedded_postmaster import postmaster
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 30
+
+
+def config(home: Path, **settings: int) -> EmbeddedConfig:
+    return EmbeddedConfig(home, **{"memory_mb": 64, "max_connections": 20, **settings})
+
+
+@contextmanager
+def folder(mode: int = 0o755) -> Iterator[Path]:
+    """A directory with a short path; every server below it is killed at the end, by its own id."""
+    path = Path(tempfile.mkdtemp(prefix="tht-", dir="/tmp"))
+    path.chmod(mode)
+    try:
+        yield path
+    finally:
+        for found in path.rglob("postmaster.pid"):
+            process = postmaster(found.parent)
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+                wait_until(lambda gone=found.parent: postmaster(gone) is None)
+        for note in path.rglob("postgres.socket"):
+            shutil.rmtree(os.readlink(note), ignore_errors=True)
+        shutil.rmtree(path)
+
+
+def copy(template: Path, home: Path) -> Path:
+    subprocess.run(["cp", "-a", str(template), str(home)], check=True, timeout=WAIT_S)
+    return home
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def ask(home: Path, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements, each committed, on the database of this data directory; the rows of the last one."""
+    with closing(psycopg2.connect(embedded.url(config(home)))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+def server(home: Path) -> psutil.Process:
+    process = postmaster(home / "postgres")
+    assert process is not None, "no server runs"
+    return process
+
+
+def python(
+    code: str, home: Path, before: tuple[str, ...] = (), program: str = sys.executable, **options: Any
+) -> subprocess.Popen[str]:
+    """Run code in a process of its own; it has `embedded`, `config` (of `home`) and what it imports."""
+    prelude = (
+        "from pathlib import Path; import sys; from app.storage import embedded;"
+        "config = embedded.EmbeddedConfig(Path(sys.argv[1]), memory_mb=64, max_connections=20)\n"
+    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT} | options
+    return subprocess.Popen([*before, program, "-B", "-c", prelude + code, str(home)], **options)
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    try:
+        out, err = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return out
