@@ -18,6 +18,7 @@ from pathlib import Path
 
 import gevent
 
+from app.demo import Demo
 from app.errors import BufferFull, TickhubError
 from app.figures import Figures
 from app.keeper import Keeper
@@ -159,6 +160,7 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
+        self._demo = Demo(settings) if settings.demo and slot == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
 
@@ -170,6 +172,8 @@ class Runtime:
             self._spawn(run)
         self._spawn(self._every_second)
         self._spawn(self._refresh_symbols)
+        if self._demo is not None:
+            self._spawn(self._demo.run)
         self._running = True
         self.meters.state("running")
 
@@ -178,6 +182,8 @@ class Runtime:
         self._running = False
         self.meters.state("draining")
         self.keeper.stop()
+        if self._demo is not None:
+            self._demo.stop()
         self.flusher.drain()
         until = time.monotonic() + deadline_s
         while time.monotonic() < until and not self.flusher.idle.wait(0.05):

@@ -108,9 +108,15 @@ def child_exit(server: Any, worker: _Worker) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Stop the embedded server, whoever started it."""
+    """Stop the embedded server, whoever started it, and a simulation that a killed worker left."""
     settings = _state.settings
-    if settings is None or settings.database_url:
+    if settings is None:
+        return
+    if settings.demo:
+        from app.demo import end_left_over
+
+        end_left_over(settings.data_dir)
+    if settings.database_url:
         return
     from app.runtime_config import embedded_config
     from app.storage import embedded
