@@ -157,6 +157,17 @@ def test_ctrl_c_to_the_starters_group_leaves_the_server_alone(home: Path) -> Non
     assert ask(home, "SELECT 1") == [(1,)]
 
 
+def test_ctrl_c_while_the_server_starts_leaves_it_to_the_next(home: Path) -> None:
+    starter = python(START, home, start_new_session=True)
+    wait_until(lambda: postmaster(home / "postgres") or starter.poll() is not None)
+    os.killpg(starter.pid, signal.SIGINT)
+    starter.communicate()
+    process = server(home)
+
+    assert any("adopted" in line for line in embedded.start(config(home)))
+    assert server(home) == process
+
+
 def test_the_server_inherits_neither_the_lock_nor_files(home: Path) -> None:
     with (home / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
