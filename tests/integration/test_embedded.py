@@ -305,7 +305,10 @@ def test_the_url_is_the_same_everywhere_and_always(empty: Path) -> None:
     embedded.start(config(empty, max_connections=25))
 
     assert embedded.url(config(empty)) == before
-    assert output(python("print(embedded.url(config))", empty, env={"PGPORT": "1"})).strip() == before
+    assert (
+        output(python("print(embedded.url(config))", empty, env=os.environ | {"PGPORT": "1"})).strip()
+        == before
+    )
     embedded.stop(config(empty))
     assert embedded.url(config(empty)) == before
 
