@@ -163,14 +163,15 @@ class Server:
         self.home = home
         self.database = Database(home)
         self.port = free_port()
-        self.flags = ["--port", str(self.port), "--data-dir", str(home), "--workers", str(workers), *flags]
+        self.flags = ["--port", str(self.port), "--workers", str(workers), *flags]
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TICKHUB_")}
-        quick = {
+        # The data directory is in the environment so that whatever is started can be found by it.
+        own = {
+            "TICKHUB_DATA_DIR": str(home),
             "TICKHUB_PG_MEMORY_MB": "128",
             "TICKHUB_FLUSH_INTERVAL_S": "0.1",
-            "TICKHUB_LOG_LEVEL": "info",
         }
-        self.environ = {**kept, **quick, **(environ or {})}
+        self.environ = {**kept, **own, **(environ or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._logs = 0
 
@@ -206,13 +207,21 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(WAIT_S)
 
-    def kill9(self) -> None:
-        """Kill the master and all its workers at once; the database stays."""
+    def kill_master(self) -> None:
+        """Kill the master alone; its workers live on until they notice."""
         assert self.process is not None
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):  # its own session: the group is the master and what it forked
-                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait(WAIT_S)
+
+    def kill9(self) -> None:
+        """Kill the master and everything that it started, at once; the database stays."""
+        left = self._processes()
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.process is not None:
+            self.process.wait(WAIT_S)
+        psutil.wait_procs(left, timeout=10)
 
     def worker_pids(self) -> list[int]:
         assert self.process is not None
@@ -273,16 +282,17 @@ class Server:
 
     def close(self) -> None:
         """Kill everything that is left; the directory stays."""
-        if self.process is not None:
-            self.kill9()
-        for process in psutil.process_iter(["cmdline"]):
-            # A keeper's `database up` has a session of its own and may outlive a killed worker.
-            if (process.info["cmdline"] or [])[1:5] == ["-m", "app", "database", "up"]:
-                with suppress(psutil.Error):
-                    if process.environ().get("TICKHUB_DATA_DIR") == str(self.home):
-                        process.kill()
-                        psutil.wait_procs([process], timeout=10)
+        self.kill9()
         self.database.remove()
+
+    def _processes(self) -> list[psutil.Process]:
+        """The master, workers, those that outlived it, and what they run: all that has this data directory."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get("TICKHUB_DATA_DIR") == str(self.home):
+                    found.append(process)
+        return found
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         process = self.process
