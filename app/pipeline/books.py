@@ -23,10 +23,12 @@ class Book:
         size = 8 * len(fields)
         fd = os.open(path, (os.O_RDWR | os.O_CREAT if create else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(fd).st_size < size:
+            there = os.fstat(fd).st_size
+            if there < size:
                 if not create:
                     raise FileNotFoundError(path)
-                os.ftruncate(fd, size)
+                # Written, not truncated to size: a hole that a full disk cannot fill kills who writes to it (SIGBUS).
+                os.pwrite(fd, bytes(size - there), there)
             self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if create else 0))
         finally:
             os.close(fd)
