@@ -219,11 +219,15 @@ def test_rows_that_the_server_is_not_ready_for_wait_and_are_not_overtaken(
     sending.add(*["NEW", "EURUSD"] * 3, start=30)
     sending.steps(3)
     ready = True
+    sending.sender._held["NEW"] = (float("inf"), 1)  # not asked again yet
+    sending.add("NEW", start=36)
+    sending.sender.step()
+    assert {row["symbol"] for row in server.rows} == {"EURUSD"}
     sending.steps()
     for symbol in ("NEW", "EURUSD"):
         got = [row["time_msc"] for row in server.rows if row["symbol"] == symbol]
         assert got == sorted(got)
-        assert len(got) == 18
+        assert len(got) == (19 if symbol == "NEW" else 18)
     assert sending.spool.rows == 0
 
 
