@@ -259,6 +259,9 @@ def _refuse_unknown(texts: Mapping[str, str], source: str) -> None:
             raise SettingsError(f"{name}: unknown setting ({source}){suggest(name, known)}")
 
 
+FIRST_YEAR = 1970
+
+
 def _check_together(s: Settings) -> None:
     if not (_is_loopback(s.host) or s.has_api_keys or s.insecure):
         raise SettingsError(
@@ -276,10 +279,13 @@ def _check_together(s: Settings) -> None:
     for name, path in (("ssl_keyfile", s.ssl_keyfile), ("ssl_certfile", s.ssl_certfile)):
         if path and not os.access(path, os.R_OK):
             raise SettingsError(f"{name}={path}: there is no such file, or it cannot be read")
-    if s.max_body_mb * MIB > s.inflight_max_bytes:
+    # A zipped body counts zipped and unzipped, each twice: for its bytes and for the columns made of them.
+    if 4 * s.max_body_mb * MIB > s.inflight_max_bytes:
         raise SettingsError(
-            f"max_body_mb={s.max_body_mb} does not fit inflight_max_bytes={s.inflight_max_bytes}"
+            f"4 x max_body_mb={s.max_body_mb} does not fit inflight_max_bytes={s.inflight_max_bytes}"
         )
+    if s.oldest_time.year < FIRST_YEAR:
+        raise SettingsError(f"oldest_time={s.oldest_time} is before {FIRST_YEAR}: ticks are ordered by time since then")
     if s.journal_segment_bytes > s.journal_max_bytes:
         raise SettingsError(
             f"journal_segment_bytes={s.journal_segment_bytes} does not fit "
