@@ -684,7 +684,7 @@ class Terminal:
             if times[at] - before > GAP_MS:
                 if at > begin or self._doubtful(broker, "gap", (before, times[at]), GAP_PATIENCE_S):
                     return begin, at
-                self._voice.say(f"{broker}: no ticks between {wall(before)} and {wall(times[at])}, it says")
+                self._voice.say(f"{broker}: no ticks between {wall(before)} and {wall(times[at])}")
             before = times[at]
         return begin, len(times)
 
