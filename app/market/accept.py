@@ -94,10 +94,11 @@ def accept(
         passed = ~refusals.refused
         ticks, has_seq = _take(ticks, passed), has_seq[passed]
     if not has_seq.all():
-        derived = derive_seq(
-            ticks.names, ticks.symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags
-        )
-        ticks.seq = np.where(has_seq, ticks.seq, derived)
+        # Among themselves: what is derived depends on no row that has its own, or a resend of a part would differ.
+        rest = ~has_seq
+        columns = (ticks.symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags)
+        derived = derive_seq(ticks.names, *(column[rest] for column in columns))  # type: ignore[arg-type]  # of many types
+        ticks.seq[rest] = derived
     most_ahead_us = int(ticks.time_us.max(initial=0)) - now_us
     ahead = int((ticks.time_us > now_us + WARN_AHEAD_US).sum()) if most_ahead_us > WARN_AHEAD_US else 0
     return Accepted(ticks, refusals.all(), ahead, most_ahead_us)
@@ -197,10 +198,12 @@ def _mixed_times(rows: Sequence[Row]) -> tuple[I8, Mask, Mask]:
 
 
 def _no_time(row: Row) -> Rejected:
-    if row.timestamp is Unset and row.time_msc is Unset:
-        return Rejected(0, "missing_field", "Missing required fields: timestamp")
     if row.time_msc is not Unset and row.time_msc is not None:
         return Rejected(0, "bad_field", "time_msc is out of range")
+    if row.timestamp is Unset:
+        return Rejected(0, "missing_field", "Missing required fields: timestamp")
+    if row.timestamp is None:
+        return Rejected(0, "bad_field", "timestamp must be a string or a number (milliseconds)")
     return Rejected(0, "bad_field", f"timestamp is not a time: {str(row.timestamp)[:40]!r}")
 
 

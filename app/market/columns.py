@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 LAYOUT = 1
 """Version of the bytes that `encode` writes. A new layout gets a new number; old ones stay readable."""
 
-_HEAD = struct.Struct("<IH")
+_HEAD = struct.Struct("<I2x")
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("time_us", "<i8"),
     ("seq", "<i8"),
@@ -58,7 +58,7 @@ class Ticks:
     def encode(self) -> bytes:
         """Return the batch in layout 1: head, names, then each column little-endian."""
         names = "\0".join(self.names).encode()
-        parts = [_HEAD.pack(len(self), len(self.names)), struct.pack("<I", len(names)), names]
+        parts = [_HEAD.pack(len(self)), struct.pack("<I", len(names)), names]
         parts += [np.ascontiguousarray(getattr(self, name), dtype).tobytes() for name, dtype in _COLUMNS]
         return b"".join(parts)
 
@@ -70,7 +70,7 @@ class Ticks:
         """
         if layout != LAYOUT:
             raise TickhubError(f"ticks in layout {layout}: written by a newer tickhub")
-        rows, _ = _HEAD.unpack_from(payload, 0)
+        (rows,) = _HEAD.unpack_from(payload, 0)
         (names_bytes,) = struct.unpack_from("<I", payload, _HEAD.size)
         at = _HEAD.size + 4 + names_bytes
         names = bytes(payload[_HEAD.size + 4 : at]).decode().split("\0") if names_bytes else []

@@ -64,9 +64,12 @@ class Rows:
 _SLICE = msgspec.json.Decoder(list[Row])
 _RAW_SLICE = msgspec.json.Decoder(list[msgspec.Raw])
 _ROW = msgspec.json.Decoder(Row)
-_OPENING = re.compile(rb'\s*\{\s*"ticks"\s*:\s*\[')
-_CLOSING = re.compile(rb"\]\s*\}\s*\Z")
-_BETWEEN = re.compile(rb"\}\s*,\s*\{")
+# JSON's white space: \s would take more, and a body would mean something else sliced than whole.
+_OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"ticks"[ \t\r\n]*:[ \t\r\n]*\[')
+_CLOSING = re.compile(rb"\][ \t\r\n]*\}[ \t\r\n]*\Z")
+_BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
+_MAX_DIGITS = 4000
+"""Python refuses to read longer integers, which would cost their whole body; no field holds a tenth of that."""
 
 
 def decode_batch(body: bytes, max_rows: int) -> Rows:
@@ -76,14 +79,13 @@ def decode_batch(body: bytes, max_rows: int) -> Rows:
         try:
             decoded = _SLICE.decode(part)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not _one_by_one(part, rows):
+            if not _one_by_one(part, rows, max_rows):
                 return _whole(body, max_rows)
         else:
             rows.index += range(rows.total, rows.total + len(decoded))
             rows.rows += decoded
             rows.total += len(decoded)
-        if rows.total > max_rows:
-            raise TooLarge(f"more than {max_rows} ticks in one request: send smaller batches")
+        _bound(rows.total, max_rows)
     return rows
 
 
@@ -92,6 +94,11 @@ def decode_tick(body: bytes) -> Rows:
     rows = Rows()
     _take(_parse(body), rows)
     return rows
+
+
+def _bound(count: int, max_rows: int) -> None:
+    if count > max_rows:
+        raise TooLarge(f"more than {max_rows} ticks in one request: send smaller batches")
 
 
 def _slices(body: bytes) -> Iterator[bytes]:
@@ -126,20 +133,22 @@ def _list_of(body: bytes) -> bytes:
         return json.dumps(_ticks_of(_parse(body))).encode()
 
 
-def _one_by_one(part: bytes, rows: Rows) -> bool:
-    """Take a slice row by row; return False when it is no JSON list even leniently."""
+def _one_by_one(part: bytes, rows: Rows, max_rows: int) -> bool:
+    """Take a slice row by row; return False when it is no JSON list even leniently. Raises TooLarge."""
     try:
         raws = _RAW_SLICE.decode(part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            values = json.loads(part)
+            values = _loads(part)
         except (ValueError, RecursionError):
             return False
         if not isinstance(values, list):
             return False
+        _bound(rows.total + len(values), max_rows)
         for value in values:
             _take(value, rows)
         return True
+    _bound(rows.total + len(raws), max_rows)
     for raw in raws:
         try:
             row = _ROW.decode(raw)
@@ -154,8 +163,7 @@ def _one_by_one(part: bytes, rows: Rows) -> bool:
 
 def _whole(body: bytes, max_rows: int) -> Rows:
     values = _ticks_of(_parse(body))
-    if len(values) > max_rows:
-        raise TooLarge(f"more than {max_rows} ticks in one request: send smaller batches")
+    _bound(len(values), max_rows)
     rows = Rows()
     for value in values:
         _take(value, rows)
@@ -170,10 +178,24 @@ def _ticks_of(value: Any) -> list[Any]:
     return value["ticks"]
 
 
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
+
+
+_LENIENT = json.JSONDecoder(parse_int=_integer)
+
+
+def _loads(data: bytes) -> Any:
+    """Parse as leniently as Python does: NaN, Infinity and huge numbers spoil their row, not the body.
+
+    Raises ValueError or RecursionError.
+    """
+    return _LENIENT.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
+
+
 def _parse(body: bytes) -> Any:
-    """Parse as leniently as Python does: NaN and Infinity literals spoil their row, not the body."""
     try:
-        return json.loads(body)
+        return _loads(body)
     except RecursionError as error:
         raise BadJson("the body is not JSON: nested too deeply") from error
     except ValueError as error:
@@ -185,7 +207,7 @@ _BROKEN = object()
 
 def _parse_row(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        return _loads(raw)
     except (ValueError, RecursionError):
         return _BROKEN
 
