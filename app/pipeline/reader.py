@@ -83,11 +83,17 @@ def read(directory: Path, start: Position, max_bytes: int, stop: Position | None
 
 def end_row(directory: Path) -> int:
     """Return the number behind the last row that can be read from the last segment."""
-    names = segments(directory)
-    if not names:
-        return 0
-    at = Position(names[-1], 0, names[-1])
-    row = names[-1]
+    tag = tag_of(directory.name)
+    for first in reversed(segments(directory)):
+        row = _end_row_from(directory, first)
+        # A segment whose beginning was never finished proves nothing, not even that the rows before it were durable.
+        if row > first or _segment_head(directory, first, tag) is not None:
+            return row
+    return 0
+
+
+def _end_row_from(directory: Path, first: int) -> int:
+    row, at = first, Position(first, 0, first)
     while True:
         chunk = read(directory, at, 8 << 20)
         row = max(row, chunk.next.row)
