@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.harness import Database, Server, copy_template, folder, make_template
+from tests.process.proxy import Proxy
 
 MakeServer = Callable[..., Server]
 
@@ -47,3 +48,13 @@ def database(data_template: Path) -> Iterator[Database]:
             yield found
         finally:
             found.remove()
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[Proxy]:
+    """Yield a proxy before `database`, still closed."""
+    found = Proxy(database.socket())
+    try:
+        yield found
+    finally:
+        found.remove()

@@ -49,6 +49,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def end(processes: Sequence[psutil.Process]) -> None:
+    """Kill processes, and wait until nothing but perhaps a zombie has their number."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until(lambda: not any(map(_runs, processes)), what="killed processes to be gone")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """A directory with a short path, for sockets, which PostgreSQL's user can pass through."""
@@ -136,12 +151,7 @@ class Database:
 
     def remove(self) -> None:
         """Kill what is left of the server, at once."""
-        left = [*self._processes(), *self._paused]
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        # Not our children: they are gone when nothing but perhaps a zombie has their number.
-        psutil.wait_procs(left, timeout=10)
+        end([*self._processes(), *self._paused])
         self._paused.clear()
 
     def _processes(self) -> list[psutil.Process]:
@@ -215,13 +225,9 @@ class Server:
 
     def kill9(self) -> None:
         """Kill the master and everything that it started, at once; the database stays."""
-        left = self._processes()
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        end(self._processes())
         if self.process is not None:
             self.process.wait(WAIT_S)
-        psutil.wait_procs(left, timeout=10)
 
     def worker_pids(self) -> list[int]:
         assert self.process is not None

@@ -171,3 +171,37 @@ class Load:
                 client.request("POST", "/tick/batch", body, {"Content-Type": "application/json"})
         except OSError:
             return
+
+
+class Probe:
+    """A client that asks /health/live over and over: its event loop must turn whatever the database does."""
+
+    LONGEST_S = 3.0
+    """An answer that takes longer counts as none; a loop that is blocked by a database blocks for longer."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.answers = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(ANSWER_S)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            try:
+                status = self._server.request("GET", "/health/live", timeout_s=self.LONGEST_S)[0]
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                continue
+            if status == 200:
+                self.answers += 1
+            else:
+                self.failures.append(f"status {status}")
