@@ -46,6 +46,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 SET_BACK_MS = 30 * 60_000  # a step back of at least this is the clock being set back; less is a late tick
+SECOND_PASS_MS = 24 * 3_600_000  # so long after a clock was set back ticks are marked as read the second time
 SET_BACK_MAX_MS = 4 * 3_600_000  # no clock is set back further: more is a wrong clock or an unsorted file
 GAP_MS = 3_600_000  # a silence that the terminal must confirm: its history may still be loading
 GAP_PATIENCE_S = 5.0
@@ -179,7 +180,9 @@ class Cursor:
             self.before_s, self.before_seen, self.in_second = self.ms // 1000, self.in_second, 0
         self.in_second += 1
         self.ms, self.seen = ms, seq + 1
-        return seq, 1 if ms <= self.earlier else 0
+        # The second pass may hold later ticks of the repeated hour than the first did; behind the hour the mark
+        # changes nothing, and no clock repeats another hour within days.
+        return seq, 1 if ms <= self.earlier + SECOND_PASS_MS else 0
 
 
 def wall(ms: int) -> str:

@@ -54,7 +54,7 @@ def meant(lines: list[str], symbol: str) -> list[Row]:
         if ms <= peak - 1_800_000:
             earlier, peak = peak, ms
         peak = max(peak, ms)
-        fold = int(ms <= earlier)
+        fold = int(ms <= earlier + 24 * 3_600_000)
         bid, ask, last, volume = (float(value) if value else None for value in values)
         row: Row = {
             "symbol": symbol,

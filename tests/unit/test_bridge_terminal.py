@@ -292,7 +292,7 @@ def expected_keys(first: list[int], second: list[int]) -> list[tuple[int, int, i
     keys: list[tuple[int, int, int]] = []
     for times, fold in ((first, 0), (second, 1)):
         for at, ms in enumerate(times):
-            keys.append((ms, times[:at].count(ms), fold if ms <= 2 * HOUR else 0))
+            keys.append((ms, times[:at].count(ms), fold))
     return keys
 
 
