@@ -61,7 +61,7 @@ def read(directory: Path, start: Position, max_bytes: int, stop: Position | None
         if stop is not None and first > stop.segment:
             break
         head = heads[first]
-        if first > start.segment and head is not None:
+        if head is not None:
             row = _cross(head, row, chunk)
         following = heads[present[index + 1]] if index + 1 < len(present) else None
         void_from = following.previous_end_row if following is not None else None

@@ -71,18 +71,15 @@ class Window:
         self.end_row = record.end_row
 
     def seek(self, row: int) -> None:
-        """Go to `row`: the rows before it are done. Rows no longer in memory will be read from disk."""
-        if row < self.row:
-            self._forget()
-            self._on_disk_from = reader.start_at(self._directory, row)
-        elif row > self.row:
-            self._trailing_skipped = self._trailing_lost = 0
+        """Go to `row`: the rows before it are done. Rows that are not at hand will be read from disk."""
+        if row != self.row:
             while self._memory and self._memory[0].end_row <= row:
                 self._pop()
-            if self._on_disk_from is not None and self._on_disk_from.row < row:
-                self._on_disk_from = replace(self._on_disk_from, row=row)
+            self.end_row = max(self.end_row, row)
+            if row < self.row or not self._goes_on_at(row):
+                self._forget()
+                self._on_disk_from = reader.start_at(self._directory, row) if row < self.end_row else None
         self.row = row
-        self.end_row = max(self.end_row, row)
 
     def open_at(self, row: int, end_row: int) -> None:
         """Begin with a journal that was taken over: rows from `row` to `end_row` wait on disk."""
@@ -95,7 +92,7 @@ class Window:
 
         A record is never split; the first one is returned whatever its size.
         """
-        if not self._memory and self._on_disk_from is not None:
+        while not self._memory and self._on_disk_from is not None:
             self._load()
         batch = Batch(first_row=self.row, end_row=self.row)
         for record in self._memory:
@@ -114,11 +111,7 @@ class Window:
 
     def done(self, batch: Batch) -> None:
         """Forget a batch that is committed."""
-        for _ in batch.records:
-            self._pop()
-        if not batch.records:
-            self._trailing_skipped = self._trailing_lost = 0
-        self.row = batch.end_row
+        self.seek(batch.end_row)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -131,6 +124,14 @@ class Window:
         while self._memory:
             self._pop()
         self._trailing_skipped = self._trailing_lost = 0
+
+    def _goes_on_at(self, row: int) -> bool:
+        """Tell whether what is at hand begins exactly there, with what is known of rows that are not there."""
+        if self._memory:
+            first = self._memory[0]
+            return first.first_row - first.skipped_before - first.lost_before == row
+        next_row = self.end_row if self._on_disk_from is None else self._on_disk_from.row
+        return next_row - self._trailing_skipped - self._trailing_lost == row
 
     def _behind_trailing(self, record: Record) -> Record:
         """Put the void and lost rows that were waiting for a next record before this one."""
