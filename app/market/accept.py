@@ -70,10 +70,11 @@ def accept(
     """
     refusals = _Refusals(rows)
     kept = rows.rows
+    # Times first: a row without one is said to be that, however it was decoded, and never to be sent again later.
+    time_us = _times(kept, clock, limits, now_us, refusals)
     names, symbol, nameless = _symbols(kept, symbols)
     if nameless is not None:
         refusals.where(symbol == nameless, lambda row: unknown(row.symbol))
-    time_us = _times(kept, clock, limits, now_us, refusals)
     numbers = np.array(
         [
             [row.bid for row in kept],

@@ -186,11 +186,11 @@ _LENIENT = json.JSONDecoder(parse_int=_integer)
 
 
 def _loads(data: bytes) -> Any:
-    """Parse as leniently as Python does: NaN, Infinity and huge numbers spoil their row, not the body.
+    """Parse as leniently as can be: NaN, huge numbers and bytes that are no text spoil their row, not the body.
 
     Raises ValueError or RecursionError.
     """
-    return _LENIENT.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
+    return _LENIENT.decode(data.decode(json.detect_encoding(data), "replace"))
 
 
 def _parse(body: bytes) -> Any:

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from app.errors import BadJson, TooLarge
 from app.market import decode
-from app.market.decode import Rows, decode_batch, decode_tick
+from app.market.accept import Limits, accept
+from app.market.clock import BrokerClock
+from app.market.decode import Rejected, Rows, decode_batch, decode_tick
+from app.market.symbols import SEED, SymbolMap
 
 GOOD = {
     "symbol": "AAPL",
@@ -145,9 +148,11 @@ def test_unknown_keys_are_ignored_whatever_they_hold():
     assert (rows.index, rows.rejected) == (list(range(len(odd))), [])
 
 
-def test_bytes_that_are_no_utf8_cost_their_row_only():
-    rows = decode_batch(body(row(), row(symbol='"A?"'), row()).replace(b"A?", b"A\xff"), MAX_ROWS)
-    assert (rows.index, [found[:2] for found in refused(rows)]) == ([0, 2], [(1, "bad_field")])
+@pytest.mark.parametrize("beside", [row(), row(bid="NaN")], ids=["a good row", "a row with NaN"])
+def test_bytes_that_are_no_text_can_be_no_symbol_and_cost_nothing_else(beside):
+    data = body(row(), row(symbol='"AAPL?"'), beside, row(extra='"?"')).replace(b"?", b"\xff")
+    names = [taken.symbol for taken in decode_batch(data, MAX_ROWS).rows]
+    assert names[:2] + names[-1:] == ["AAPL", "AAPL\ufffd", "AAPL"]
 
 
 def test_the_last_of_two_equal_keys_counts():
@@ -251,17 +256,23 @@ def bodies(draw):
         text += (draw(BETWEEN) if number else "") + part
     data = bytearray((text + tail).encode())
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        at = draw(st.integers(0, len(data) - 1))
+        at = draw(st.integers(0, max(0, len(data) - 1)))
         data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
     return bytes(data)
 
 
 def outcome(data: bytes, slice_bytes: int) -> object:
+    """What becomes of a body in the end: columns and refusals, or the refusal of the whole."""
     with mock.patch.object(decode, "SLICE_BYTES", slice_bytes):
         try:
-            return decode_batch(data, 100)
+            rows = decode_batch(data, 100)
         except (BadJson, TooLarge) as error:
             return type(error)
+    limits = Limits(0, "1970-01-01", 1 << 60)
+    taken = accept(
+        rows, SymbolMap(SEED), BrokerClock("UTC"), limits, 0, lambda name: Rejected(0, "unknown", name)
+    )
+    return taken.ticks.encode(), taken.rejected
 
 
 @settings(max_examples=400, deadline=None)
