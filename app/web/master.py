@@ -22,6 +22,9 @@ QUICK_DEATH_S = 10.0
 
 DELAY_MOST_S = 30.0
 
+LEAST_STOP_S = 2.0
+"""Workers are gone this long before the end of the grace period; an idle PostgreSQL stops within it."""
+
 ENDPOINTS_LINE = (
     "POST /tick, POST /tick/batch, GET /stats, GET /health, GET /health/live, GET /health/ready, GET /metrics"
 )
@@ -40,7 +43,7 @@ class _State:
         self.lock_fd: int | None = None
         self.settings: Settings | None = None
         self.deaths: deque[float] = deque(maxlen=16)
-        self.stopping = False
+        self.stop_by: float | None = None
 
 
 _state = _State()
@@ -74,11 +77,13 @@ def when_ready(server: Any) -> None:
     ):
         server.log.info(line)
 
-    def interrupt(number: int, frame: Any) -> None:
-        server.SIG_QUEUE.put_nowait(signal.SIGINT if _state.stopping else signal.SIGTERM)
-        _state.stopping = True
+    def end(number: int, frame: Any) -> None:
+        quick = number == signal.SIGINT and _state.stop_by is not None
+        server.SIG_QUEUE.put_nowait(signal.SIGINT if quick else signal.SIGTERM)
+        _state.stop_by = _state.stop_by or time.monotonic() + settings.shutdown_grace_s
 
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
 
 
 def pre_fork(server: Any, worker: _Worker) -> None:
@@ -121,8 +126,9 @@ def on_exit(server: Any) -> None:
     from app.runtime_config import embedded_config
     from app.storage import embedded
 
+    left_s = settings.shutdown_grace_s if _state.stop_by is None else _state.stop_by - time.monotonic()
     try:
-        if not embedded.stop(embedded_config(settings)):
+        if not embedded.stop(embedded_config(settings), max(LEAST_STOP_S, left_s)):
             server.log.warning("the embedded PostgreSQL did not stop in time")
     except TickhubError as error:
         server.log.error("the embedded PostgreSQL could not be stopped: %s", error)

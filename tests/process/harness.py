@@ -211,11 +211,11 @@ class Server:
         self._wait(lambda: self.status("/health") == 200, "connected")
         return self
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = WAIT_S) -> int:
         """Ask the master to end, and return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(WAIT_S)
+        return self.process.wait(within_s)
 
     def kill_master(self) -> None:
         """Kill the master alone; its workers live on until they notice."""
