@@ -77,7 +77,13 @@ def when_ready(server: Any) -> None:
     ):
         server.log.info(line)
 
+    master_pid = os.getpid()
+
     def end(number: int, frame: Any) -> None:
+        if os.getpid() != master_pid:
+            # A worker that has just been forked, before it has handlers of its own: it has accepted nothing, and
+            # a signal that it only queued would make the master wait out the grace period.
+            os._exit(0)
         quick = number == signal.SIGINT and _state.stop_by is not None
         server.SIG_QUEUE.put_nowait(signal.SIGINT if quick else signal.SIGTERM)
         _state.stop_by = _state.stop_by or time.monotonic() + settings.shutdown_grace_s
