@@ -1,0 +1,241 @@
+"""Exports replayed by real bridges into a server whose parts, and the bridges themselves, are killed."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tests.bridge_stand_in.loading import SCRIPT
+from tests.process.harness import CLEAN, ROOT, Database, Server, wait_until
+
+HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\r\n"
+NEVER_S = 240.0
+"""A replay that takes longer is stuck: the largest is some ten seconds of work, each kill some more."""
+
+_ACKNOWLEDGED = """
+    SELECT max(CAST(trim(state, '[]') AS INTEGER)) - (SELECT count(*) FROM spool) - (SELECT count(*) FROM waiting)
+    FROM cursor
+"""
+
+Kill = Callable[[Server, random.Random], None]
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file as the terminal's "Export ticks" writes it, and what is known of it.
+
+    digits: of the instrument, None: not known. zone: an IANA name. repeated: lines that equal the line before.
+    """
+
+    symbol: str
+    path: Path
+    zone: str
+    rows: int
+    repeated: int | None = None
+    digits: int | None = None
+
+
+class Replay:
+    """A bridge that replays an export; killed, it is started again with the same command."""
+
+    def __init__(self, export: Export, server: Server, folder: Path, *flags: str) -> None:
+        self.export = export
+        self._spool = folder / f"{export.symbol}.db"
+        self._log = folder / f"{export.symbol}.log"
+        files = ["--replay", str(export.path), "--spool", str(self._spool)]
+        where = ["--url", f"http://127.0.0.1:{server.port}", "--symbol", export.symbol]
+        # -I -S: with nothing but the standard library. A small spool keeps the reading beside the sending.
+        self._command = [sys.executable, "-I", "-S", str(SCRIPT), *files, *where]
+        self._command += ["--spool-max-rows", "20000", *flags]
+        self._acknowledged = 0
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def acknowledged(self) -> int:
+        """Return how many rows the server has taken, at least."""
+        if self.done():
+            self._acknowledged = self.export.rows
+        try:
+            with closing(sqlite3.connect(f"file:{self._spool}?mode=ro", uri=True, timeout=1)) as spool:
+                (rows,) = spool.execute(_ACKNOWLEDGED).fetchone()
+                self._acknowledged = max(self._acknowledged, rows or 0)
+        except sqlite3.OperationalError:
+            pass  # a spool being made, or left by a kill to be mended by the next bridge, shows nothing new
+        return self._acknowledged
+
+    def done(self) -> bool:
+        """Tell whether everything is acknowledged."""
+        if self.process.poll() is None:
+            return False
+        assert self.process.returncode == 0, self.log()
+        return True
+
+
+@contextmanager
+def replays(exports: Sequence[Export], server: Server, folder: Path, *flags: str) -> Iterator[list[Replay]]:
+    """Begin to replay the exports side by side; no bridge outlives the block."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        begun = []
+        for export in exports:
+            begun.append(Replay(export, server, folder, *flags))
+            stack.callback(begun[-1].kill)
+        yield begun
+
+
+def kill_bridge(begun: Sequence[Replay], rng: random.Random) -> None:
+    """Kill one of the bridges that are at work, and start it again."""
+    at_work = [replay for replay in begun if not replay.done()]
+    if at_work:
+        replay = rng.choice(at_work)
+        replay.kill()
+        assert replay.process.returncode == -signal.SIGKILL
+        replay.start()
+
+
+def replay_through(
+    kills: Sequence[Kill | None], begun: Sequence[Replay], server: Server, rng: random.Random
+) -> None:
+    """Kill once in each equal part of the way, at a random place (None: a bridge); see the replays to their end."""
+    rows = sum(replay.export.rows for replay in begun)
+    for at, kill in enumerate(kills):
+        goal = rows * 0.85 * (at + rng.random()) / len(kills)
+        wait_until(lambda goal=goal: sum(r.acknowledged() for r in begun) >= goal, NEVER_S, f"row {goal:.0f}")
+        assert not all(replay.done() for replay in begun), "it was over before everything was killed"
+        if kill is None:
+            kill_bridge(begun, rng)
+        else:
+            kill(server, rng)
+    wait_until(lambda: all(replay.done() for replay in begun), NEVER_S, "the replays to end")
+    # Workers of a killed master may have answered until now, while the new one waits for their port.
+    wait_until(server.worker_pids, what="workers of the present master")
+    server.wait_ready()
+
+
+def add_instruments(database: Database, exports: Sequence[Export]) -> None:
+    for export in exports:
+        for name in ("tickhub", CLEAN):
+            database.rows(
+                "INSERT INTO instruments (symbol, digits) VALUES (%s, %s)",
+                export.symbol,
+                export.digits,
+                name=name,
+            )
+
+
+def import_clean(export: Export, server: Server, clock: str) -> None:
+    """Import the export into the clean database with the command."""
+    command = ["import", str(export.path), "--symbol", export.symbol, "--timezone", clock, "--add-symbol"]
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *command, "--database-url", server.database.url(CLEAN)],
+        cwd=ROOT,
+        env=server.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{export.rows} rows, {export.rows} stored, 0 duplicates, 0 rejected;" in done.stdout
+
+
+def read_plainly(export: Export) -> Iterator[Row]:
+    """Yield the rows of an export in the order of time, as COPY_TICKS gives them: one line after another.
+
+    Only for files that are in order and hold no repeated hour. Time in UTC microseconds.
+    """
+    zone = ZoneInfo(export.zone)
+    minutes: dict[tuple[str, str], int] = {}
+    before_us, seq = -1, 0
+    with (gzip.open if export.path.suffix == ".gz" else open)(export.path, "rt", newline="") as file:
+        rows = csv.reader(file, delimiter="\t")
+        next(rows)
+        for day, clock, bid, ask, last, volume, flags in rows:
+            minute, second = (day, clock[:5]), Decimal(clock[6:])
+            start_s = minutes.get(minute)
+            if start_s is None:
+                wall = datetime.strptime(f"{day} {clock[:5]}", "%Y.%m.%d %H:%M").replace(tzinfo=zone)
+                start_s = minutes[minute] = round(wall.timestamp())
+            time_us = start_s * 1_000_000 + int(second * 1_000_000)
+            assert time_us >= before_us, "the file is not in order"
+            seq = seq + 1 if time_us == before_us else 0
+            before_us = time_us
+            spread = None
+            if export.digits is not None and bid and ask:
+                spread = float((Decimal(ask) - Decimal(bid)).scaleb(export.digits))
+            flag, amount = int(flags), float(volume or 0)
+            sides = (amount if flag & 8 and flag & side else 0.0 for side in (32, 64))
+            yield time_us, seq, _price(bid), _price(ask), _price(last), amount, flag, spread, *sides
+
+
+def _price(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def repeated_lines(export: Export) -> int:
+    """Count the lines that equal the line before."""
+    with gzip.open(export.path, "rt", newline="") as lines:
+        before, count = "", 0
+        for line in lines:
+            count += line == before
+            before = line
+    return count
+
+
+COPY_TICKS = """COPY (
+    SELECT (extract(epoch FROM time) * 1000000)::bigint, seq, bid, ask, last, volume, flags, spread,
+           buy_volume, sell_volume
+    FROM ticks JOIN instruments USING (symbol_id) WHERE symbol = '{symbol}' ORDER BY time, seq
+) TO STDOUT"""
+COPY_BARS = """COPY (
+    SELECT resolution, to_jsonb(b) - 'symbol_id' FROM bars b JOIN instruments USING (symbol_id)
+    WHERE symbol = '{symbol}' ORDER BY resolution, time
+) TO STDOUT"""
+COPY_CURRENT = "COPY (SELECT to_jsonb(c) FROM current c WHERE symbol = '{symbol}') TO STDOUT"
+
+
+def copy_out(database: Database, query: str, symbol: str, path: Path, name: str = "tickhub") -> Path:
+    """Write what a COPY gives to a file, one row a line."""
+    with closing(database.connect(name)) as conn, conn.cursor() as cur, path.open("wb") as file:
+        cur.copy_expert(query.format(symbol=symbol), file)
+    return path
+
+
+def read_copy(path: Path) -> Iterator[Row]:
+    """Yield the rows of COPY_TICKS."""
+    kinds = (int, int, float, float, float, float, int, float, float, float)
+    with path.open() as lines:
+        for line in lines:
+            texts = line.rstrip("\n").split("\t")
+            yield tuple(
+                None if text == "\\N" else kind(text) for kind, text in zip(kinds, texts, strict=True)
+            )
+
+
+def wall_line(utc: datetime, zone: str, shift_h: int, values: str) -> str:
+    """Return an export's line for a moment, as a broker's terminal shows it: a zone's local time plus hours."""
+    wall = utc.astimezone(ZoneInfo(zone)).replace(tzinfo=None) + timedelta(hours=shift_h)
+    return f"{wall:%Y.%m.%d}\t{wall:%H:%M:%S}.{wall.microsecond // 1000:03}\t{values}\r\n"
