@@ -22,6 +22,8 @@ ROW_CLASSES = ("22", "23")
 
 def is_about_a_row(error: psycopg2.Error) -> bool:
     """Tell whether the database refuses a row, as opposed to being in trouble itself."""
+    if isinstance(error, psycopg2.errors.CheckViolation) and not error.diag.constraint_name:
+        return False  # no constraint refuses the row: there is no partition for it
     return (error.pgcode or "")[:2] in ROW_CLASSES
 
 

@@ -18,7 +18,7 @@ from app.market.batches import Batch, LedgerEntry, Outcome
 from app.market.columns import I8, StoredTicks
 from app.storage import ledger
 from app.storage.connection import Connection
-from app.storage.instruments import Known
+from app.storage.instruments import Known, find, find_or_add
 from app.storage.partitions import Partitions
 from app.storage.ticks_writer import TickStore, with_spread
 
@@ -32,14 +32,6 @@ _DERIVED = """
       AND time <= timestamptz 'epoch' + %s * interval '1 microsecond'
     LIMIT 1
 """
-_FIND = """
-    SELECT symbol_id, symbol, digits, allow_nonpositive FROM instruments WHERE upper(symbol) = upper(%(name)s)
-    UNION ALL
-    SELECT i.symbol_id, i.symbol, i.digits, i.allow_nonpositive
-    FROM symbol_aliases a JOIN instruments i USING (symbol_id) WHERE upper(a.alias) = upper(%(name)s)
-    LIMIT 1
-"""
-_ADD = "INSERT INTO instruments (symbol) VALUES (%s) ON CONFLICT DO NOTHING"
 
 
 class UnknownSymbol(StorageError):
@@ -66,15 +58,10 @@ def find_instruments(connection: Connection, names: Sequence[str], add: bool) ->
     found: list[Known] = []
     with connection.transaction() as cur:
         for name in names:
-            cur.execute(_FIND, {"name": name})
-            row = cur.fetchone()
-            if row is None and add:
-                cur.execute(_ADD, (name,))
-                cur.execute(_FIND, {"name": name})
-                row = cur.fetchone()
-            if row is None:
+            known = find_or_add(cur, name) if add else find(cur, name)
+            if known is None:
                 raise UnknownSymbol(f"unknown symbol: {name} (--add-symbol adds it to the instruments)")
-            found.append(Known(*row))
+            found.append(known)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
@@ -16,7 +16,14 @@ _READ = """
     FROM instruments i LEFT JOIN symbol_aliases a USING (symbol_id)
     GROUP BY i.symbol_id ORDER BY i.symbol_id
 """
-_READ_IDS = "SELECT upper(symbol), symbol_id, symbol, digits, allow_nonpositive FROM instruments"
+_READ_IDS = "SELECT symbol_id, symbol, digits, allow_nonpositive FROM instruments"
+_FIND = """
+    SELECT symbol_id, symbol, digits, allow_nonpositive FROM instruments WHERE upper(symbol) = upper(%(name)s)
+    UNION ALL
+    SELECT i.symbol_id, i.symbol, i.digits, i.allow_nonpositive
+    FROM symbol_aliases a JOIN instruments i USING (symbol_id) WHERE upper(a.alias) = upper(%(name)s)
+    LIMIT 1
+"""
 _ADD = "INSERT INTO instruments (symbol) VALUES (%s) ON CONFLICT DO NOTHING"
 
 
@@ -44,34 +51,37 @@ class InstrumentIds:
         self._by_name: dict[str, Known] = {}
         self._generation = -1
 
-    def resolve(self, connection: Connection, names: Iterable[str]) -> list[Known]:
+    def resolve(self, connection: Connection, names: Sequence[str]) -> list[Known]:
         """Return what is known of each name, in order. Raises DatabaseAway.
 
-        A name in the journal was known when it was accepted: if the database does not have it (an older backup,
-        `unknown_symbols=register`), it is added rather than its ticks refused.
+        A name in the journal was known when it was accepted: if it was renamed since, its alias leads on; if the
+        database does not have it (an older backup, `unknown_symbols=register`), it is added rather than its ticks
+        refused.
         """
         connection.open()
-        wanted = [name.upper() for name in names]
-        if connection.generation != self._generation or any(name not in self._by_name for name in wanted):
+        if connection.generation != self._generation or any(name not in self._by_name for name in names):
             self._generation = connection.generation
             with connection.transaction() as cur:
-                self._by_name = _read_ids(cur)
-                missing = [name for name in names if name.upper() not in self._by_name]
-                if missing:
-                    _add(cur, missing)
-                    self._by_name = _read_ids(cur)
-        return [self._by_name[name] for name in wanted]
-
-    def forget(self) -> None:
-        """Read the instruments anew at the next use."""
-        self._generation = -1
+                cur.execute(_READ_IDS)
+                self._by_name = {known.symbol: known for known in (Known(*row) for row in cur.fetchall())}
+                # In one order, so that two who add the same names cannot deadlock.
+                for name in sorted(set(names) - self._by_name.keys()):
+                    self._by_name[name] = find_or_add(cur, name)
+        return [self._by_name[name] for name in names]
 
 
-def _read_ids(cur: Cursor) -> dict[str, Known]:
-    cur.execute(_READ_IDS)
-    return {upper: Known(*rest) for upper, *rest in cur.fetchall()}
+def find(cur: Cursor, name: str) -> Known | None:
+    """Return the instrument of this name or alias, in any case as the database sees it."""
+    cur.execute(_FIND, {"name": name})
+    row = cur.fetchone()
+    return None if row is None else Known(*row)
 
 
-def _add(cur: Cursor, names: Sequence[str]) -> None:
-    for name in sorted(set(names)):
+def find_or_add(cur: Cursor, name: str) -> Known:
+    """Return the instrument of this name or alias, added when there is none."""
+    known = find(cur, name)
+    if known is None:
         cur.execute(_ADD, (name,))
+        known = find(cur, name)
+        assert known is not None
+    return known

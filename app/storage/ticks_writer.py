@@ -49,10 +49,12 @@ _MATCHES = """
         OFFSET 0
     ) t
 """
+# Clipped to a second around the rows: a range may have no end, and infinity is no number of microseconds.
 _DROPPED = """
-    SELECT extract(epoch FROM lower(range)) * 1000000, extract(epoch FROM upper(range)) * 1000000
+    SELECT extract(epoch FROM greatest(lower(range), to_timestamp(%(low)s))) * 1000000,
+           extract(epoch FROM least(upper(range), to_timestamp(%(high)s))) * 1000000
     FROM tick_ranges
-    WHERE state = 'dropped' AND range && tstzrange(to_timestamp(%s), to_timestamp(%s), '[]') FOR SHARE
+    WHERE state = 'dropped' AND range && tstzrange(to_timestamp(%(low)s), to_timestamp(%(high)s)) FOR SHARE
 """
 
 
@@ -164,8 +166,10 @@ class TickStore:
             ticks = ticks.take(_global_order(ticks))
             repeated = _same_key_as_before(ticks)
             if repeated.any():
-                ticks = _settle_repeats(ticks, repeated, part)
-            self._write_or_split(cur, ticks, names, part)
+                self._write_or_split(cur, ticks.take(~repeated), names, part)
+                self._write_repeats(cur, ticks.take(repeated), names, part)
+            else:
+                self._write_or_split(cur, ticks, names, part)
         outcome = Outcome(part.stored, part.duplicates)
         for rows, code, message in part.aside:
             set_aside(cur, rows, names, code, message)
@@ -174,7 +178,8 @@ class TickStore:
         return outcome
 
     def _without_dropped(self, cur: Cursor, ticks: StoredTicks, part: _Part) -> StoredTicks:
-        cur.execute(_DROPPED, (int(ticks.time_us.min()) / 1e6, int(ticks.time_us.max()) / 1e6))
+        low, high = _whole_seconds(ticks)
+        cur.execute(_DROPPED, {"low": low, "high": high})
         gone = np.zeros(len(ticks), np.bool_)
         for low, high in cur.fetchall():
             gone |= (ticks.time_us >= int(low)) & (ticks.time_us < int(high))
@@ -183,8 +188,18 @@ class TickStore:
         part.set_aside(ticks.take(gone), "too_old", "ticks of this time were removed from the database")
         return ticks.take(~gone)
 
+    def _write_repeats(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], part: _Part) -> None:
+        """Write ticks whose keys occur earlier among these rows, as if they had come in a later flush."""
+        while len(ticks):
+            ticks = self._without_known(cur, ticks, part)
+            repeated = _same_key_as_before(ticks)
+            self._write_or_split(cur, ticks.take(~repeated), names, part)
+            ticks = ticks.take(repeated)
+
     def _write_or_split(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], total: _Part) -> None:
         """Write the rows; when the database refuses one of them, find it by halves and set it aside."""
+        if not len(ticks):
+            return
         cur.execute("SAVEPOINT rows")
         part = _Part()
         try:
@@ -204,6 +219,7 @@ class TickStore:
         total.add(part)
 
     def _write_new(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], part: _Part) -> None:
+        offered = len(ticks)
         if self._expect_known:
             ticks = self._without_known(cur, ticks, part)
         for _ in range(MAX_RACES):
@@ -217,6 +233,7 @@ class TickStore:
                 ticks = self._without_known(cur, ticks, part)
         else:
             raise psycopg2.OperationalError("the same ticks are being written by others over and over")
+        self._expect_known = len(ticks) * 2 < offered
         part.stored += len(ticks)
         if len(ticks):
             merge_bars(cur, bars.aggregate(ticks))
@@ -243,26 +260,20 @@ class TickStore:
                 ("flags", ">i4", ticks.flags),
             ],
         )
-        # The bounds only prune partitions; a second more on each side makes their rounding irrelevant.
-        low, high = int(ticks.time_us.min() // 1_000_000) - 1, int(ticks.time_us.max() // 1_000_000) + 1
+        low, high = _whole_seconds(ticks)  # they only prune partitions
         matches = copy_out(cur, _MATCHES.format(low=low, high=high), (">i4", "?"))
         known = np.zeros(len(ticks), np.bool_)
         known[matches["v0"]] = True
         equal = np.zeros(len(ticks), np.bool_)
         equal[matches["v0"]] = matches["v1"]
-        self._expect_known = len(matches) * 2 > len(ticks)
         part.duplicates += int((known & equal).sum())
         part.set_aside(ticks.take(known & ~equal), *_CONFLICT)
         return ticks.take(~known)
 
 
-def _settle_repeats(ticks: StoredTicks, repeated: npt.NDArray[np.bool_], part: _Part) -> StoredTicks:
-    """Keys that occur more than once among these rows: the first one counts, as if the others came later."""
-    first_of = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(ticks))))
-    equal = _same_content(ticks, first_of)
-    part.duplicates += int((repeated & equal).sum())
-    part.set_aside(ticks.take(repeated & ~equal), *_CONFLICT)
-    return ticks.take(~repeated)
+def _whole_seconds(ticks: StoredTicks) -> tuple[int, int]:
+    """Return seconds since 1970 before and after all rows."""
+    return int(ticks.time_us.min() // 1_000_000) - 1, int(ticks.time_us.max() // 1_000_000) + 2
 
 
 def _pattern(ticks: StoredTicks) -> npt.NDArray[np.uint8]:
@@ -296,15 +307,6 @@ def _same_key_as_before(ticks: StoredTicks) -> npt.NDArray[np.bool_]:
         & (ticks.time_us[1:] == ticks.time_us[:-1])
         & (ticks.symbol_id[1:] == ticks.symbol_id[:-1])
     )
-    return same
-
-
-def _same_content(ticks: StoredTicks, other: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Tell for each row whether it equals row `other` in the fields of its identity."""
-    same: npt.NDArray[np.bool_] = (ticks.flags == ticks.flags[other]) & (ticks.volume == ticks.volume[other])
-    for values in (ticks.bid, ticks.ask, ticks.last):
-        theirs = values[other]
-        same &= (values == theirs) | (np.isnan(values) & np.isnan(theirs))
     return same
 
 
