@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -52,7 +53,11 @@ _state = _State()
 def on_starting(server: Any) -> None:
     """Take the data directory, tidy what the last run left, say where everything is."""
     settings = _state.settings = load()
-    _state.lock_fd = _lock(settings.data_dir)
+    try:
+        _state.lock_fd = _lock(settings.data_dir)
+    except SettingsError as why:
+        server.log.error("%s", why)
+        sys.exit(2)  # as every command ends for settings that cannot be; gunicorn would print a traceback
     run = settings.data_dir / "run"
     shutil.rmtree(run, ignore_errors=True)
     for path in (run / "books", run / "slots", run / "metrics", settings.data_dir / "journal"):
