@@ -14,7 +14,7 @@ from app.market.decode import Rejected, Row, Rows, Unset
 from app.market.flags import ASK, BID
 from app.market.identity import derive_seq
 from app.market.symbols import SymbolMap
-from app.market.timestamps import numbers_to_us, parse_times
+from app.market.timestamps import MAX_US, MIN_US, numbers_to_us, parse_times
 
 MAX_PRICE = 1e15
 MAX_VOLUME = 1e12
@@ -93,8 +93,9 @@ def accept(
     ticks = Ticks(names, symbol, time_us, seq, bid, ask, last, spread, volume, flags.astype(np.int32))
     if refusals.refused is not None:
         passed = ~refusals.refused
-        ticks, has_seq = _take(ticks, passed), has_seq[passed]
-    if not has_seq.all():
+        ticks = _take(ticks, passed)
+        has_seq = has_seq[passed] if has_seq is not None else None
+    if has_seq is not None:
         # Among themselves: what is derived depends on no row that has its own, or a resend of a part would differ.
         rest = ~has_seq
         columns = (ticks.symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags)
@@ -115,8 +116,10 @@ def _check(
             refusals.field(np.abs(values) > MAX_PRICE, f"{name} is out of range")
         refusals.field(volume < 0, "volume must not be negative")
         refusals.field(volume > MAX_VOLUME, "volume is out of range")
-    refusals.field((flags < 0) | (flags > MAX_FLAGS), "flags is out of range")
-    refusals.field((seq < 0) | (seq >= MAX_SEQ), "seq is out of range")
+    if len(flags) and not (flags.min() >= 0 and flags.max() <= MAX_FLAGS):
+        refusals.field((flags < 0) | (flags > MAX_FLAGS), "flags is out of range")
+    if len(seq) and not (seq.min() >= 0 and seq.max() < MAX_SEQ):
+        refusals.field((seq < 0) | (seq >= MAX_SEQ), "seq is out of range")
     if (numbers[:2] <= 0).any():
         allowed = [bool(name) and symbols.instruments[symbols.index(name)].nonpositive_ok for name in names]
         forbidden = ~np.array(allowed, np.bool_)[symbol]
@@ -157,17 +160,16 @@ def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int,
     """Return UTC microseconds; refuse what is no time or out of bounds."""
     n = len(rows)
     clocks = [row.time_msc for row in rows]
-    kinds = set(map(type, clocks))
-    if kinds == {int}:  # every row, as bridges send it
-        us, ok = numbers_to_us(clocks, "ms")  # type: ignore[arg-type]  # all are integers
-        naive = np.ones(n, np.bool_)
+    plain = _plain_milliseconds(clocks)
+    if plain is not None:  # every row on the sender's wall clock, as bridges send it
+        us, naive = plain, None
     else:
         us, naive, ok = _mixed_times(rows)
-    if not ok.all():
-        refusals.where(~ok, _no_time)
-    if naive.any() and clock.spec != "UTC":
-        fold = np.array([bool(row.fold) for row in rows], np.bool_)
-        us = np.where(naive, clock.to_utc_us(us, fold), us)
+        if not ok.all():
+            refusals.where(~ok, _no_time)
+    if clock.spec != "UTC" and (naive is None or naive.any()):
+        utc_us = clock.to_utc_us(us, np.array([bool(row.fold) for row in rows], np.bool_))
+        us = utc_us if naive is None else np.where(naive, utc_us, us)
     if n and (us.min() < limits.oldest_us or us.max() > now_us + limits.max_ahead_us):
         refusals.where(us < limits.oldest_us, lambda _: Rejected(0, "too_old", f"timestamp is before {limits.oldest}"))
         refusals.field(
@@ -175,6 +177,16 @@ def _times(rows: Sequence[Row], clock: BrokerClock, limits: Limits, now_us: int,
             f"timestamp is too far ahead of this server's clock: is tick_timezone ({clock.spec}) the broker's?",
         )
     return us
+
+
+def _plain_milliseconds(values: list[Any]) -> I8 | None:
+    """Return the microseconds of milliseconds that are all integers of the years 1 to 9999, else None."""
+    if set(map(type, values)) != {int}:
+        return None
+    milliseconds = _integers(values)
+    if milliseconds.min() < MIN_US // 1000 or milliseconds.max() > MAX_US // 1000:
+        return None
+    return milliseconds * 1000
 
 
 def _mixed_times(rows: Sequence[Row]) -> tuple[I8, Mask, Mask]:
@@ -233,10 +245,10 @@ def _symbols(rows: Sequence[Row], symbols: SymbolMap) -> tuple[list[str], I4, in
     return names, np.array([position[name] for name in sent], np.int32), of_instrument.get(-1)
 
 
-def _sequence(given: list[int | None]) -> tuple[I8, Mask]:
-    """Return seq, 0 where there is none, and where there is one."""
+def _sequence(given: list[int | None]) -> tuple[I8, Mask | None]:
+    """Return seq, 0 where there is none, and where there is one; None for everywhere."""
     if None not in given:
-        return _integers(given), np.ones(len(given), np.bool_)  # type: ignore[arg-type]  # no None is in it
+        return _integers(given), None  # type: ignore[arg-type]  # no None is in it
     has_seq = np.array([value is not None for value in given], np.bool_)
     return _integers([0 if value is None else value for value in given]), has_seq
 
