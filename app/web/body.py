@@ -9,11 +9,15 @@ from typing import Protocol
 
 import gevent
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from app.errors import BadJson, TooLarge, UnsupportedEncoding
 from app.runtime import InFlight
 
 PIECE_BYTES = 256 * 1024
+FEED_BYTES = 16 * 1024
+"""What zlib does not take of its input it copies, for every piece and every member: fed little, it copies little."""
+
 READ_TIMEOUT_S = 60.0
 """A body that takes longer holds a place in the in-flight bound for nothing: no bridge is that slow."""
 
@@ -66,7 +70,10 @@ def _read(request: Request, max_bytes: int, held: _Held) -> bytes:
     expected = request.content_length
     pieces, size = [], 0
     while expected is None or size < expected:
-        piece = stream.read(PIECE_BYTES if expected is None else min(PIECE_BYTES, expected - size))
+        try:
+            piece = stream.read(PIECE_BYTES if expected is None else min(PIECE_BYTES, expected - size))
+        except (ParseException, OSError) as error:  # chunks that are none, or a client that left
+            raise BadJson(f"the body cannot be read: {error}") from error
         if not piece:
             break
         size += len(piece)
@@ -81,23 +88,26 @@ def _read(request: Request, max_bytes: int, held: _Held) -> bytes:
 
 def _unzip(data: bytes, max_bytes: int, held: _Held) -> bytes:
     pieces, size = [], 0
+    unzip = zlib.decompressobj(wbits=31)
     try:
-        while data:
-            unzip = zlib.decompressobj(wbits=31)
-            while not unzip.eof:
-                piece = unzip.decompress(data, PIECE_BYTES)
-                data = unzip.unconsumed_tail
+        for at in range(0, len(data), FEED_BYTES):
+            feed = data[at : at + FEED_BYTES]
+            while feed:
+                if unzip.eof:  # a further member, as `cat a.gz b.gz` makes
+                    unzip = zlib.decompressobj(wbits=31)
+                piece = unzip.decompress(feed, PIECE_BYTES)
+                feed = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
                 size += len(piece)
                 if size > max_bytes:
                     raise _too_large(max_bytes)
                 held.more(len(piece))
-                pieces.append(piece)
-                if not piece and not data and not unzip.eof:
-                    raise BadJson("the gzip body is cut short")
+                if piece:
+                    pieces.append(piece)
                 gevent.sleep(0)  # others are served between slices
-            data = unzip.unused_data  # a further member, as `cat a.gz b.gz` makes
     except zlib.error as error:
         raise BadJson(f"the gzip body is damaged: {error}") from error
+    if data and not unzip.eof:
+        raise BadJson("the gzip body is cut short")
     return b"".join(pieces)
 
 

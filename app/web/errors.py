@@ -24,7 +24,16 @@ CODES = {
     503: "not_ready",
 }
 
+RETRY_AFTER_S = 2
+"""What a 429 or 503 advises that knows nothing better."""
+
 log = logging.getLogger("tickhub")
+
+
+class JsonResponse(Response):
+    """What Flask makes itself, the answer to OPTIONS say, is no HTML either."""
+
+    default_mimetype = "application/json"
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -60,7 +69,7 @@ def error_answer(
     """Return an error in the shape that every error has, with `more` fields."""
     response = answer({"status": "error", "code": code, "message": message, **(more or {})}, status)
     if retry_after_s is None and status in (429, 503):
-        retry_after_s = 2
+        retry_after_s = RETRY_AFTER_S
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
     return response
@@ -68,6 +77,7 @@ def error_answer(
 
 def register(app: Flask) -> None:
     """Map every exception of a request to an answer."""
+    app.response_class = JsonResponse
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from app.web.errors import answer, error_answer
+from app.web.errors import RETRY_AFTER_S, answer, error_answer
 from app.web.server import runtime
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
@@ -16,7 +16,7 @@ def health() -> Response:
     run = runtime()
     run.figures.refresh()
     connected = run.keeper.connected
-    return answer(
+    response = answer(
         {
             "status": "healthy" if connected else "unhealthy",
             "database": "connected" if connected else "disconnected",
@@ -26,6 +26,9 @@ def health() -> Response:
         },
         200 if connected else 503,
     )
+    if not connected:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 @blueprint.get("/live")

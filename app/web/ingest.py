@@ -25,6 +25,9 @@ blueprint.before_request(needs("ingest"))
 INLINE_BYTES = 256 * 1024
 """Bodies up to this are decoded on the loop, in a millisecond or two; larger ones on a lane, in slices."""
 
+INLINE_COMMAS = 10_000
+"""With more it goes to a lane too: rows too short to be ticks are many, and refusing each would hold the loop."""
+
 LEAST_ROW_BYTES = 50
 """No tick is shorter; so a body of max_body_mb holds at most so many rows, and answers stay bounded."""
 
@@ -59,7 +62,7 @@ def _take(body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
     """Decode, check and journal; returns when the accepted rows are durable."""
     started = time.perf_counter()
     run = runtime()
-    large = len(body) > INLINE_BYTES
+    large = len(body) > INLINE_BYTES or body.count(b",") > INLINE_COMMAS
     rows = run.decoding.call(decode, body) if large else decode(body)
     symbols, unknown = _symbols_for(run, rows)
     now_us = time.time_ns() // 1000

@@ -74,6 +74,13 @@ def figures_of(run: Runtime) -> dict[str, Any]:
     }
 
 
+@blueprint.after_app_request
+def count(response: Response) -> Response:
+    """Count every answer, of whatever endpoint."""
+    runtime().meters.answered(response.status_code)
+    return response
+
+
 @blueprint.get("/metrics")
 def prometheus() -> Response:
     """Return the figures in Prometheus' text format."""

@@ -17,6 +17,7 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gunicorn import util
 from gunicorn.http import errors as http
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
@@ -26,14 +27,20 @@ NOTIFY_EVERY_S = 1.0
 REQUESTS_SHARE = 0.3
 """Share of the grace period for requests under way; the rest is for flushing."""
 
+LINGER_S = 2.0
+LINGER_BYTES = 64 << 20
+"""How long, and for how much, a closing connection listens to a client that still sends. Closed at once it would be
+reset, and the client might never see its answer, a 413 say."""
+
 KILL_MARGIN_S = 2.0
 """The master kills at the end of the grace period: be gone by then."""
 
-_STATUS = (
-    (http.LimitRequestLine, 414, "URI Too Long"),
-    (http.LimitRequestHeaders, 431, "Request Header Fields Too Large"),
-    (http.UnsupportedTransferCoding, 501, "Not Implemented"),
-    (http.ExpectationFailed, 417, "Expectation Failed"),
+_ANSWERS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (http.LimitRequestLine, 414, "URI Too Long", "too_large"),
+    (http.LimitRequestHeaders, 431, "Request Header Fields Too Large", "too_large"),
+    # Not 501: a bridge takes every 5xx for trouble of ours, and would send it again for ever.
+    (http.UnsupportedTransferCoding, 415, "Unsupported Media Type", "unsupported_encoding"),
+    (http.ExpectationFailed, 417, "Expectation Failed", "bad_parameter"),
 )
 
 log = logging.getLogger("tickhub")
@@ -144,17 +151,25 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         me = gevent.getcurrent()
         self._busy.add(me)
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, sock, addr)
+            last = req.body.failed  # where the next request begins is unknown
+        except StopIteration:
+            last = True
         finally:
             self._busy.discard(me)
+        if last:
+            util.close_graceful(sock, LINGER_S, LINGER_BYTES)
+            raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP, in JSON; then the connection ends."""
+        if isinstance(exc, gevent.GreenletExit):
+            return  # the drain ends idle connections: they asked nothing
         if isinstance(exc, http.ParseException):
-            known = ((status, reason) for kind, status, reason in _STATUS if isinstance(exc, kind))
-            status, reason = next(known, (400, "Bad Request"))
+            known = (answer for answer in _ANSWERS if isinstance(exc, answer[0]))
+            _, status, reason, code = next(known, (Exception, 400, "Bad Request", "bad_parameter"))
             self.log.debug("bad request from %s: %s", addr, exc)
-            body = error_body("bad_request", f"this is not a request that can be read: {exc}")
+            body = error_body(code, f"this is not a request that can be read: {exc}")
         else:
             self.log.error("a request failed", exc_info=exc)
             status, reason = 500, "Internal Server Error"
@@ -167,6 +182,7 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             client.sendall(head.encode("latin-1") + body)
         except OSError as error:
             self.log.debug("the client left before its answer: %s", error)
+        util.close_graceful(client, LINGER_S, LINGER_BYTES)
 
 
 def error_body(code: str, message: str) -> bytes:
