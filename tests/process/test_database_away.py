@@ -74,6 +74,7 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(
     assert "[ERROR] Database flush failed: " in server.log()
 
 
+@pytest.mark.long
 def test_a_cut_or_slow_connection_to_the_database_costs_no_tick_and_no_answer(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_batch_sent_again_to_another_worker_while_the_first_copy_is_only_in_a_
     assert_stored_once(database, Counter(map(content, batch)))
 
 
-@pytest.mark.parametrize("at", ["its COMMIT", "a lock before it"])
+@pytest.mark.parametrize("at", ["its COMMIT", pytest.param("a lock before it", marks=pytest.mark.long)])
 def test_a_killed_worker_whose_transaction_still_runs_and_its_successor_store_once(
     make_server: MakeServer, at: str
 ) -> None:

@@ -27,7 +27,9 @@ def send(server: Server, number: int) -> None:
         server.process.send_signal(number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)], ids=["SIGTERM", "Ctrl-C"]
+)
 def test_an_end_flushes_what_waits_stops_the_database_and_is_no_failure(
     make_server: MakeServer, number: int
 ) -> None:
@@ -46,6 +48,7 @@ def test_an_end_flushes_what_waits_stops_the_database_and_is_no_failure(
     assert_ledger_adds_up(server, sum(map(len, batches)), exactly=True)
 
 
+@pytest.mark.long
 def test_an_end_under_load_flushes_all_that_was_acknowledged_and_stops_an_adopted_database(
     make_server: MakeServer,
 ) -> None:
@@ -85,6 +88,7 @@ def test_a_second_server_on_the_same_data_directory_refuses_and_names_the_first(
     assert server.status("/health/ready") == 200
 
 
+@pytest.mark.long
 def test_a_server_told_to_stop_while_its_workers_boot_stops_at_once(make_server: MakeServer) -> None:
     server = make_server(workers=2)
     for line in ("Booting worker", "Booting worker", "tickhub listens"):

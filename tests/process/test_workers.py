@@ -7,6 +7,7 @@ import re
 import signal
 
 import psutil
+import pytest
 
 from tests.process.conftest import MakeServer
 from tests.process.harness import Database, Server, wait_until
@@ -66,6 +67,7 @@ def test_stats_add_up_over_dead_workers(make_server: MakeServer) -> None:
     assert stats["rejected"] == 0
 
 
+@pytest.mark.long
 def test_the_log_tells_of_every_flushed_tick_in_a_line_a_second(make_server: MakeServer) -> None:
     server = make_server(workers=1)
     server.start().wait_ready()
@@ -79,6 +81,7 @@ def test_the_log_tells_of_every_flushed_tick_in_a_line_a_second(make_server: Mak
     assert len(found) <= stats["uptime_seconds"] + 3
 
 
+@pytest.mark.long
 def test_failed_flushes_are_logged_now_and_then_and_counted_always(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:
@@ -94,6 +97,7 @@ def test_failed_flushes_are_logged_now_and_then_and_counted_always(
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 def test_workers_that_keep_dying_are_restarted_with_growing_delays_while_the_master_lives(
     make_server: MakeServer,
 ) -> None:
@@ -130,6 +134,7 @@ def test_a_server_whose_one_worker_cannot_boot_lives_and_serves_once_it_can(make
     assert server.stop() == 0
 
 
+@pytest.mark.long
 def test_an_idle_worker_is_small(make_server: MakeServer) -> None:
     server = make_server(workers=2)
     server.start().wait_ready()
