@@ -127,6 +127,7 @@ def add_instruments(database: Database, exports: Sequence[Export]) -> None:
 def import_clean(export: Export, server: Server, clock: str) -> None:
     """Import the export into the clean database with the command."""
     command = ["import", str(export.path), "--symbol", export.symbol, "--timezone", clock, "--add-symbol"]
+    command += ["--reject-dir", str(server.home.parent)]
     done = subprocess.run(
         [sys.executable, "-m", "app", *command, "--database-url", server.database.url(CLEAN)],
         cwd=ROOT,
