@@ -7,12 +7,18 @@ counted, and the next line that fits says how many.
 from __future__ import annotations
 
 import logging
+import time
 from _queue import SimpleQueue
 from typing import Any
 
 from gevent.monkey import get_original
 
 MAX_LINES = 10_000
+
+FLUSH_S = 1.0
+"""How long the end of the process waits for its last lines to be written; a log that nobody reads gets no more."""
+
+_sleep = get_original("time", "sleep")
 
 
 class ThreadedHandler(logging.Handler):
@@ -22,8 +28,9 @@ class ThreadedHandler(logging.Handler):
         super().__init__(target.level)
         self.setFormatter(target.formatter)
         self._target = target
-        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._dropped = 0
+        self._queued = self._done = 0
         get_original("_thread", "start_new_thread")(self._write, ())
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -32,19 +39,52 @@ class ThreadedHandler(logging.Handler):
             self._dropped += 1
             return
         if self._dropped:
-            self._lines.put(f"[WARNING] {self._dropped} log lines were dropped: the log is not read fast enough")
+            self._put(f"[WARNING] {self._dropped} log lines were dropped: the log is not read fast enough")
             self._dropped = 0
-        self._lines.put(self.format(record))
+        self._put(self.format(record))
+
+    def reopen(self) -> None:
+        """Go on in a file of the same name, behind what is queued: the present one was renamed, by logrotate say."""
+        self._put(None)
+
+    def flush(self) -> None:
+        """Wait until what is queued is written, FLUSH_S at most. Blocks: for the end of the process, when logging
+        calls it."""
+        goal, until = self._queued, time.monotonic() + FLUSH_S
+        while self._done < goal and time.monotonic() < until:
+            _sleep(0.01)
+
+    def _put(self, line: str | None) -> None:
+        self._queued += 1
+        self._lines.put(line)
 
     def _write(self) -> None:
         while True:
             line = self._lines.get()
-            stream = self._target.stream
             try:
-                stream.write(line + "\n")
-                stream.flush()
+                if line is None:
+                    self._open_anew()
+                else:
+                    self._target.stream.write(line + "\n")
+                    self._target.stream.flush()
             except (OSError, ValueError):
                 continue  # a log that is gone must not end the thread: it may come back (rotation, USR1)
+            finally:
+                self._done += 1
+
+    def _open_anew(self) -> None:
+        if isinstance(self._target, logging.FileHandler):
+            old, self._target.stream = self._target.stream, self._target._open()
+            if old is not None:
+                old.close()
+
+
+def reopen_files(log: Any) -> None:
+    """Have the files of `log_from_a_thread` opened anew, each by its thread."""
+    for logger in (log.error_log, log.access_log):
+        for handler in logger.handlers:
+            if isinstance(handler, ThreadedHandler):
+                handler.reopen()
 
 
 def log_from_a_thread(log: Any) -> None:

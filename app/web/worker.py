@@ -104,6 +104,12 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         """SIGINT and SIGQUIT drain like SIGTERM."""
         self.alive = False
 
+    def handle_usr1(self, sig: int, frame: Any) -> None:
+        """SIGUSR1: the log was rotated."""
+        from app.web.log import reopen_files
+
+        reopen_files(self.log)
+
     def run(self) -> None:
         """Serve until told to stop, then drain."""
         servers = []
