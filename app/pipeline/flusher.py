@@ -129,6 +129,8 @@ class Flusher:
         self._sink = sink
         self._interrupt = interrupt
         self._limits = limits
+        # Halved by each failure: what fails because it is too much for one transaction gets through in the end.
+        self._most_rows = limits.max_rows
         self._watch = watch
         self.sources: list[Source] = []
         self._wake = Event()
@@ -213,7 +215,7 @@ class Flusher:
         assert entry is not None
         source.oldest_at = 0.0
         source.wake_at_rows = self._limits.rows
-        batch, damage = source.window.take(self._limits.max_rows)
+        batch, damage = source.window.take(self._most_rows)
         for line in damage:
             self._watch.noted(f"journal {source.journal_id}: {line}")
         if not batch.end_row - batch.first_row == batch.rows + batch.skipped + batch.lost > 0:
@@ -222,7 +224,8 @@ class Flusher:
         try:
             moved, notes = self._lane.call_within(*self._within(), self._sink.write, source.journal_id, entry, batch)
         except LedgerMoved:
-            source.entry = None  # somebody else wrote these rows; see where the ledger is
+            # Somebody else wrote these rows, or the database is an older one: see where the ledger is, for all.
+            self._forget_entries()
             return True
         except BaseException:
             source.entry = None
@@ -237,6 +240,7 @@ class Flusher:
             return True
         source.window.done(batch)
         source.entry = moved
+        self._most_rows = min(self._limits.max_rows, self._most_rows * 2)
         if source.window.pending_rows:
             source.oldest_at = started
         source.book.add("flushes")
@@ -257,11 +261,15 @@ class Flusher:
     def _within(self) -> tuple[float, Callable[[], None]]:
         return self._limits.timeout_s, self._interrupt
 
+    def _forget_entries(self) -> None:
+        for source in self.sources:
+            source.entry = None
+
     def _database_failed(self, reason: str) -> None:
         self.database_ok = False
         self.failures += 1
-        for source in self.sources:
-            source.entry = None
+        self._forget_entries()
+        self._most_rows = max(self._limits.rows, self._most_rows // 2)
         self._watch.flush_failed(reason)
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self.failures, 10))
         self._back.clear()

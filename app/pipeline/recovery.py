@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ SCAN_INTERVAL_S = 2.0
 
 KEEP_SHARE = 0.5
 """Committed segments are kept for journal_keep_s only while the journals take less than this share of their bound."""
+
+_JOURNAL = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger("tickhub")
 
@@ -59,11 +62,15 @@ class _Held:
         self.book = self.source.book
 
 
-def take_orphans(root: Path, held: frozenset[str]) -> list[Orphan]:
-    """Take the lock of every journal that nobody owns. Lane side."""
-    found = []
+def take_orphans(root: Path, held: frozenset[str]) -> tuple[list[Orphan], list[str]]:
+    """Take the lock of every journal that nobody owns; return them, and what kept others from it. Lane side.
+
+    A journal that cannot be read keeps no other from being taken, and its lock free.
+    """
+    found, trouble = [], []
     for entry in os.scandir(root):
-        if not entry.is_dir() or entry.name.startswith(".") or entry.name in held:
+        # Others may put things here: lost+found is in the root of every disk.
+        if not _JOURNAL.fullmatch(entry.name) or entry.name in held:
             continue
         directory = Path(entry.path)
         try:
@@ -73,9 +80,17 @@ def take_orphans(root: Path, held: frozenset[str]) -> list[Orphan]:
             with contextlib.suppress(OSError):
                 directory.rmdir()
             continue
-        if fd is not None:
+        except OSError as error:
+            trouble.append(f"journal {entry.name} cannot be taken over: {error}")
+            continue
+        if fd is None:
+            continue
+        try:
             found.append(Orphan(directory, fd, reader.end_row(directory), journal.disk_bytes(directory)))
-    return found
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one journal, the others are drained
+            os.close(fd)
+            trouble.append(f"journal {entry.name} cannot be read: {error}")
+    return found, trouble
 
 
 def free(directory: Path, committed_row: int, end_row: int, older_than: float, need_bytes: int, *, own: bool) -> Freed:
@@ -85,7 +100,10 @@ def free(directory: Path, committed_row: int, end_row: int, older_than: float, n
     last segment of the own journal stays: it is being written. When nothing is left of another's, its directory goes.
     """
     freed = Freed()
-    names = journal.segments(directory)
+    try:
+        names = journal.segments(directory)
+    except FileNotFoundError:
+        return Freed(gone=True)
     for index, first in enumerate(names):
         end = names[index + 1] if index + 1 < len(names) else None
         path = journal.segment_path(directory, first)
@@ -102,7 +120,9 @@ def free(directory: Path, committed_row: int, end_row: int, older_than: float, n
     if not own and not journal.segments(directory):
         for name in ("mark", "lock"):
             (directory / name).unlink(missing_ok=True)
-        directory.rmdir()
+        # Who finds it without a lock removes it too: see take_orphans.
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()
         freed.gone = True
     return freed
 
@@ -133,6 +153,7 @@ class Recovery:
         self._max_bytes = journal_max_bytes
         self._pid = pid
         self._held: dict[str, _Held] = {}
+        self._told: set[str] = set()
 
     def run(self) -> None:
         """Scan for ever; to be spawned as a greenlet."""
@@ -145,13 +166,26 @@ class Recovery:
             gevent.sleep(SCAN_INTERVAL_S)
 
     def scan(self) -> None:
-        """Take over what is unowned, free what is done."""
+        """Take over what is unowned, free what is done; trouble with one journal is logged once."""
         own = self._ingest.source
-        for orphan in self._lane.call(take_orphans, self._root, frozenset({own.journal_id, *self._held})):
-            self._adopt(orphan)
-        self._free(own)
-        for held in list(self._held.values()):
-            self._free(held.source)
+        held = frozenset({own.journal_id, *self._held})
+        orphans, trouble = self._lane.call(take_orphans, self._root, held)
+        for orphan in orphans:
+            try:
+                self._adopt(orphan)
+            except OSError as error:
+                # Kept, the lock would keep everybody from this journal, us too.
+                os.close(orphan.lock_fd)
+                trouble.append(f"journal {orphan.directory.name} cannot be taken over: {error}")
+        for source in (own, *(held.source for held in list(self._held.values()))):
+            try:
+                self._free(source)
+            except OSError as error:
+                trouble.append(f"journal {source.journal_id} cannot be freed: {error}")
+        for line in trouble:
+            if line not in self._told:
+                log.error("[ERROR] %s", line)
+        self._told = set(trouble)
 
     def close(self) -> None:
         """Give up the journals; whoever comes next takes them."""
