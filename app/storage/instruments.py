@@ -24,6 +24,10 @@ _FIND = """
     FROM symbol_aliases a JOIN instruments i USING (symbol_id) WHERE upper(a.alias) = upper(%(name)s)
     LIMIT 1
 """
+MAX_NEW_PER_CALL = 500
+"""Instruments found or added in one go (about a second, each has a view): a request with tens of thousands of new
+names is many short calls on the flush lane, not one so long that it is interrupted and begins anew for ever."""
+
 _ADD = "INSERT INTO instruments (symbol) VALUES (%s) ON CONFLICT DO NOTHING"
 
 
@@ -50,9 +54,12 @@ class InstrumentIds:
     def __init__(self) -> None:
         self._by_name: dict[str, Known] = {}
         self._generation = -1
+        self._more_to_add = False
 
-    def resolve(self, connection: Connection, names: Sequence[str]) -> list[Known]:
-        """Return what is known of each name, in order. Raises DatabaseAway.
+    def resolve(self, connection: Connection, names: Sequence[str]) -> list[Known] | None:
+        """Return what is known of each name, in order, or None when more are to be added by further calls.
+
+        Raises DatabaseAway.
 
         A name in the journal was known when it was accepted: if it was renamed since, its alias leads on; if the
         database does not have it (an older backup, `unknown_symbols=register`), it is added rather than its ticks
@@ -60,13 +67,19 @@ class InstrumentIds:
         """
         connection.open()
         if connection.generation != self._generation or any(name not in self._by_name for name in names):
-            self._generation = connection.generation
+            known = self._by_name if connection.generation == self._generation and self._more_to_add else {}
             with connection.transaction() as cur:
-                cur.execute(_READ_IDS)
-                self._by_name = {known.symbol: known for known in (Known(*row) for row in cur.fetchall())}
+                if not known:
+                    cur.execute(_READ_IDS)
+                    known = {one.symbol: one for one in (Known(*row) for row in cur.fetchall())}
                 # In one order, so that two who add the same names cannot deadlock.
-                for name in sorted(set(names) - self._by_name.keys()):
-                    self._by_name[name] = find_or_add(cur, name)
+                missing = sorted(set(names) - known.keys())
+                for name in missing[:MAX_NEW_PER_CALL]:
+                    known[name] = find_or_add(cur, name)
+            self._by_name, self._generation = known, connection.generation
+            self._more_to_add = len(missing) > MAX_NEW_PER_CALL
+            if self._more_to_add:
+                return None
         return [self._by_name[name] for name in names]
 
 

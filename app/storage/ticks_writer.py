@@ -78,7 +78,10 @@ class TicksWriter:
         """Decode the records to rows with ids; make missing instruments and partitions. Raises DatabaseAway."""
         parts = [Ticks.decode(record.payload, record.layout) for record in records]
         names = sorted({name for part in parts for name in part.names})
-        known = dict(zip(names, self._ids.resolve(connection, names), strict=True))
+        found = self._ids.resolve(connection, names)
+        if found is None:
+            return None
+        known = dict(zip(names, found, strict=True))
         ids = {name: entry.symbol_id for name, entry in known.items()}
         digits = {entry.symbol_id: entry.digits for entry in known.values()}
         nonpositive = [entry.symbol_id for entry in known.values() if entry.nonpositive_ok]

@@ -18,7 +18,8 @@ from app.market.accept import (
     unknown_symbols,
 )
 from app.market.clock import BrokerClock
-from app.market.decode import Rejected, decode_batch
+from app.market.columns import Ticks
+from app.market.decode import Rejected, Row, Rows, decode_batch
 from app.market.identity import derive_seq
 from app.market.symbols import SEED, Instrument, SymbolMap
 
@@ -284,6 +285,16 @@ def test_a_derived_seq_depends_on_no_refused_row_and_no_spelling():
     assert take(row(volume=-1), row(symbol="FOO"), row(), row(bid=191)).ticks.seq.tolist() == alone
     assert take(row(symbol="aapl.us"), row(symbol="AAPL", bid=191)).ticks.seq.tolist() == alone
     assert take(row(symbol="TSLA"), row(), row(bid=191)).ticks.seq.tolist()[1:] == alone
+
+
+def test_more_names_than_sixteen_bits_count_travel_through_the_journal():
+    names = [f"N{number}" for number in range(70_000)]
+    rows = [Row(name, 1.0, 2.0, None, 0.0, 6, NOW_MS) for name in names]
+    symbols = SymbolMap([Instrument(name) for name in names])
+    decoded = Rows(rows, list(range(len(rows))), [], len(rows))
+    taken = accept(decoded, symbols, BrokerClock("UTC"), LIMITS, NOW_US, lambda name: Rejected(0, "", name))
+    read = Ticks.decode(taken.ticks.encode())
+    assert [read.names[i] for i in read.symbol] == names
 
 
 def test_what_is_said_of_an_unknown_symbol_is_the_callers():
