@@ -66,8 +66,11 @@ class SymbolCache:
             self.map = SymbolMap(instruments)
         data = self.map.to_json()
         if data != self._on_disk:
-            self._lane.call(_replace, self._path, data)
-            self._on_disk = data
+            try:
+                self._lane.call(_replace, self._path, data)
+                self._on_disk = data
+            except OSError as error:  # a full disk: what was read counts all the same
+                log.warning("%s cannot be written: %s", self._path.name, error)
         return True
 
     def know_better(self) -> bool:
