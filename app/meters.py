@@ -58,6 +58,7 @@ class Meters:
             registry=registry,
         )
         self._responses = Counter("tickhub_http_responses_total", "Answers by status.", ["status"], registry=registry)
+        self._by_status: dict[int, Counter] = {}
 
     def state(self, name: str) -> None:
         """Show the worker's state."""
@@ -66,7 +67,10 @@ class Meters:
     def answered(self, status: int) -> None:
         """A request was answered."""
         self.slot.add("requests")
-        self._responses.labels(str(status)).inc()
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._responses.labels(str(status))
+        counter.inc()
 
     def acknowledged(self, seconds: float) -> None:
         """A batch was acknowledged `seconds` after it arrived."""

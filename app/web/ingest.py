@@ -37,8 +37,9 @@ DATASET = "ticks"
 @blueprint.post("/tick")
 def tick() -> Response:
     """Take one tick."""
-    with body_of(request, _max_body_bytes(), runtime().in_flight) as body:
-        accepted = _take(body, decode_tick)
+    run = runtime()
+    with body_of(request, run.settings.max_body_mb << 20, run.in_flight) as body:
+        accepted = _take(run, body, decode_tick)
     if accepted.rejected:
         return _all_refused(accepted.rejected, one=True)
     return answer({"status": "success"})
@@ -47,9 +48,11 @@ def tick() -> Response:
 @blueprint.post("/tick/batch")
 def tick_batch() -> Response:
     """Take a batch, row by row."""
-    most = max(1000, _max_body_bytes() // LEAST_ROW_BYTES)
-    with body_of(request, _max_body_bytes(), runtime().in_flight) as body:
-        accepted = _take(body, lambda data: decode_batch(data, most))
+    run = runtime()
+    max_bytes = run.settings.max_body_mb << 20
+    most = max(1000, max_bytes // LEAST_ROW_BYTES)
+    with body_of(request, max_bytes, run.in_flight) as body:
+        accepted = _take(run, body, lambda data: decode_batch(data, most))
     received, rejected = len(accepted.ticks), accepted.rejected
     if not rejected:
         return answer({"status": "success", "received": received})
@@ -58,10 +61,9 @@ def tick_batch() -> Response:
     return _all_refused(rejected, one=False)
 
 
-def _take(body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
+def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
     """Decode, check and journal; returns when the accepted rows are durable."""
     started = time.perf_counter()
-    run = runtime()
     large = len(body) > INLINE_BYTES or body.count(b",") > INLINE_COMMAS
     rows = run.decoding.call(decode, body) if large else decode(body)
     symbols, unknown = _symbols_for(run, rows)
@@ -107,7 +109,3 @@ def _all_refused(rejected: list[Rejected], *, one: bool) -> Response:
     if later is not None:
         return error_answer(later.code, later.message, NotReady.status, more=body)
     return error_answer(first.code, first.message, BadField.status, more=body)
-
-
-def _max_body_bytes() -> int:
-    return runtime().settings.max_body_mb << 20

@@ -22,6 +22,8 @@ from gunicorn.http import errors as http
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.web.cork import Cork
+
 POLL_S = 0.1
 NOTIFY_EVERY_S = 1.0
 REQUESTS_SHARE = 0.3
@@ -156,10 +158,13 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         """Serve a request; it counts as under way meanwhile."""
         me = gevent.getcurrent()
         self._busy.add(me)
+        cork = Cork(sock)
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, cork, addr)
+            cork.flush()
             last = req.body.failed  # where the next request begins is unknown
         except StopIteration:
+            cork.flush()
             last = True
         finally:
             self._busy.discard(me)
