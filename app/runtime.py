@@ -49,6 +49,10 @@ FLUSH_GRACE_S = 10.0
 
 STOP_TIMEOUT_S = 2.0
 
+LEAST_SEGMENTS = 4
+"""A worker's share of journal_max_bytes holds so many segments: the one that is being written is never freed, so with
+few large ones the journals could be full of rows that are long committed, and stay so."""
+
 GIVE_UP_FAILURES = 3
 """After so many failed flushes in a row a drain leaves the rest in the journal: the database is not there."""
 
@@ -129,7 +133,9 @@ class Runtime:
             budget,
             journal_lane=self._journal_lane,
             files_lane=self._files_lane,
-            segment_bytes=settings.journal_segment_bytes,
+            segment_bytes=min(
+                settings.journal_segment_bytes, settings.journal_max_bytes // (LEAST_SEGMENTS * settings.workers)
+            ),
             journal_max_bytes=settings.journal_max_bytes,
             pid=os.getpid(),
         )
