@@ -103,6 +103,8 @@ def free(directory: Path, committed_row: int, end_row: int, older_than: float, n
     try:
         names = journal.segments(directory)
     except FileNotFoundError:
+        if own:
+            raise  # somebody removed it under us: that must be told
         return Freed(gone=True)
     for index, first in enumerate(names):
         end = names[index + 1] if index + 1 < len(names) else None
