@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ MAX_NEW_PER_CALL = 500
 """Instruments found or added in one go (about a second, each has a view): a request with tens of thousands of new
 names is many short calls on the flush lane, not one so long that it is interrupted and begins anew for ever."""
 
+READ_AGAIN_S = 30.0
+"""How long digits and allow_nonpositive are believed: whoever changes them need not restart the server."""
+
 _ADD = "INSERT INTO instruments (symbol) VALUES (%s) ON CONFLICT DO NOTHING"
 
 
@@ -49,11 +53,12 @@ def read_instruments(connection: Connection) -> list[Instrument]:
 
 
 class InstrumentIds:
-    """Names to ids, remembered for a connection."""
+    """Names to ids, remembered for a while and no longer than a connection lasts."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Known] = {}
         self._generation = -1
+        self._read_at = 0.0  # monotonic
         self._more_to_add = False
 
     def resolve(self, connection: Connection, names: Sequence[str]) -> list[Known] | None:
@@ -66,10 +71,12 @@ class InstrumentIds:
         refused.
         """
         connection.open()
-        if connection.generation != self._generation or any(name not in self._by_name for name in names):
+        fresh = connection.generation == self._generation and time.monotonic() - self._read_at < READ_AGAIN_S
+        if not fresh or any(name not in self._by_name for name in names):
             known = self._by_name if connection.generation == self._generation and self._more_to_add else {}
             with connection.transaction() as cur:
                 if not known:
+                    self._read_at = time.monotonic()
                     cur.execute(_READ_IDS)
                     known = {one.symbol: one for one in (Known(*row) for row in cur.fetchall())}
                 # In one order, so that two who add the same names cannot deadlock.
