@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from psycopg2.extensions import cursor as Cursor
 
-from app.errors import DatabaseAway
+from app.errors import TickhubError
 from app.market.batches import Batch, LedgerEntry, Outcome, Record
 from app.storage import ledger
 from app.storage.connection import Connection
@@ -44,14 +44,15 @@ class DatabaseSink:
         """Write the batch and move the ledger, in one transaction.
 
         The entry comes back unmoved when preparing took its share of time: call again. Raises DatabaseAway (also
-        when the outcome of the COMMIT is unknown) or LedgerMoved.
+        when the outcome of the COMMIT is unknown), LedgerMoved, or TickhubError for a dataset without a writer.
         """
         by_dataset: dict[str, list[Record]] = {}
         for record in batch.records:
             by_dataset.setdefault(record.dataset, []).append(record)
         unknown = by_dataset.keys() - self._writers.keys()
         if unknown:
-            raise DatabaseAway(f"the journal holds records of an unknown dataset: {', '.join(sorted(unknown))}")
+            # The journal's own trouble: as the database's it would hold up every other journal too.
+            raise TickhubError(f"records of {', '.join(sorted(unknown))}: written by a newer tickhub")
         prepared = []
         for dataset, records in by_dataset.items():
             writer = self._writers[dataset]
