@@ -60,6 +60,8 @@ class SymbolCache:
         try:
             instruments = self._lane.call_within(timeout_s, self._interrupt, self._read)
         except (DatabaseAway, LaneTimeout):
+            # From its end on, or those who queued meanwhile would each wait as long for the same answer.
+            self._tried_at = time.monotonic()
             return False
         self._refreshed_at = time.monotonic()
         if instruments != self.map.instruments:
