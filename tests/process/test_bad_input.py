@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import json
-import math
 import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.process.harness import Server
 from tests.process.wire import (
-    Answer,
     ask,
     assert_well,
     batch,
     exchange,
+    post,
     raw_batch,
     raw_row,
     read_answers,
@@ -42,12 +37,6 @@ def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.01"}) as server:
         yield server
         assert "Traceback" not in server.log()
-
-
-def post(server: Server, body: bytes, **headers: str) -> Answer:
-    return ask(
-        server, "POST", "/tick/batch", body, {name.replace("_", "-"): text for name, text in headers.items()}
-    )
 
 
 ROW_SPOILERS = {
@@ -290,124 +279,3 @@ def test_clients_that_leave_in_the_middle_leave_nothing_behind(server: Server, d
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
         client.close()
     assert_well(server)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
-TIMES = [
-    "1768327200000",
-    "631152000000",
-    "0",
-    '"2026-01-13T17:54:43.5Z"',
-    '"2026.01.13 17:54:43"',
-    '"soon"',
-    "1e99",
-]
-VALUES = st.sampled_from(
-    ["NaN", "-Infinity", "1e400", "9" * 500, "9" * 5000, "6.0", "-0", "null", '"},{"', '"\\ud800"']
-)
-FIELDS = [
-    "symbol",
-    "bid",
-    "ask",
-    "last",
-    "spread",
-    "volume",
-    "flags",
-    "seq",
-    "fold",
-    "timestamp",
-    "time_msc",
-    "more",
-]
-CHANGES = st.dictionaries(
-    st.sampled_from(FIELDS), JSON.map(json.dumps) | VALUES | st.sampled_from(TIMES), max_size=3
-)
-ROWS = st.one_of(
-    st.just({}).map(lambda changes: raw_row(**changes)),
-    CHANGES.map(lambda changes: raw_row(**changes)),
-    JSON.map(json.dumps),
-)
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
-    """A body, mostly a batch with something wrong in it, and its headers."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(st.binary(max_size=200)), {}
-    repeat = draw(st.sampled_from([1, 1, 1, 1, 1500]))
-    body = bytearray(raw_batch(*draw(st.lists(ROWS, max_size=6)) * repeat))
-    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 3]))):
-        at = draw(st.integers(0, max(0, len(body) - 1)))
-        body[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
-    if draw(st.integers(0, 9)) == 0:
-        packed = gzip.compress(bytes(body))
-        return packed[: draw(st.integers(len(packed) - 30, len(packed)))], {"Content-Encoding": "gzip"}
-    return bytes(body), {"Content-Encoding": "deflate"} if draw(st.integers(0, 19)) == 0 else {}
-
-
-def rows_of(body: bytes, headers: dict[str, str]) -> int | None:
-    """Return how many rows a body holds by a plain reading, None when it is no batch."""
-
-    def integer(digits: str) -> float:
-        return math.inf if len(digits) > 4000 else int(digits)
-
-    try:
-        plain = gzip.decompress(body) if headers else body
-        value: Any = json.loads(plain.decode(json.detect_encoding(plain), "replace"), parse_int=integer)
-    except (ValueError, OSError, EOFError):
-        return None
-    return len(value["ticks"]) if isinstance(value, dict) and isinstance(value.get("ticks"), list) else None
-
-
-def check_any_request(server: Server, body: bytes, headers: dict[str, str]) -> None:
-    answer = ask(server, "POST", "/tick/batch", body, headers)
-    result = answer.json
-    if headers.get("Content-Encoding") == "deflate":
-        assert (answer.status, result["code"]) == (415, "unsupported_encoding")
-        return
-    rows = rows_of(body, headers)
-    if rows is None:
-        assert (answer.status, result["code"]) == (400, "bad_json")
-        return
-    refused = result.get("rejected", [])
-    indices = [found["index"] for found in refused]
-    assert indices == sorted(set(indices))
-    assert result.get("received", 0) + len(refused) == rows
-    assert all(set(found) == {"index", "code", "message"} and found["message"] for found in refused)
-    if answer.status == 200:
-        assert result["status"] == ("partial" if refused else "success")
-    else:
-        assert answer.status == 400
-        assert (result["code"], result["message"]) == (refused[0]["code"], refused[0]["message"])
-
-
-def check_many_requests(server: Server, examples: int) -> None:
-    before = server.wait_drained()
-
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(requests())
-    def run(request: tuple[bytes, dict[str, str]]) -> None:
-        check_any_request(server, *request)
-
-    run()
-    after = server.wait_drained()
-    done = {name: after[name] - before[name] for name in ("stored", "duplicates", "set_aside")}
-    assert sum(done.values()) == after["ticks_received"] - before["ticks_received"]
-    assert done["stored"] > 0
-    assert after["errors"] - before["errors"] == after["rejected"] - before["rejected"], "no flush failed"
-    rows = server.database.rows("SELECT DISTINCT code FROM rejected_ticks")
-    assert set(rows) <= {("seq_conflict",)}
-    assert_well(server)
-
-
-def test_any_request_is_answered_row_by_row_and_every_received_row_is_flushed(server: Server) -> None:
-    check_many_requests(server, 100)
-
-
-@pytest.mark.long
-def test_many_more_requests_are_answered_row_by_row(server: Server) -> None:
-    check_many_requests(server, 3000)

@@ -105,6 +105,11 @@ def checked(answer: Answer) -> Answer:
     return answer
 
 
+def post(server: Server, body: bytes, path: str = "/tick/batch", **headers: str) -> Answer:
+    """Send a body; headers by keyword, with _ for -."""
+    return ask(server, "POST", path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+
+
 def exchange(
     server: Server, data: bytes, *, half_close: bool = False, timeout_s: float = 20.0
 ) -> list[Answer]:
