@@ -27,6 +27,9 @@ from app.pipeline.window import MemoryBudget, Window
 GROUP_BYTES = 8 << 20
 """Most bytes of one write and sync: what a disk takes in well under a tenth of a second."""
 
+PROBE_INTERVAL_S = 1.0
+"""How soon a disk that has room again is noticed, if nobody sends anything because of /health/ready."""
+
 log = logging.getLogger("tickhub")
 
 
@@ -97,7 +100,9 @@ class Ingest:
     def run(self) -> None:
         """Write what waits, group by group, for ever; to be spawned as a greenlet."""
         while True:
-            self._wake.wait()
+            if not self._wake.wait(PROBE_INTERVAL_S if self._failing else None):
+                self._probe()
+                continue
             self._wake.clear()
             while self._waiting:
                 self._commit(self._next_group())
@@ -132,10 +137,20 @@ class Ingest:
             log.exception("the journal failed")
             self._refuse(group, NotReady(f"the journal failed: {type(error).__name__}"))
             return
+        self._write_worked()
+        self._admit(group, appended)
+
+    def _probe(self) -> None:
+        try:
+            self._lane.call(self.journal.prepare)
+        except OSError:
+            return  # it was logged when it began
+        self._write_worked()
+
+    def _write_worked(self) -> None:
         if self._failing:
             log.info("the journal can be written again")
         self._failing = False
-        self._admit(group, appended)
 
     def _admit(self, group: list[_Waiting], appended: Appended) -> None:
         self.book.add("disk_bytes", appended.total_bytes - self._written_bytes)

@@ -9,6 +9,7 @@ of the failed write are never used again, and the next append begins a new segme
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -22,6 +23,10 @@ from app.pipeline.records import SEGMENT, Entry, SegmentHead, pack
 
 SUFFIX = ".seg"
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+RESERVE_BYTES, RESERVE_SHARE = 64 << 20, 32
+"""What journals leave free of their disk, the smaller of so many bytes and this part of it: filled to the last byte, no
+worker could start, and what is in the journals could not be drained."""
+
 _F_FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 
@@ -108,6 +113,13 @@ def disk_bytes(directory: Path) -> int:
     return sum(segment_path(directory, first).stat().st_size for first in segments(directory))
 
 
+def shortage_bytes(path: Path, reserves: int = 1) -> int:
+    """Return how many bytes the disk lacks of so many times what journals are to leave free; 0 if none."""
+    disk = os.statvfs(path)
+    reserve = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // RESERVE_SHARE)
+    return max(0, reserves * reserve - disk.f_bavail * disk.f_frsize)
+
+
 class Journal:
     """The journal of this worker's life: a fresh random id, appended to by its lane only."""
 
@@ -130,8 +142,7 @@ class Journal:
 
         Raises OSError when that failed; the rows' numbers are then void. The next call tries a new segment.
         """
-        if self._fd is None or self._offset >= self._segment_bytes:
-            self._roll()
+        self.prepare()
         assert self._fd is not None
         written, chunks = [], []
         row, offset = self._next_row, self._offset
@@ -154,6 +165,13 @@ class Journal:
         self._end_row, self._offset = row, offset
         self.disk_bytes += sum(len(chunk) for chunk in chunks)
         return Appended(written, self.tail(), self.disk_bytes)
+
+    def prepare(self) -> None:
+        """Make sure that there is room, and a segment to write to. Raises OSError."""
+        if shortage_bytes(self.directory):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._fd is None or self._offset >= self._segment_bytes:
+            self._roll()
 
     def tail(self) -> Position:
         """Return the place behind the last durable record."""

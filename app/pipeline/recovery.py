@@ -179,9 +179,11 @@ class Recovery:
                 # Kept, the lock would keep everybody from this journal, us too.
                 os.close(orphan.lock_fd)
                 trouble.append(f"journal {orphan.directory.name} cannot be taken over: {error}")
+        # Two reserves: freed up to one, the next batch would fill it again.
+        short = self._lane.call(journal.shortage_bytes, self._root, 2)
         for source in (own, *(held.source for held in list(self._held.values()))):
             try:
-                self._free(source)
+                self._free(source, short)
             except OSError as error:
                 trouble.append(f"journal {source.journal_id} cannot be freed: {error}")
         for line in trouble:
@@ -209,7 +211,7 @@ class Recovery:
         self._flusher.poke(source)
         log.info("took over journal %s (%d rows, %d bytes)", source.journal_id, end_row, orphan.disk_bytes)
 
-    def _free(self, source: Source) -> None:
+    def _free(self, source: Source, short_bytes: int) -> None:
         entry = source.entry
         if entry is None:
             return
@@ -220,7 +222,7 @@ class Recovery:
             entry.next_row,
             source.window.end_row,
             time.time() - self._keep_s,
-            max(0, over),
+            max(0, over, short_bytes),
             own=source.own,
         )
         source.book.add("disk_bytes", -freed.size_bytes)
