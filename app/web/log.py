@@ -7,6 +7,7 @@ counted, and the next line that fits says how many.
 from __future__ import annotations
 
 import logging
+import select
 import time
 from _queue import SimpleQueue
 from typing import Any
@@ -19,6 +20,17 @@ FLUSH_S = 1.0
 """How long the end of the process waits for its last lines to be written; a log that nobody reads gets no more."""
 
 _sleep = get_original("time", "sleep")
+
+
+class PatientHandler(logging.StreamHandler[Any]):
+    """Leaves out what its stream would not take at once: gunicorn's master must hear signals, whatever its log does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or drop it."""
+        ready = select.poll()
+        ready.register(self.stream, select.POLLOUT)
+        if ready.poll(0):
+            super().emit(record)
 
 
 class ThreadedHandler(logging.Handler):
@@ -50,9 +62,13 @@ class ThreadedHandler(logging.Handler):
     def flush(self) -> None:
         """Wait until what is queued is written, FLUSH_S at most. Blocks: for the end of the process, when logging
         calls it."""
-        goal, until = self._queued, time.monotonic() + FLUSH_S
-        while self._done < goal and time.monotonic() < until:
+        until = time.monotonic() + FLUSH_S
+        while not self.written() and time.monotonic() < until:
             _sleep(0.01)
+
+    def written(self) -> bool:
+        """Tell whether all lines are written."""
+        return self._done >= self._queued
 
     def _put(self, line: str | None) -> None:
         self._queued += 1
@@ -77,6 +93,28 @@ class ThreadedHandler(logging.Handler):
             old, self._target.stream = self._target.stream, self._target._open()
             if old is not None:
                 old.close()
+
+
+def never_wait(log: Any) -> None:
+    """Keep gunicorn's own log, in its master, from waiting for a terminal or pipe that nobody reads."""
+    handlers = log.error_log.handlers
+    for at, handler in enumerate(handlers):
+        if type(handler) is logging.StreamHandler:
+            handlers[at] = PatientHandler(handler.stream)
+            handlers[at].setFormatter(handler.formatter)
+
+
+def last_words(log: Any) -> bool:
+    """Wait for the threads of `log_from_a_thread`, FLUSH_S each at most; return whether all is written. Blocks."""
+    threaded = [
+        handler
+        for logger in (log.error_log, log.access_log)
+        for handler in logger.handlers
+        if isinstance(handler, ThreadedHandler)
+    ]
+    for handler in threaded:
+        handler.flush()
+    return all(handler.written() for handler in threaded)
 
 
 def reopen_files(log: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from app.errors import SettingsError, TickhubError
 from app.settings import Settings, load
+from app.web.log import never_wait
 
 QUICK_DEATH_S = 10.0
 """A worker that lived shorter died of something that will kill the next one too."""
@@ -53,6 +54,7 @@ _state = _State()
 def on_starting(server: Any) -> None:
     """Take the data directory, tidy what the last run left, say where everything is."""
     settings = _state.settings = load()
+    never_wait(server.log)
     try:
         _state.lock_fd = _lock(settings.data_dir)
     except SettingsError as why:

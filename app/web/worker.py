@@ -23,6 +23,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.web.cork import Cork
+from app.web.log import last_words, log_from_a_thread, reopen_files
 
 POLL_S = 0.1
 NOTIFY_EVERY_S = 1.0
@@ -87,7 +88,6 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         """Make the application, then start what it runs on."""
         from app.runtime import Runtime
         from app.settings import load
-        from app.web.log import log_from_a_thread
 
         log_from_a_thread(self.log)
         super().load_wsgi()
@@ -108,8 +108,6 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle_usr1(self, sig: int, frame: Any) -> None:
         """SIGUSR1: the log was rotated."""
-        from app.web.log import reopen_files
-
         reopen_files(self.log)
 
     def run(self) -> None:
@@ -133,6 +131,8 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
                 self.runtime.meters.slot["connections"] = sum(len(server.pool) for server in servers)
             gevent.sleep(POLL_S)
         self._drain(servers)
+        if not last_words(self.log):
+            os._exit(0)  # a process that ends as usual waits for what its threads are writing, here for ever
 
     def _drain(self, servers: list[Any]) -> None:
         deadline = time.monotonic() + max(1.0, self.cfg.graceful_timeout - KILL_MARGIN_S)
