@@ -166,7 +166,7 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
-        self._demo = Demo(settings) if settings.demo and slot == 0 else None
+        self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
 

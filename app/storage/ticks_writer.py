@@ -210,7 +210,7 @@ class TickStore:
         except psycopg2.Error as error:
             if not is_about_a_row(error):
                 raise
-            cur.execute("ROLLBACK TO SAVEPOINT rows")
+            cur.execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows")
             if len(ticks) == 1:
                 total.set_aside(ticks, "refused", first_line(error))
                 return
