@@ -161,8 +161,10 @@ class Flusher:
         self._wake.set()
 
     def try_now(self) -> None:
-        """Tell the flusher that the database is back."""
+        """Tell the flusher that the database is back; it may be an older one, so every journal's place is read anew."""
+        self._forget_entries()
         self._back.set()
+        self._wake.set()
 
     def run(self) -> None:
         """Flush for ever; to be spawned as a greenlet."""

@@ -190,6 +190,25 @@ def test_an_older_database_gets_the_rows_of_every_journal_again(
     assert database.entries[dead.journal_id].next_row == 4
 
 
+def test_an_older_database_gets_the_rows_again_also_when_nothing_new_comes(
+    worker: Callable[..., Worker], database: MemorySink
+) -> None:
+    """It came back from a backup at the weekend: on Monday the kept segments would be gone."""
+    dead = worker()
+    dead.accept(many(4))
+    dead.flush()
+    dead.die()
+    w = worker()
+    w.recovery.scan()
+    w.accept(many(3, seq=1))
+    w.flush()
+    database.restore(({}, {}, set()))
+    w.flusher.try_now()
+    wait_until(lambda: len(database.content) == 7)
+    w.flush()
+    assert entry_of(database, w) == (3, 3, 0, 0, 0, 0)
+
+
 def test_a_transaction_that_is_too_much_for_the_database_gets_smaller(
     worker: Callable[..., Worker], database: MemorySink, sink: Unruly
 ) -> None:
