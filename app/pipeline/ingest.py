@@ -6,6 +6,7 @@ Requests that arrive while a sync is under way share the next one (group commit)
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections import deque
@@ -59,7 +60,7 @@ class Ingest:
         self._flusher = flusher
         self._max_bytes = journal_max_bytes
         self._shelf = Shelf(books, JOURNAL_FIELDS)
-        self._shelf_at = 0.0
+        self._shelf_at, self._shelf_changed_ns = 0.0, 0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._wake = Event()
@@ -74,10 +75,12 @@ class Ingest:
 
     def disk_bytes(self) -> int:
         """Return what all journals of the data directory take on disk, by their books."""
-        now = time.monotonic()
-        if now - self._shelf_at > 0.5:
+        # A new worker's book must count at once. The clock of files is coarse: two that come together may look
+        # like one, so from time to time everything is looked at.
+        now, changed_ns = time.monotonic(), os.stat(self._shelf.directory).st_mtime_ns
+        if changed_ns != self._shelf_changed_ns or now - self._shelf_at > 0.5:
             self._shelf.refresh()
-            self._shelf_at = now
+            self._shelf_at, self._shelf_changed_ns = now, changed_ns
         return self._shelf.total("disk_bytes")
 
     def accept(self, dataset: str, layout: int, rows: int, payload: bytes) -> None:
