@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.process.harness import Server
+from tests.process.harness import Server, wait_until
 
 SYMBOLS = ("AAPL", "TSLA", "NVDA", "VIX")
 SENDERS = 3
@@ -132,6 +132,11 @@ class Load:
         """Rows of the batches that are acknowledged, each batch once."""
         with self._lock:
             return sum(map(len, self.acknowledged))
+
+    def more(self, rows: int) -> None:
+        """Wait until so many more rows are acknowledged."""
+        goal = self.rows() + rows
+        wait_until(lambda: self.rows() >= goal or self.errors, what=f"{rows} more rows to be acknowledged")
 
     def _run(self, ticks: Ticks, rng: random.Random) -> None:
         try:

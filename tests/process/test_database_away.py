@@ -46,12 +46,6 @@ def books(server: Server) -> list[Book]:
     return list(shelf.books())
 
 
-def more(load: Load, rows: int) -> None:
-    """Wait until so many more rows are acknowledged."""
-    goal = load.rows() + rows
-    wait_until(lambda: load.rows() >= goal or load.errors, what=f"{rows} more rows to be acknowledged")
-
-
 def check(server: Server, load: Load) -> None:
     """Finish the load, let everything drain, and compare."""
     load.finish()
@@ -83,10 +77,10 @@ def test_a_cut_or_slow_connection_to_the_database_costs_no_tick_and_no_answer(
     server.start().wait_ready()
     with Load(server, SEED, with_seq=True) as load, Probe(server) as probe:
         for _ in range(5):
-            more(load, 300)
+            load.more(300)
             proxy.cut()
         proxy.delay_s = 0.05
-        more(load, 500)
+        load.more(500)
         proxy.delay_s = 0.0
         check(server, load)
     assert not probe.failures
@@ -101,12 +95,12 @@ def test_a_database_that_never_answers_stops_neither_acceptance_nor_the_event_lo
     proxy.open()
     server.start().wait_ready()
     with Load(server, SEED, with_seq=True) as load, Probe(server) as probe:
-        more(load, 200)
+        load.more(200)
         proxy.swallow()
         wait_until(lambda: proxy.swallowed >= 2, what="flusher and keeper to hang")
         wait_until(lambda: server.stats()["database_status"] == "disconnected", what="it to be noticed")
         answers = probe.answers
-        more(load, 2000)
+        load.more(2000)
         wait_until(lambda: probe.answers > answers + 50, what="answers while the database hangs")
         assert server.status("/health/ready") == 200
         proxy.open()

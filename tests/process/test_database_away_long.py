@@ -54,11 +54,6 @@ def _rss(pid: int) -> int:
         return 0
 
 
-def more(load: Load, rows: int) -> None:
-    goal = load.rows() + rows
-    wait_until(lambda: load.rows() >= goal or load.errors, what=f"{rows} more rows to be acknowledged")
-
-
 def test_ticks_are_taken_without_a_database_through_deaths_and_restarts_and_drain_alone(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:
@@ -66,15 +61,15 @@ def test_ticks_are_taken_without_a_database_through_deaths_and_restarts_and_drai
     server.database = database
     server.start().wait_accepting()
     with Load(server, SEED, with_seq=True) as load:
-        more(load, 2000)
+        load.more(2000)
         os.kill(server.worker_pids()[0], signal.SIGKILL)
-        more(load, 2000)
+        load.more(2000)
         assert server.stop() == 0, server.log()
         server.start()
-        more(load, 2000)
+        load.more(2000)
         server.kill9()
         server.start()
-        more(load, 2000)
+        load.more(2000)
         assert server.status("/health") == 503
         assert server.stats()["buffer_size"] >= 8000
         proxy.open()
@@ -90,12 +85,12 @@ def test_a_frozen_database_holds_up_neither_acceptance_nor_the_loop_nor_an_end(
     server = make_server(workers=2, environ={"TICKHUB_SHUTDOWN_GRACE_S": "8"})
     server.start().wait_ready()
     with Load(server, SEED, with_seq=False) as load, Probe(server) as probe:
-        more(load, 500)
+        load.more(500)
         server.database.pause()
         wait_until(lambda: server.stats()["database_status"] == "disconnected", what="it to be noticed")
-        more(load, 3000)
+        load.more(3000)
         os.kill(server.worker_pids()[0], signal.SIGKILL)
-        more(load, 1000)
+        load.more(1000)
         answers = probe.answers
         wait_until(lambda: probe.answers > answers + 50, what="answers while the database is frozen")
         # A killed worker's connections break; what may not happen is that somebody waits.
@@ -103,7 +98,7 @@ def test_a_frozen_database_holds_up_neither_acceptance_nor_the_loop_nor_an_end(
         # The grace period, and what a busy machine may add.
         assert server.stop(within_s=8 + 7) == 0, server.log()
         server.start()
-        more(load, 1000)
+        load.more(1000)
         server.database.resume()
         load.finish()
     server.wait_drained()
