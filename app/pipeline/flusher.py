@@ -146,6 +146,7 @@ class Flusher:
         """Tell the flusher that rows came in."""
         if not source.oldest_at:
             source.oldest_at = time.monotonic()
+            source.wake_at_rows = self._limits.rows
             self._wake.set()
         elif source.window.pending_rows >= source.wake_at_rows or self._draining:
             # Once for a flush, once more for a large one; not for every request between.

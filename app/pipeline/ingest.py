@@ -108,7 +108,13 @@ class Ingest:
                 continue
             self._wake.clear()
             while self._waiting:
-                self._commit(self._next_group())
+                group = self._next_group()
+                try:
+                    self._commit(group)
+                except Exception as error:
+                    # Nothing may end this loop: every request would wait for ever.
+                    log.exception("the journal failed unexpectedly")
+                    self._refuse(group, NotReady(f"the journal failed: {type(error).__name__}"))
 
     def writable(self) -> bool:
         """Tell whether the last write to the journal succeeded."""
@@ -135,10 +141,6 @@ class Ingest:
                 log.error("[ERROR] the journal cannot be written: %s", error)
             self._failing = True
             gevent.sleep(0.05)  # a full disk is not asked thousands of times a second
-            return
-        except Exception as error:
-            log.exception("the journal failed")
-            self._refuse(group, NotReady(f"the journal failed: {type(error).__name__}"))
             return
         self._write_worked()
         self._admit(group, appended)

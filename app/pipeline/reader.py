@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.market.batches import Record
+from app.market.batches import OBJECTS_BYTES, Record
 from app.pipeline.journal import Position, segment_path, segments, tag_of
 from app.pipeline.records import (
     HEAD_BYTES,
@@ -47,7 +47,7 @@ def start_at(directory: Path, row: int) -> Position:
 
 
 def read(directory: Path, start: Position, max_bytes: int, stop: Position | None = None) -> Chunk:
-    """Read records from `start` on, about `max_bytes` of them (at least one), not past `stop`.
+    """Read records from `start` on, about `max_bytes` of memory of them (at least one), not past `stop`.
 
     Rows before `start.row` are passed over. Raises OSError when a segment cannot be read.
     """
@@ -70,7 +70,7 @@ def read(directory: Path, start: Position, max_bytes: int, stop: Position | None
         is_last = index + 1 == len(present)
         row, offset, done = _read_segment(directory, first, tag, offset, row, limit, void_from, budget, chunk, is_last)
         chunk.next = Position(first, offset, row)
-        budget = max_bytes - sum(len(record.payload) for record in chunk.records)
+        budget = max_bytes - sum(record.memory_bytes for record in chunk.records)
         if not done or budget <= 0:
             return chunk
     if stop is not None and row < stop.row:
@@ -171,7 +171,7 @@ def _read_segment(
             chunk.records.append(replace(record, payload=payload, skipped_before=chunk.skipped, lost_before=chunk.lost))
             chunk.skipped = chunk.lost = 0
             row = record.end_row
-            budget -= len(payload)
+            budget -= len(payload) + OBJECTS_BYTES
             if budget <= 0:
                 return row, offset, offset >= end
     return row, end, True

@@ -61,7 +61,7 @@ class Window:
     def append(self, record: Record, position: Position, tail: Position) -> None:
         """Take in a record that was just journalled at `position`; the journal now ends at `tail`."""
         if self._on_disk_from is None:
-            if self._budget.take(len(record.payload)):
+            if self._budget.take(record.memory_bytes):
                 # A gap to the row before: numbers of a write that failed.
                 void = record.first_row - self.end_row
                 self._memory.append(self._behind_trailing(replace(record, skipped_before=void)))
@@ -118,7 +118,7 @@ class Window:
         self._forget()
 
     def _pop(self) -> None:
-        self._budget.used_bytes -= len(self._memory.popleft().payload)
+        self._budget.used_bytes -= self._memory.popleft().memory_bytes
 
     def _forget(self) -> None:
         while self._memory:
@@ -151,7 +151,7 @@ class Window:
         self._trailing_skipped += chunk.skipped
         self._trailing_lost += chunk.lost
         # What was read back is needed now, whatever the bound says: READ_BYTES and one record at most.
-        self._budget.used_bytes += sum(len(record.payload) for record in chunk.records)
+        self._budget.used_bytes += sum(record.memory_bytes for record in chunk.records)
         self._damage += chunk.damage
         if chunk.at_end and self._tail is None and chunk.next.row < self.end_row:
             # A dead owner's last rows were acknowledged, and cannot be read.

@@ -69,13 +69,15 @@ def test_nothing_is_flushed_before_enough_rows_wait_and_then_everything(
     worker: Callable[..., Worker], sink: Unruly
 ) -> None:
     w = worker(limits=FlushLimits(rows=10, interval_s=1e6, max_rows=1000, timeout_s=WAIT_S))
-    w.accept(many(9))
-    for _ in range(20):
-        gevent.sleep(0.001)
-    assert sink.writes == 0
-    w.accept(many(1, symbol="NVDA"))
-    w.flush()
-    assert sink.writes == 1
+    for flushes in (1, 2):
+        for rows in (1, 3, 5):
+            w.accept(many(rows, seq=rows, symbol=f"S{flushes}"))
+            for _ in range(10):
+                gevent.sleep(0.001)
+        assert sink.writes == flushes - 1
+        w.accept(many(1, symbol=f"S{flushes}"))
+        w.flush()
+        assert sink.writes == flushes
 
 
 def test_a_lonely_row_is_flushed_after_the_interval(
@@ -110,10 +112,10 @@ def test_rows_are_accepted_while_the_database_is_away_and_drain_when_it_is_back(
     worker: Callable[..., Worker], database: MemorySink, sink: Unruly
 ) -> None:
     sink.away = True
-    w = worker(buffer_bytes=2000, segment_bytes=4000)
+    w = worker(buffer_bytes=4000, segment_bytes=4000)
     for number in range(40):
         w.accept(many(2, seq=number))
-        assert w.budget.used_bytes <= 2000
+        assert w.budget.used_bytes <= 4000
     wait_until(lambda: w.flusher.failures > 2)
     assert not w.flusher.database_ok
     assert database.content == {}
