@@ -16,6 +16,7 @@ from app.market.batches import Sink
 from app.pipeline import journal as journals
 from app.pipeline import recovery as recoveries
 from app.pipeline.books import JOURNAL_FIELDS, Shelf
+from app.pipeline.flusher import FlushLimits
 from app.pipeline.journal import Journal, acquire, segment_path, segments
 from tests.batches import (
     Tick,
@@ -288,20 +289,29 @@ def test_committed_segments_are_kept_for_their_time_and_then_removed(
     assert fate(database, w.journal_id) == (12, 12, 0, 0, 0, 0)
 
 
-def test_what_is_not_committed_is_never_removed(worker: Callable[..., Worker], database: MemorySink) -> None:
-    sink = Unruly(database, away=True)
-    w = worker(sink, keep_s=0, segment_bytes=200, journal_max_bytes=100_000)
-    sink.script.append("ok")
-    for number in range(8):
+@pytest.mark.parametrize("own", [True, False], ids=["own", "taken over"])
+def test_what_is_not_committed_is_never_removed(
+    worker: Callable[..., Worker], database: MemorySink, own: bool
+) -> None:
+    """Its place in the ledger is known, and the disk is at its bound."""
+    slow = FlushLimits(rows=10, interval_s=1e6, max_rows=10, timeout_s=WAIT_S)
+    w = worker(keep_s=0, segment_bytes=1, limits=slow)
+    for number in range(5):
         w.accept(many(2, seq=number))
-    age(w, 10)
-    for _ in range(3):
-        w.recovery.scan()
-        gevent.sleep(0.005)
-    sink.away = False
     w.flush()
-    assert len(database.content) == 16
-    assert fate(database, w.journal_id)[5] == 0
+    for number in range(5, 9):
+        w.accept(many(2, seq=number))
+    if not own:
+        w.die()
+        database.restore(({w.journal_id: database.entries[w.journal_id]}, database.content, set()))
+        w = worker(keep_s=0, limits=FlushLimits(1, 0.0, 2, WAIT_S), run=False)
+        w.recovery.scan()
+        w.flusher.sources[-1].enter(database.ledger(w.flusher.sources[-1].journal_id))
+    directory = w.flusher.sources[-1].directory
+    for path in directory.glob("*.seg"):
+        os.utime(path, (0, 0))
+    w.recovery.scan()
+    assert segments(directory) == [10, 12, 14, 16]
 
 
 def test_younger_segments_go_when_space_is_needed_and_no_more_than_that(
