@@ -44,7 +44,7 @@ def figures_of(run: Runtime) -> dict[str, Any]:
     if figures.slot("ahead"):
         warnings.append(ahead_warning(figures.most("most_ahead_us"), run.settings.tick_timezone))
     if figures.journal("lost"):
-        warnings.append(f"{figures.journal('lost')} acknowledged rows were destroyed in damaged journals: see the log")
+        warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
     return {
         "ticks_received": received,
         "ticks_processed": processed,
