@@ -331,10 +331,10 @@ def test_a_drained_journal_of_a_dead_worker_is_removed_with_its_directory(
     worker: Callable[..., Worker], database: MemorySink
 ) -> None:
     dead, empty = dead_worker(worker, many(5)), dead_worker(worker)
+    age(dead, 10)
     w = worker(keep_s=0)
     w.recovery.scan()
     w.flush()
-    age(dead, 10)
     w.recovery.scan()
     assert {path.name for path in w.journals.iterdir()} == {w.journal_id}
     assert [source.journal_id for source in w.flusher.sources] == [w.journal_id]
