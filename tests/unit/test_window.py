@@ -342,12 +342,15 @@ class WindowMachine(RuleBasedStateMachine):
         self.taken: Batch | None = None
 
     def teardown(self) -> None:
-        if hasattr(self, "feed"):
-            self.finish()
-            self.feed.close()
-        windows.READ_BYTES = self.read_bytes
-        journals.os.fdatasync, journals.os.fsync = self.syncs
-        shutil.rmtree(self.root)
+        try:
+            if hasattr(self, "feed"):
+                self.finish()
+        finally:
+            if hasattr(self, "feed"):
+                self.feed.close()
+            windows.READ_BYTES = self.read_bytes
+            journals.os.fdatasync, journals.os.fsync = self.syncs
+            shutil.rmtree(self.root)
 
     @initialize(
         budget_bytes=st.sampled_from([1, 320, 1000, BIG]),
