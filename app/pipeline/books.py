@@ -59,8 +59,14 @@ class Shelf:
         self._open: dict[str, Book] = {}
 
     def refresh(self) -> None:
-        """Look for books that appeared or went."""
-        names = {entry.name for entry in os.scandir(self.directory) if entry.name.endswith(SUFFIX)}
+        """Look for books that appeared or went; while the directory itself is gone, keep those that are open.
+
+        A server that is started where another's workers still end wipes and makes it anew.
+        """
+        try:
+            names = {entry.name for entry in os.scandir(self.directory) if entry.name.endswith(SUFFIX)}
+        except FileNotFoundError:
+            return
         for gone in self._open.keys() - names:
             self._open.pop(gone).close()
         for name in names - self._open.keys():

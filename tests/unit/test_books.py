@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_a_shelf_adds_up_the_books_that_come_and_go(tmp_path: Path) -> None:
     shelf.refresh()
     assert shelf.total("stored") == 111
     assert len(list(shelf.books())) == 2
+
+
+def test_a_shelf_keeps_its_books_while_the_next_server_tidies_the_directory(tmp_path: Path) -> None:
+    """The master was killed and started again: its workers still answer while the new one wipes the run directory."""
+    book = Book(tmp_path / "a.book", JOURNAL_FIELDS, create=True)
+    book["received"] = 7
+    shelf = Shelf(tmp_path, JOURNAL_FIELDS)
+    shelf.refresh()
+    shutil.rmtree(tmp_path)
+    shelf.refresh()
+    assert shelf.total("received") == 7
+    tmp_path.mkdir()
+    shelf.refresh()
+    assert shelf.total("received") == 0
 
 
 def test_a_book_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
