@@ -29,7 +29,7 @@ BACKOFF_MOST_S = 5.0
 
 START_PATIENCE_S = 10.0
 
-GAP_S = 0.05
+GAP_S = 0.15
 """Least time between the starts of two flushes of the own journal that are not large. A transaction costs the same
 few milliseconds of both processes for 100 rows as for 1,000: under load this makes flushes large instead of many."""
 
