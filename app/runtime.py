@@ -33,6 +33,7 @@ from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
 from app.runtime_config import database_url
 from app.settings import Settings
+from app.slots import STATES
 from app.storage import schema
 from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
@@ -212,6 +213,12 @@ class Runtime:
         for lane in self._lanes():
             lane.stop()
         self.meters.state("stopped")
+
+    def crowded(self) -> bool:
+        """Tell whether another worker that serves has fewer connections than this one."""
+        own = self.meters.slot["connections"]
+        others = (slot for slot in self.figures.workers() if slot["pid"] != self.meters.slot["pid"])
+        return any(slot["connections"] < own for slot in others if STATES[slot["state"]] == "running")
 
     def ready(self) -> str | None:
         """Return why ticks cannot be accepted durably now, or None when they can."""

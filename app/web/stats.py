@@ -63,6 +63,7 @@ def figures_of(run: Runtime) -> dict[str, Any]:
                 "pid": slot["pid"],
                 "uptime_seconds": int((now_us - slot["started_us"]) / 1_000_000),
                 "state": STATES[slot["state"]],
+                "connections": slot["connections"],
             }
             for slot in figures.workers()
         ],

@@ -16,12 +16,12 @@ from typing import Any
 
 import gevent
 from gevent.pool import Pool
-from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import errors as http
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.web.accepting import SharingServer
 from app.web.cork import Cork
 from app.web.log import last_words, log_from_a_thread, reopen_files
 
@@ -116,8 +116,12 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         for listener in self.sockets:
             listener.setblocking(1)
-            server = StreamServer(
-                listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections), **tls
+            server = SharingServer(
+                listener,
+                handle=partial(self.handle, listener),
+                spawn=Pool(self.worker_connections),
+                crowded=self.runtime.crowded,
+                **tls,
             )
             if self.cfg.workers > 1:
                 server.max_accept = 1  # or one worker takes all connections of a burst
@@ -128,7 +132,6 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             if time.monotonic() - notified >= NOTIFY_EVERY_S:
                 self.notify()
                 notified = time.monotonic()
-                self.runtime.meters.slot["connections"] = sum(len(server.pool) for server in servers)
             gevent.sleep(POLL_S)
         self._drain(servers)
         if not last_words(self.log):
@@ -153,6 +156,15 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         while True:
             self.tmp.notify()
             gevent.sleep(NOTIFY_EVERY_S)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection; it counts while it is open."""
+        slot = self.runtime.meters.slot
+        slot.add("connections")
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            slot.add("connections", -1)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Serve a request; it counts as under way meanwhile."""
