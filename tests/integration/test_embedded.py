@@ -22,6 +22,8 @@ from app.storage.embedded import EmbeddedError
 from app.storage.embedded_place import installed_binaries
 from app.storage.embedded_postmaster import postmaster
 
+pytestmark = pytest.mark.long  # real servers and environments, made and ended by the dozen
+
 START = "print(*embedded.start(config), sep='\\n', flush=True)\n"
 
 

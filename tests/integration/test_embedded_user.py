@@ -20,6 +20,8 @@ from app.storage.embedded import EmbeddedError
 from app.storage.embedded_place import copied_binaries, installed_binaries
 from app.storage.embedded_user import User, reaches, user_by_id, user_for
 
+pytestmark = pytest.mark.long  # real servers and environments, made and ended by the dozen
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="acts as other users, which root only can")
 
 START = "print(*embedded.start(config), sep='\\n', flush=True)\n"

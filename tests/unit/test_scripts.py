@@ -21,6 +21,8 @@ SCRIPTS = [ROOT / "scripts" / name for name in ("serve", "test", "bench", "_boot
 
 APP = """
 import json, os, sys
+
+pytestmark = pytest.mark.long  # real servers and environments, made and ended by the dozen
 try:
     os.fstat(9)
     lock = "inherited"
