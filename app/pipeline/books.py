@@ -75,6 +75,13 @@ class Shelf:
             except FileNotFoundError:
                 continue  # just being made, or just removed: the next look finds out
 
+    def changed_ns(self) -> int:
+        """Return when books last came or went, nanoseconds; 0 while the directory is being made anew."""
+        try:
+            return os.stat(self.directory).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def books(self) -> Iterable[Book]:
         """Return the books as of the last refresh."""
         return self._open.values()

@@ -6,7 +6,6 @@ Requests that arrive while a sync is under way share the next one (group commit)
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections import deque
@@ -77,7 +76,7 @@ class Ingest:
         """Return what all journals of the data directory take on disk, by their books."""
         # A new worker's book must count at once. The clock of files is coarse: two that come together may look
         # like one, so from time to time everything is looked at.
-        now, changed_ns = time.monotonic(), os.stat(self._shelf.directory).st_mtime_ns
+        now, changed_ns = time.monotonic(), self._shelf.changed_ns()
         if changed_ns != self._shelf_changed_ns or now - self._shelf_at > 0.5:
             self._shelf.refresh()
             self._shelf_at, self._shelf_changed_ns = now, changed_ns

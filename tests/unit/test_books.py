@@ -83,7 +83,9 @@ def test_a_shelf_keeps_its_books_while_the_next_server_tidies_the_directory(tmp_
     book["received"] = 7
     shelf = Shelf(tmp_path, JOURNAL_FIELDS)
     shelf.refresh()
+    assert shelf.changed_ns() > 0
     shutil.rmtree(tmp_path)
+    assert shelf.changed_ns() == 0
     shelf.refresh()
     assert shelf.total("received") == 7
     tmp_path.mkdir()
