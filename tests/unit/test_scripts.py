@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long  # environments, made from nothing by the dozen
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [ROOT / "scripts" / name for name in ("serve", "test", "bench", "_bootstrap.sh")] + [
     ROOT / ".ci" / "run"
@@ -21,8 +23,6 @@ SCRIPTS = [ROOT / "scripts" / name for name in ("serve", "test", "bench", "_boot
 
 APP = """
 import json, os, sys
-
-pytestmark = pytest.mark.long  # real servers and environments, made and ended by the dozen
 try:
     os.fstat(9)
     lock = "inherited"
