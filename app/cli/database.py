@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from app.cli import add_setting_flags
+from app.runtime_config import embedded_config
 from app.settings import BY_NAME, Settings
 from app.storage import embedded
 
@@ -38,7 +39,7 @@ def _up(settings: Settings) -> int:
 
     url = settings.direct_database_url or settings.database_url
     if not settings.database_url:
-        config = _config(settings)
+        config = embedded_config(settings)
         _say(*embedded.start(config))
         url = embedded.url(config)
     _say(*migrate(url))
@@ -49,7 +50,7 @@ def _down(settings: Settings) -> int:
     if settings.database_url:
         _say("the database is not ours: nothing to stop")
         return 0
-    down = embedded.stop(_config(settings))
+    down = embedded.stop(embedded_config(settings))
     _say("PostgreSQL is down" if down else "PostgreSQL is still shutting down")
     return 0 if down else 1
 
@@ -58,19 +59,9 @@ def _status(settings: Settings) -> int:
     if settings.database_url:
         _say("the database is not ours: no embedded server is used")
         return 0
-    running = embedded.is_running(_config(settings))
+    running = embedded.is_running(embedded_config(settings))
     _say("PostgreSQL is running" if running else "PostgreSQL is down")
     return 0 if running else 1
-
-
-def _config(settings: Settings) -> embedded.EmbeddedConfig:
-    return embedded.EmbeddedConfig(
-        data_dir=settings.data_dir,
-        memory_mb=settings.pg_memory_mb,
-        cpus=settings.pg_cpus,
-        max_connections=settings.pg_max_connections,
-        tcp_port=settings.pg_port,
-    )
 
 
 def _say(*lines: str) -> None:
