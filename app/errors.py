@@ -112,6 +112,36 @@ class NotReady(RequestError):
     retry_after_s = 2
 
 
+class UnknownSymbol(RequestError):
+    """There is no such symbol."""
+
+    code = "unknown_symbol"
+    status = 404
+
+
+class Conflict(RequestError):
+    """There is one already."""
+
+    code = "conflict"
+    status = 409
+
+
+class QueryTimeout(RequestError):
+    """The query took too long. Ask for less, or again later."""
+
+    code = "query_timeout"
+    status = 503
+    retry_after_s = 2
+
+
+class DatabaseNeeded(RequestError):
+    """The database is away; this cannot be answered without it. Ask again later."""
+
+    code = "database_away"
+    status = 503
+    retry_after_s = 2
+
+
 class StorageError(TickhubError):
     """The database could not do it."""
 

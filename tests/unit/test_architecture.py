@@ -17,7 +17,7 @@ MODULES = {
 MAX_LINES = 400
 
 BASE = {"errors", "lanes", "market", "settings", "setting_values"}
-ROOMS = {"pipeline", "storage", "stream", "datasets"}
+ROOMS = {"pipeline", "storage", "stream", "datasets", "formats"}
 RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
 """One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "market": {"errors"},
     "setting_values": {"errors", "market"},
     "settings": {"errors", "setting_values"},
+    "formats": {"errors"},
     "pipeline": BASE,
-    "storage": BASE,
+    "storage": BASE | {"formats"},
     "stream": BASE,
     "datasets": BASE | {"storage"},
     "web": BASE | ROOMS | RUNTIME,
@@ -113,7 +114,7 @@ def test_flask_and_gunicorn_stay_at_the_door(module: str) -> None:
     assert "gunicorn" not in used or room(module) == "web" or module == "app.cli.serve"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in ("market", "storage") or lane_side(m)])
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in ("market", "storage", "formats") or lane_side(m)])
 def test_lane_code_is_pure(module: str) -> None:
     assert not packages_of(module) & IMPURE, "a lock patched by gevent hangs a native thread for ever"
 
