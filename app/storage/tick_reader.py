@@ -1,0 +1,142 @@
+"""Read stored ticks by pages, in the order of their keys (docs/receive.md). Lane side."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from psycopg2.extensions import cursor as Cursor
+
+from app.formats.table import Field, Table, empty
+from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_out
+
+TICKS: tuple[Field, ...] = (
+    Field("timestamp", "time", "when it happened, UTC"),
+    Field("bid", "float", "bid, a price"),
+    Field("ask", "float", "ask, a price"),
+    Field("last", "float", "last trade, a price; a stale repeat unless flags & 8"),
+    Field("spread", "float", "ask - bid in points"),
+    Field("volume", "float", "volume as sent, in the instrument's units; a stale repeat unless flags & 8"),
+    Field("buy_volume", "float", "volume of a trade by a buyer, else 0"),
+    Field("sell_volume", "float", "volume of a trade by a seller, else 0"),
+    Field("flags", "int", "bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64"),
+    Field("seq", "int", "ordinal at that time if >= 0 (the sender's), else derived from the content"),
+)
+
+# A column that may be NULL would change a row's width; no stored price is NaN.
+_COLUMNS = """time, coalesce(bid, 'NaN'), coalesce(ask, 'NaN'), coalesce(last, 'NaN'), coalesce(spread, 'NaN'),
+    volume, buy_volume, sell_volume, flags, seq"""
+_FORMATS = (">i8", *[">f8"] * 7, ">i4", ">i8")
+# The order of the keys: at one time those with a seq of the sender's first, by it, then the others by arrival. The
+# index gives the time; only ticks of one time are sorted.
+_KEY = "time{0}, (seq < 0){0}, greatest(seq, 0){0}, received_at{0}, journal_no{0}"
+_READ = """
+    SELECT {columns} FROM ticks
+    WHERE symbol_id = %(symbol_id)s AND time >= %(start)s::timestamptz AND time < %(end)s::timestamptz {behind}
+    ORDER BY {key} LIMIT %(limit)s
+"""
+_BEHIND = """
+    AND time {compare}= %(time)s::timestamptz AND (time <> %(time)s::timestamptz OR
+        (seq < 0, greatest(seq, 0), received_at, journal_no) {compare}
+        (%(seq)s < 0, greatest(%(seq)s, 0), %(received_at)s::timestamptz, %(journal_no)s))
+"""
+_ARRIVAL = """
+    SELECT (extract(epoch FROM received_at) * 1000000)::bigint, journal_no
+    FROM ticks WHERE symbol_id = %s AND time = %s::timestamptz AND seq = %s
+"""
+_TOKEN = struct.Struct(">qqqi")
+
+
+@dataclass(frozen=True, slots=True)
+class TickKey:
+    """Where a tick is in the order; received_us and journal_no are 0 where the sender gave seq."""
+
+    time_us: int
+    seq: int
+    received_us: int = 0
+    journal_no: int = 0
+
+    def encode(self) -> bytes:
+        """Return the key as bytes for a page token."""
+        return _TOKEN.pack(self.time_us, self.seq, self.received_us, self.journal_no)
+
+    @classmethod
+    def decode(cls, data: bytes) -> TickKey:
+        """Read what `encode` wrote. Raises ValueError for anything else."""
+        try:
+            key = cls(*_TOKEN.unpack(data))
+        except struct.error as error:
+            raise ValueError("not a tick's key") from error
+        timestamp(key.time_us)
+        timestamp(key.received_us)
+        return key
+
+
+@dataclass(slots=True)
+class TickPage:
+    """Ticks in the asked order, the key of the last one, and whether there are more behind it."""
+
+    table: Table
+    last_key: TickKey | None
+    more: bool
+
+
+def read_ticks(
+    cur: Cursor,
+    symbol_id: int,
+    start_us: int | None,
+    end_us: int | None,
+    *,
+    after: TickKey | None,
+    descending: bool,
+    max_rows: int,
+) -> TickPage:
+    """Return at most `max_rows` ticks of [start_us, end_us), behind `after` in the asked direction."""
+    parameters: dict[str, Any] = {
+        "symbol_id": symbol_id,
+        "start": "-infinity" if start_us is None else timestamp(start_us),
+        "end": "infinity" if end_us is None else timestamp(end_us),
+        "limit": max_rows + 1,
+    }
+    behind = ""
+    if after is not None:
+        compare = "<" if descending else ">"
+        behind = _BEHIND.format(compare=compare)
+        given = after.seq >= 0  # then seq alone decides, whenever the tick itself arrived
+        arrival = ("-infinity" if descending else "infinity") if given else timestamp(after.received_us)
+        parameters |= {
+            "time": timestamp(after.time_us),
+            "seq": after.seq,
+            "received_at": arrival,
+            "journal_no": after.journal_no,
+        }
+    key = _KEY.format(" DESC" if descending else "")
+    query = cur.mogrify(_READ.format(columns=_COLUMNS, key=key, behind=behind), parameters).decode()
+    rows = copy_out(cur, query, _FORMATS)
+    more = len(rows) > max_rows
+    rows = rows[:max_rows]
+    if not len(rows):
+        return TickPage(empty(TICKS), None, False)
+    columns = [rows[f"v{index}"].astype(_native(code)) for index, code in enumerate(_FORMATS)]
+    columns[0] += POSTGRES_EPOCH_US
+    last_us, last_seq = int(columns[0][-1]), int(columns[9][-1])
+    last_key = TickKey(last_us, last_seq)
+    if last_seq < 0 and more:
+        cur.execute(_ARRIVAL, (symbol_id, timestamp(last_us), last_seq))
+        found = cur.fetchone()
+        assert found is not None  # the same snapshot has just shown it
+        last_key = TickKey(last_us, last_seq, *found)
+    return TickPage(Table(TICKS, list(columns)), last_key, more)
+
+
+def timestamp(us: int) -> str:
+    """Return UTC microseconds as PostgreSQL reads a timestamptz. Raises ValueError outside the years 1 to 9999."""
+    if not -62_135_596_800_000_000 <= us <= 253_402_300_799_999_999:
+        raise ValueError("no time that can be stored")
+    return f"{np.datetime64(us, 'us')}Z"
+
+
+def _native(code: str) -> type[np.int64] | type[np.float64]:
+    return np.float64 if code == ">f8" else np.int64
