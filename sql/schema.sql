@@ -186,6 +186,7 @@ CREATE TABLE public.bars (
     last_close_key bytea,
     spread_min double precision,
     spread_max double precision,
+    version bigint DEFAULT 0 NOT NULL,
     CONSTRAINT bars_resolution_check CHECK ((resolution = ANY (ARRAY[60, 3600, 86400])))
 )
 WITH (fillfactor='70');
@@ -257,6 +258,8 @@ COMMENT ON COLUMN public.bars.last_close_key IS 'Order key (20 bytes) of the tic
 COMMENT ON COLUMN public.bars.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
 
 COMMENT ON COLUMN public.bars.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars.version IS 'Random number of the last write of this bar; 0: not written since there are versions';
 
 CREATE TABLE public.current (
     symbol text NOT NULL,

@@ -5,6 +5,7 @@ Each of the two is one statement over all rows, sorted by key: every transaction
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,8 +47,9 @@ _MERGE_SIDE = """
     {s}_close_key = greatest(bars.{s}_close_key, excluded.{s}_close_key)"""
 
 _BARS_TEMPLATE = """
-    INSERT INTO bars ({columns}) SELECT * FROM unnest({arrays})
+    INSERT INTO bars ({columns}, version) SELECT rows.*, %s FROM unnest({arrays}) AS rows
     ON CONFLICT (symbol_id, resolution, time) DO UPDATE SET
+    version = excluded.version,
     ticks = bars.ticks + excluded.ticks,
     volume = bars.volume + excluded.volume,
     buy_volume = bars.buy_volume + excluded.buy_volume,
@@ -103,11 +105,14 @@ _MERGE_CURRENT = _CURRENT_TEMPLATE.format(
 def merge_bars(cur: Cursor, rows: BarRows) -> None:
     """Add the bars of ticks that were not there before to `bars`, in the open transaction.
 
-    rows: as `aggregate` returns them, sorted by key. Waits for other transactions that merged the same bars.
+    rows: as `aggregate` returns them, sorted by key. Every bar that is written gets one new version (range_version.py).
+    Waits for other transactions that merged the same bars.
     """
     if not len(rows):
         return
-    columns = [
+    columns: list[Any] = [
+        # Random, not counted: what a restored database counts anew would name other contents with old numbers.
+        secrets.randbits(63),
         _integers(rows.symbol_id),
         _integers(rows.resolution_s),
         _times(rows.time_us),

@@ -16,6 +16,7 @@ from psycopg2.extensions import connection, cursor
 
 from app.market.bars import aggregate, newest
 from app.storage.bars_sql import merge_bars, merge_current
+from tests.batches import BARS, CURRENT
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, rows, stored
 
 NAMES = {1: "TSLA", 2: "NVDA", 3: "AAPL"}
@@ -32,9 +33,9 @@ def _load(cur: cursor, batches: list[list[Row]]) -> tuple[list[Any], list[Any]]:
         ticks = stored(batch)
         merge_bars(cur, aggregate(ticks))
         merge_current(cur, newest(ticks), NAMES)
-    cur.execute("SELECT bars::text FROM bars ORDER BY symbol_id, resolution, time")
+    cur.execute(BARS)
     bars = cur.fetchall()
-    cur.execute("SELECT current::text FROM current ORDER BY symbol")
+    cur.execute(CURRENT)
     return bars, cur.fetchall()
 
 

@@ -20,6 +20,7 @@ from app.storage import rebuild
 from app.storage.connection import Connection
 from app.storage.instruments import Known
 from app.storage.ticks_writer import TickStore
+from tests.batches import BARS, CURRENT
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,9 +79,9 @@ def _flush(cur: cursor, ticks: list[Row]) -> None:
 
 
 def _tables(cur: cursor) -> tuple[list[Any], list[Any]]:
-    cur.execute("SELECT bars::text FROM bars ORDER BY symbol_id, resolution, time")
+    cur.execute(BARS)
     bars = cur.fetchall()
-    cur.execute("SELECT current::text FROM current ORDER BY symbol")
+    cur.execute(CURRENT)
     return bars, cur.fetchall()
 
 

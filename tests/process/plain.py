@@ -84,7 +84,7 @@ COPY_TICKS = """COPY (
     FROM ticks JOIN instruments USING (symbol_id) WHERE symbol = '{symbol}' ORDER BY time, seq
 ) TO STDOUT"""
 COPY_BARS = """COPY (
-    SELECT resolution, to_jsonb(b) - 'symbol_id' FROM bars b JOIN instruments USING (symbol_id)
+    SELECT resolution, to_jsonb(b) - ARRAY['symbol_id', 'version'] FROM bars b JOIN instruments USING (symbol_id)
     WHERE symbol = '{symbol}' ORDER BY resolution, time
 ) TO STDOUT"""
 COPY_CURRENT = "COPY (SELECT to_jsonb(c) FROM current c WHERE symbol = '{symbol}') TO STDOUT"

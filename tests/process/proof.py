@@ -12,6 +12,7 @@ from app.pipeline.books import JOURNAL_FIELDS, Shelf
 from app.storage.connection import Connection
 from app.storage.partitions import ensure_partitions
 from app.storage.ticks_writer import store_ticks
+from tests.batches import BARS, CURRENT
 from tests.process.harness import CLEAN, Database, Server, wait_until
 from tests.process.load import Content
 
@@ -21,10 +22,6 @@ _STORED = """
     FROM ticks t JOIN instruments i USING (symbol_id)
 """
 _COLUMNS = "symbol_id, time, seq, bid, ask, last, spread, volume, flags, journal_no, received_at"
-_DERIVED = (
-    "SELECT bars::text FROM bars ORDER BY symbol_id, resolution, time",
-    "SELECT current::text FROM current ORDER BY symbol",
-)
 
 
 def stored(database: Database) -> Counter[Content]:
@@ -78,7 +75,7 @@ def assert_as_loaded_cleanly(database: Database) -> None:
             assert store_ticks(cur, ticks, names).stored == len(ticks)
     finally:
         connection.close()
-    for query in _DERIVED:
+    for query in (BARS, CURRENT):
         assert database.rows(query) == database.rows(query, name=CLEAN)
 
 
