@@ -1,0 +1,78 @@
+"""Query parameters: from texts to the types that an endpoint declares. What they mean is in the types, so the OpenAPI
+document says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.errors import BadParameter
+from app.market.time_params import parse_time
+
+SHOWN_CHARS = 60
+
+P = TypeVar("P", bound=Struct)
+
+
+class Time:
+    """A point in time, as a parameter gives it."""
+
+    __slots__ = ("us",)
+
+    def __init__(self, us: int) -> None:
+        self.us = us
+
+
+TIME_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "examples": ["2026-01-13T17:54:43Z", "2026-01-13", "1768326883"],
+}
+
+Start = Annotated[
+    Time | None,
+    Meta(
+        description="first time, inclusive: RFC 3339 with an offset, a date (midnight UTC), or epoch s, ms, us, ns",
+        extra_json_schema=TIME_SCHEMA,
+    ),
+]
+End = Annotated[
+    Time | None,
+    Meta(description="time before which rows end, exclusive; as `start`", extra_json_schema=TIME_SCHEMA),
+]
+Limit = (
+    Annotated[int, Meta(ge=1, description="most rows; default 1000, at most 10000 in JSON and without a range")] | None
+)
+
+
+def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
+    """Return the parameters as their type. Raises BadParameter, with the parameter's name, for the first bad one."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, text in given:
+        field = fields.get(name)
+        if field is None:
+            known = ", ".join(fields) or "none"
+            raise BadParameter(f"{name[:SHOWN_CHARS]}: unknown parameter; there are: {known}")
+        if field.name in values:
+            raise BadParameter(f"{name}: given twice")
+        try:
+            values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_decode)
+        except BadParameter as error:
+            raise BadParameter(f"{name}: {error}") from error
+        except msgspec.ValidationError as error:
+            why = str(error).replace("`", "")
+            raise BadParameter(f"{name}: {text[:SHOWN_CHARS]!r} cannot be used: {why}") from error
+    missing = [field.encode_name for field in fields.values() if field.required and field.name not in values]
+    if missing:
+        raise BadParameter(f"{missing[0]}: is required")
+    return kind(**values)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Time:
+        return Time(parse_time(str(value)))
+    raise NotImplementedError(kind)  # msgspec's own word for a type that no parameter has

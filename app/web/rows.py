@@ -1,0 +1,124 @@
+"""Answers of rows: in the format that was asked for, from the cache where it has them, streamed where they are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from flask import Response, request
+from psycopg2.extensions import cursor as Cursor
+
+from app.errors import BadParameter
+from app.formats.encoders import MIMETYPES, Format
+from app.reads import EXPORT, PAGE
+from app.row_stream import RowsRequest, RowStream, Source
+from app.runtime import Runtime
+from app.web.client import client_of
+from app.web.params import Time
+from app.web.streaming import stream_pages
+
+DEFAULT_ROWS = 1000
+MOST_ROWS = 10_000
+"""Rows of one JSON answer. More belong into a stream of another format."""
+
+NEXT_PAGE_HEADER = "X-Next-Page-Token"
+"""Carries what `next_page_token` is in JSON, for formats that have no place for it."""
+
+
+def range_of(start: Time | None, end: Time | None) -> tuple[int | None, int | None]:
+    """Return [start, end) in UTC microseconds. Raises BadParameter when it ends before it starts."""
+    if start is not None and end is not None and end.us < start.us:
+        raise BadParameter("end: is before start")
+    return start and start.us, end and end.us
+
+
+def rows_request(
+    symbol: str,
+    source: Source,
+    *,
+    format: Format | None,
+    limit: int | None,
+    order: str | None,
+    page_token: str | None,
+) -> RowsRequest:
+    """Return what was asked, with its defaults (the common read parameters of the interface). Raises BadParameter."""
+    format = format or accepted_format()
+    ranged = source.range != (None, None)
+    unbounded = ranged and format != "json"
+    if limit is None and not unbounded:
+        limit = DEFAULT_ROWS
+    if limit is not None and limit > MOST_ROWS and not unbounded:
+        raise BadParameter(
+            f"limit: at most {MOST_ROWS} in JSON or without a range; with start or end the formats ndjson, csv, arrow "
+            "and parquet have no limit"
+        )
+    return RowsRequest(
+        symbol=symbol,
+        source=source,
+        format=format,
+        gzip=format != "parquet" and request.accept_encodings["gzip"] > 0,
+        limit=limit,
+        newest=order is None and not ranged and page_token is None,
+        descending=order == "desc",
+        page_token=page_token,
+    )
+
+
+def accepted_format() -> Format:
+    """Return the format that the Accept header prefers: JSON unless it names another one."""
+    plain: dict[str, Format] = {mimetype.split(";")[0]: name for name, mimetype in MIMETYPES.items()}
+    best = request.accept_mimetypes.best_match(list(plain), default=MIMETYPES["json"])
+    return plain[best]
+
+
+def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
+    """Return the answer to a request of rows.
+
+    closed: only ticks change the answer, no clock does: then it has an ETag. Raises RequestError and DatabaseAway
+    before anything is sent; trouble after that breaks the transfer off.
+    """
+    client = client_of(request.environ)
+    stream = RowStream(asked)
+    single = asked.limit is not None and asked.limit <= MOST_ROWS
+    read = partial(run.reads.run, PAGE if single else EXPORT, client=client)
+    known_to_client = request.if_none_match if closed else None
+    cached = run.cache if single and asked.format == "json" else None
+    headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache"}
+    if asked.gzip:
+        headers["Content-Encoding"] = "gzip"
+    first: bytes | None = None
+    if known_to_client or (cached is not None and cached.worth_asking):
+        read(partial(_open, stream, True))
+        tag = stream.identity()
+        if known_to_client and known_to_client.contains_weak(tag):
+            return Response(status=304, headers={"ETag": f'W/"{tag}"', **headers})
+        if cached is not None:
+            first = cached.get(tag)
+    if first is None:
+        first = read(partial(_first_page, stream, closed))
+        if cached is not None and stream.lasting and stream.version is not None:
+            cached.put(stream.identity(), first, run.settings.cache_ttl_s)
+    if closed:
+        headers["ETag"] = f'W/"{stream.identity()}"'
+    if stream.next_token is not None:
+        headers[NEXT_PAGE_HEADER] = stream.next_token
+    mimetype = MIMETYPES[asked.format]
+    if single:
+        return Response(first, mimetype=mimetype, headers=headers)
+
+    def pages(first: bytes) -> Iterator[bytes]:
+        yield first
+        while not stream.done:
+            yield read(stream.page)
+
+    return stream_pages(pages(first), mimetype=mimetype, headers=headers)
+
+
+def _open(stream: RowStream, with_version: bool, cur: Cursor) -> None:
+    stream.open(cur, with_version)
+
+
+def _first_page(stream: RowStream, with_version: bool, cur: Cursor) -> bytes:
+    if stream.instrument is None:
+        stream.open(cur, with_version)
+    return stream.page(cur)
