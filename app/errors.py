@@ -4,6 +4,7 @@
     ├── SettingsError            the server cannot start so
     ├── RequestError             a client's request is refused; carries code and status
     │   ├── BadRequest (400) ... one class a status and code
+    ├── ClientGone               nobody waits for the answer any more
     └── StorageError             the database
         ├── DatabaseAway         not reachable, or trouble that is not about a row: try again
         └── LedgerMoved          someone else flushed these rows: re-read the ledger
@@ -140,6 +141,10 @@ class DatabaseNeeded(RequestError):
     code = "database_away"
     status = 503
     retry_after_s = 2
+
+
+class ClientGone(TickhubError):
+    """The client left before its answer."""
 
 
 class StorageError(TickhubError):

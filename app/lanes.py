@@ -82,10 +82,7 @@ class Lane:
 
         Raises LaneTimeout when time ran out, whatever the interrupted call did.
         """
-        if self._stopped:
-            raise TickhubError(f"lane {self.name} is stopped")
-        result = AsyncResult()
-        self._calls.put(((lambda *a: fn(*a, **kwargs)) if kwargs else fn, args, result))
+        result = self.submit(fn, *args, **kwargs)
         result.wait(timeout_s)
         if not result.ready():
             if interrupt is not None:
@@ -94,6 +91,14 @@ class Lane:
             raise LaneTimeout(f"{self.name}: no answer within {timeout_s} s")
         value: T = result.get(block=False)
         return value
+
+    def submit(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+        """Have `fn` run when its turn comes, and return at once with where its outcome will be."""
+        if self._stopped:
+            raise TickhubError(f"lane {self.name} is stopped")
+        result = AsyncResult()
+        self._calls.put(((lambda *a: fn(*a, **kwargs)) if kwargs else fn, args, result))
+        return result
 
     def stop(self) -> None:
         """Let the thread end after the calls that wait; idempotent, does not wait."""

@@ -23,6 +23,7 @@ ERROR_LINE_EVERY_S = 10.0
 AHEAD_LINE_EVERY_S = 60.0
 
 _ACK_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_READ_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 _FLUSH_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 log = logging.getLogger("tickhub")
@@ -59,6 +60,7 @@ class Meters:
         )
         self._responses = Counter("tickhub_http_responses_total", "Answers by status.", ["status"], registry=registry)
         self._by_status: dict[int, Counter] = {}
+        self.reads = ReadMeters(registry)
 
     def state(self, name: str) -> None:
         """Show the worker's state."""
@@ -120,6 +122,52 @@ class Meters:
         self.slot["requests_per_second_x1000"] = round(1000 * (requests - before[1]) / max(0.001, now - before[0]))
         self._requests_at = (now, requests)
         self.say_flushed(FLUSH_LINE_EVERY_S)
+
+
+class ReadMeters:
+    """A worker's counters of its reads, by kind."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._reads = Counter(
+            "tickhub_reads",
+            "Reads of the database by kind and outcome: ok, timeout, cancelled, away, failed.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "tickhub_read_seconds",
+            "From asking for a query lane to the outcome.",
+            ["kind"],
+            buckets=_READ_BUCKETS,
+            registry=registry,
+        )
+        self._waits = Histogram(
+            "tickhub_read_wait_seconds",
+            "Waits for a free query lane; reads that found one at once are not in it.",
+            ["kind"],
+            buckets=_READ_BUCKETS,
+            registry=registry,
+        )
+        self._stuck = Counter(
+            "tickhub_query_lanes_stuck",
+            "Query lanes given up because they came back neither from cancelling nor from a closed connection.",
+            ["kind"],
+            registry=registry,
+        )
+
+    def read(self, kind: str, outcome: str, seconds: float) -> None:
+        """A read ended."""
+        self._reads.labels(kind, outcome).inc()
+        self._seconds.labels(kind).observe(seconds)
+
+    def waited(self, kind: str, seconds: float) -> None:
+        """A read waited for a free lane, in vain or not."""
+        self._waits.labels(kind).observe(seconds)
+
+    def stuck(self, kind: str) -> None:
+        """A lane was given up; rare by nature."""
+        self._stuck.labels(kind).inc()
+        log.warning("a %s query does not end: its connection was given up", kind)
 
 
 def ahead_warning(most_us: int, tick_timezone: str) -> str:

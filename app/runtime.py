@@ -1,7 +1,7 @@
 """What a worker owns, started, drained and stopped in order. Greenlet side.
 
 Lanes: the journal's, the files' (reading journals back), the flusher's with its connection, the reference lane's with
-its own (is the database there, the symbol map), and one that decodes large bodies.
+its own (is the database there, the symbol map), one that decodes large bodies, and the query lanes (`reads.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from app.pipeline.flusher import Flusher, FlushLimits
 from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
+from app.reads import Reads
 from app.runtime_config import database_url
 from app.settings import Settings
 from app.slots import STATES
@@ -167,6 +168,12 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
+        self.reads = Reads(
+            settings,
+            lambda name: self._connection(name, settings.db_statement_timeout_s),
+            lambda: None if self.keeper.connected else self.keeper.reason,
+            self.meters.reads,
+        )
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
@@ -189,6 +196,7 @@ class Runtime:
         self._running = False
         self.meters.state("draining")
         self.keeper.stop()
+        self.reads.drain()
         if self._demo is not None:
             self._demo.stop()
         self.flusher.drain()
@@ -204,6 +212,7 @@ class Runtime:
     def stop(self) -> None:
         """Stop the greenlets and lanes, and give up the journals."""
         gevent.killall(self._greenlets)
+        self.reads.stop()
         self._recovery.close()
         try:
             self._flush_lane.call_within(STOP_TIMEOUT_S, self._flush_connection.interrupt, self._sink.close)

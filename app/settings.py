@@ -133,10 +133,22 @@ class Settings:
         3600.0, "how long segments stay after the commit of their rows", unit="s", minimum=0
     )
     db_pool_size: int = _setting(
-        10, "most database connections of one worker", flags=("db-pool-size",), minimum=2, maximum=1000
+        10,
+        "most database connections of one worker",
+        flags=("db-pool-size",),
+        minimum=5,  # flushing, reference, and one for each kind of read: they never wait for each other
+        maximum=1000,
     )
     db_connect_timeout_s: int = _setting(5, "longest wait for a database connection", unit="s", minimum=1)
     db_statement_timeout_s: int = _setting(30, "longest run of one statement", unit="s", minimum=1)
+    quote_timeout_s: float = _setting(2.0, "longest query of a quote", unit="s", minimum=0.1)
+    page_timeout_s: float = _setting(
+        10.0, "longest query of a page of ticks, bars or symbols", unit="s", minimum=0.1
+    )
+    export_timeout_s: float = _setting(30.0, "longest query of an export, for each page of it", unit="s", minimum=0.1)
+    lane_wait_s: float = _setting(
+        5.0, "longest wait of a request while other queries of its kind use all connections", unit="s", minimum=0
+    )
     tick_timezone: str = _setting(
         "UTC", "clock of naive tick times: an IANA zone and a shift, as America/New_York+7h", kind="clock"
     )

@@ -1,4 +1,4 @@
-"""A connection that belongs to one lane. Lane side, but for `interrupt`.
+"""A connection that belongs to one lane. Lane side, but for `interrupt`; `cancel` on a lane of its own.
 
 Made on first use, dropped on trouble, made anew at the next use. Settings go into each transaction (SET LOCAL), never
 into the session, so that it also works behind a transaction pooler.
@@ -14,10 +14,21 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from app.errors import DatabaseAway, TickhubError
+from app.errors import DatabaseAway, QueryTimeout, TickhubError
+from app.storage.cancelling import Canceller
 
 ROW_CLASSES = ("22", "23")
 """SQLSTATE classes that are about a row (data exception, integrity violation); all else is about the database."""
+
+OUR_MISTAKES = ("22", "42")
+"""SQLSTATE classes that a read gets for what it asked (data exception, no such column), however well the database is:
+asking again would not help."""
+
+IDLE_GRACE_MS = 60_000
+"""Making bytes of the rows happens inside the transaction too, on a machine that may be busy or asleep."""
+
+LOOK_FOR_THE_CLIENT = 14_00_00
+"""From this version on a server can look during a query whether its client is still there; before, only at its end."""
 
 
 def is_about_a_row(error: psycopg2.Error) -> bool:
@@ -46,6 +57,7 @@ class Connection:
         self._name = name
         self._connection: psycopg2.extensions.connection | None = None
         self._fd: int | None = None
+        self._canceller: Canceller | None = None
         self.generation = 0
         """Counts connections: whoever caches what a connection told it starts anew when this changes."""
 
@@ -65,6 +77,7 @@ class Connection:
             except psycopg2.Error as error:
                 raise DatabaseAway(first_line(error)) from error
             self._fd = self._connection.fileno()
+            self._canceller = Canceller(self._connection)
             self.generation += 1
         return self._connection
 
@@ -76,6 +89,7 @@ class Connection:
         """
         connection = self.open()
         try:
+            connection.autocommit = False
             with connection.cursor() as cur:
                 cur.execute(self._begin)
                 yield cur
@@ -90,6 +104,79 @@ class Connection:
             self.close()
             raise
 
+    @contextmanager
+    def reading(self, timeout_s: float) -> Iterator[Cursor]:
+        """Run a read-only transaction, all of whose statements see one snapshot; there is nothing to commit.
+
+        timeout_s: of each statement, kept by the server. Raises QueryTimeout when that is over or `cancel` was called
+        (the connection stays), psycopg2.Error for a statement that is wrong, else DatabaseAway, which drops the
+        connection; other TickhubErrors pass.
+        """
+        cur = self._begin_reading(round(timeout_s * 1000))
+        try:
+            with cur:
+                yield cur
+                cur.execute("ROLLBACK")
+        except psycopg2.errors.QueryCanceled as error:
+            self._end_reading()
+            raise QueryTimeout(QueryTimeout.__doc__) from error
+        except TickhubError:
+            self._end_reading()
+            raise
+        except psycopg2.Error as error:
+            if (error.pgcode or "")[:2] in OUR_MISTAKES:
+                self._end_reading()
+                raise
+            self.close()
+            raise DatabaseAway(first_line(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin_reading(self, timeout_ms: int) -> Cursor:
+        is_new = self._connection is None or bool(self._connection.closed)
+        while True:
+            connection = self.open()
+            # One round trip: psycopg2 would send a BEGIN of its own before.
+            begin = (
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                f"SET LOCAL statement_timeout = {timeout_ms}; "
+                f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms + IDLE_GRACE_MS}; "
+                "SET LOCAL timezone = 'UTC'; "
+                "SET LOCAL extra_float_digits = 1; "  # as many as it takes
+                "SET LOCAL jit = off"  # compiling takes longer than a page of rows
+            )
+            if connection.server_version >= LOOK_FOR_THE_CLIENT:
+                begin += "; SET LOCAL client_connection_check_interval = '1s'"
+            try:
+                connection.autocommit = True
+                cur = connection.cursor()
+                cur.execute(begin)
+                return cur
+            except psycopg2.Error as error:
+                self.close()
+                if is_new:
+                    raise DatabaseAway(first_line(error)) from error
+                is_new = True  # the server was restarted since this connection was last used, say: nothing is lost yet
+
+    def _end_reading(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            with connection.cursor() as cur:
+                cur.execute("ROLLBACK")
+        except psycopg2.Error:
+            self.close()
+
+    def cancel(self) -> bool:
+        """Cancel the statement that runs; whether the server took the message. Waits for a server that hangs.
+
+        On another lane than the connection's, of course.
+        """
+        canceller = self._canceller
+        return canceller is not None and canceller.cancel()
+
     def notices(self) -> list[str]:
         """Return and forget what the server had to say (warnings of our own functions)."""
         if self._connection is None:
@@ -100,7 +187,7 @@ class Connection:
 
     def close(self) -> None:
         """Drop the connection; the next use makes a new one."""
-        connection, self._connection, self._fd = self._connection, None, None
+        connection, self._connection, self._fd, self._canceller = self._connection, None, None, None
         if connection is not None:
             connection.close()
 
@@ -111,7 +198,10 @@ class Connection:
         """
         fd = self._fd
         if fd is not None:
-            with_own = socket(fileno=os.dup(fd))
+            try:
+                with_own = socket(fileno=os.dup(fd))
+            except OSError:
+                return  # closed meanwhile
             try:
                 with_own.shutdown(SHUT_RDWR)
             except OSError:
