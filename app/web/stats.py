@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response
 
+from app.market.rfc3339 import rfc3339
 from app.meters import ahead_warning
 from app.runtime import Runtime
 from app.slots import STATES
@@ -18,13 +18,6 @@ from app.web.server import runtime
 
 blueprint = Blueprint("stats", __name__)
 blueprint.before_request(needs("read"))
-
-
-def rfc3339(us: int) -> str | None:
-    """Return UTC microseconds as RFC 3339 with six fraction digits, None for 0."""
-    if not us:
-        return None
-    return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{us % 1_000_000:06d}Z"
 
 
 @blueprint.get("/stats")
@@ -54,7 +47,7 @@ def figures_of(run: Runtime) -> dict[str, Any]:
         "set_aside": figures.journal("set_aside"),
         "rejected": rejected,
         "errors": rejected + figures.slot("flush_failures"),
-        "last_flush": rfc3339(figures.last_flush_us()),
+        "last_flush": rfc3339(flushed_us) if (flushed_us := figures.last_flush_us()) else None,
         "ticks_per_second": figures.ticks_per_second(),
         "journal_bytes": figures.journal("disk_bytes"),
         "workers": len(figures.workers()),
