@@ -82,6 +82,13 @@ def read_quotes(cur: Cursor, symbols: Sequence[str] | None) -> list[QuoteRow]:
     return list(rows.values()) if symbols is None else [rows[name] for name in symbols if name in rows]
 
 
+def chart_side(cur: Cursor, symbol: str) -> str:
+    """Return whose prices a chart of the instrument (exact name) shows: last if it has trades, else bid."""
+    cur.execute("SELECT last IS NOT NULL FROM current WHERE symbol = %s", (symbol,))
+    row = cur.fetchone()
+    return "last" if row is not None and row[0] else "bid"
+
+
 def _row(found: tuple[Any, ...]) -> QuoteRow:
     _, symbol, digits, zone, bid, bid_key, ask, ask_key, last, last_key, tick_key, *rest = found
     return QuoteRow(
