@@ -66,9 +66,14 @@ class Market:
 def market(ticks: int, seed: int = 1) -> Market:
     """Return the first `ticks` ticks of the seeded market: the same for the same arguments, everywhere."""
     rng = np.random.default_rng(seed)
-    shares = np.array([share for *_, share in MARKET])
     gaps = rng.exponential(1000.0 / TICKS_PER_SECOND, ticks)
-    time_ms = OPEN_MS + np.cumsum(gaps).astype(np.int64)
+    return market_at(OPEN_MS + np.cumsum(gaps).astype(np.int64), rng)
+
+
+def market_at(time_ms: np.ndarray, rng: np.random.Generator) -> Market:
+    """Return a market with ticks at these times (rising, UTC epoch milliseconds)."""
+    ticks = len(time_ms)
+    shares = np.array([share for *_, share in MARKET])
     symbol = rng.choice(len(MARKET), ticks, p=shares / shares.sum())
     flags = rng.choice(FLAGS, ticks, p=FLAG_SHARES).astype(np.int32)
     trade = (flags & 8) != 0

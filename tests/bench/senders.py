@@ -24,6 +24,7 @@ class Load:
 
     Sender number k mod senders posts batch k.
     per_second: batches a second over all senders; 0 = as fast as they are answered.
+    skip: how many ticks of the market come before the first that is sent.
     """
 
     ticks: int
@@ -32,6 +33,7 @@ class Load:
     connections: int = 8
     per_second: float = 0.0
     seed: int = 1
+    skip: int = 0
 
 
 @dataclass(slots=True)
@@ -119,7 +121,8 @@ def _sender(pipe: Connection, address: tuple[str, int], load: Load, sender: int)
     # Ctrl-C reaches the whole foreground group; the parent alone decides how the senders end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        ticks = market(load.ticks, load.seed)
+        total = load.skip + load.ticks
+        ticks = market(total, load.seed).part(load.skip, total)
         requests, rows = [], []
         for start in range(sender * load.batch, load.ticks, load.senders * load.batch):
             part = ticks.part(start, min(start + load.batch, load.ticks))
