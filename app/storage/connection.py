@@ -20,9 +20,9 @@ from app.storage.cancelling import Canceller
 ROW_CLASSES = ("22", "23")
 """SQLSTATE classes that are about a row (data exception, integrity violation); all else is about the database."""
 
-OUR_MISTAKES = ("22", "42")
-"""SQLSTATE classes that a read gets for what it asked (data exception, no such column), however well the database is:
-asking again would not help."""
+OUR_MISTAKES = ("22", "42", "25006")
+"""Starts of the SQLSTATEs that a read gets for what it asked (data exception, no such column, a write), however well
+the database is: asking again would not help."""
 
 IDLE_GRACE_MS = 60_000
 """Making bytes of the rows happens inside the transaction too, on a machine that may be busy or asleep."""
@@ -124,7 +124,7 @@ class Connection:
             self._end_reading()
             raise
         except psycopg2.Error as error:
-            if (error.pgcode or "")[:2] in OUR_MISTAKES:
+            if (error.pgcode or "").startswith(OUR_MISTAKES):
                 self._end_reading()
                 raise
             self.close()
