@@ -61,6 +61,12 @@ class Meters:
         self._responses = Counter("tickhub_http_responses_total", "Answers by status.", ["status"], registry=registry)
         self._by_status: dict[int, Counter] = {}
         self.reads = ReadMeters(registry)
+        self._cache = Counter(
+            "tickhub_query_cache_total",
+            "What the query cache said: hit, miss, skipped (not asked), error.",
+            ["result"],
+            registry=registry,
+        )
 
     def state(self, name: str) -> None:
         """Show the worker's state."""
@@ -77,6 +83,10 @@ class Meters:
     def acknowledged(self, seconds: float) -> None:
         """A batch was acknowledged `seconds` after it arrived."""
         self._ack.observe(seconds)
+
+    def cache_said(self, result: str) -> None:
+        """The query cache was asked, or failed otherwise."""
+        self._cache.labels(result).inc()
 
     def refused(self, rows: int) -> None:
         """Rows of a request were refused."""

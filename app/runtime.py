@@ -31,6 +31,7 @@ from app.pipeline.flusher import Flusher, FlushLimits
 from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
+from app.query_cache import make_cache
 from app.reads import Reads
 from app.runtime_config import database_url
 from app.settings import Settings
@@ -168,6 +169,7 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
+        self.cache = make_cache(settings, self.meters.cache_said)
         self.reads = Reads(
             settings,
             lambda name: self._connection(name, settings.db_statement_timeout_s),
@@ -186,6 +188,7 @@ class Runtime:
             self._spawn(run)
         self._spawn(self._every_second)
         self._spawn(self._refresh_symbols)
+        self.cache.start()
         if self._demo is not None:
             self._spawn(self._demo.run)
         self._running = True
@@ -213,6 +216,7 @@ class Runtime:
         """Stop the greenlets and lanes, and give up the journals."""
         gevent.killall(self._greenlets)
         self.reads.stop()
+        self.cache.stop()
         self._recovery.close()
         try:
             self._flush_lane.call_within(STOP_TIMEOUT_S, self._flush_connection.interrupt, self._sink.close)

@@ -78,6 +78,7 @@ class Settings:
     redis_url: str = _setting(
         "", "redis:// URL for cache and fan-out; empty = none", kind="redis", env=("REDIS_URL",), secret=True
     )
+    cache_ttl_s: float = _setting(60.0, "how long Redis keeps an answer", unit="s", minimum=0.1, maximum=86_400)
     log_level: str = _setting(
         "info", "least level that is logged", choices=("debug", "info", "warning", "error", "critical")
     )
