@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import cursor as Cursor
 
 from app.formats.table import Field, Table
-from app.market.bar_series import BARS
 from app.page_token import foreign_token
 from app.row_stream import Page
-from app.storage.bar_reader import BarQuery, read_bars
+from app.storage.bar_reader import BARS, BarQuery, read_bars
 from app.storage.instruments import Known
 from app.storage.tick_reader import TICKS, TickKey, read_ticks
 

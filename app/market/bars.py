@@ -134,7 +134,7 @@ def aggregate(ticks: StoredTicks, resolutions_s: Sequence[int] = RESOLUTIONS_S) 
     ticks = in_order(ticks)
     step_us = resolutions_s[0] * 1_000_000
     start_us = ticks.time_us // step_us * step_us
-    groups = _Groups(ticks.symbol_id, start_us)
+    groups = Groups(ticks.symbol_id, start_us)
     levels = [_from_ticks(ticks, groups, resolutions_s[0], start_us)]
     for resolution_s in resolutions_s[1:]:
         levels.append(_longer(levels[-1], resolution_s))
@@ -144,8 +144,8 @@ def aggregate(ticks: StoredTicks, resolutions_s: Sequence[int] = RESOLUTIONS_S) 
 def newest(ticks: StoredTicks) -> CurrentRows:
     """Return the newest values of each symbol among the ticks (in any order)."""
     ticks = in_order(ticks)
-    groups = _Groups(ticks.symbol_id)
-    bid_ok, ask_ok, last_ok = _valid(ticks)
+    groups = Groups(ticks.symbol_id)
+    bid_ok, ask_ok, last_ok = valid_prices(ticks.bid, ticks.ask, ticks.last, ticks.flags, ticks.nonpositive_ok)
     newest_of = {
         "bid": groups.first_and_last(bid_ok)[1],
         "ask": groups.first_and_last(ask_ok)[1],
@@ -171,8 +171,11 @@ def newest(ticks: StoredTicks) -> CurrentRows:
     )
 
 
-class _Groups:
-    """Runs of rows that are equal in every one of the given columns."""
+class Groups:
+    """Runs of rows that are equal in every one of the given columns.
+
+    starts, ends: the index of each run's first row, and of the row after its last.
+    """
 
     def __init__(self, *columns: npt.NDArray[np.integer]) -> None:
         n = len(columns[0])
@@ -234,7 +237,7 @@ class _Level:
     spread_max: F8
 
 
-def _valid(ticks: StoredTicks) -> tuple[Mask, Mask, Mask]:
+def valid_prices(bid: F8, ask: F8, last: F8, flags: I4, nonpositive_ok: Mask) -> tuple[Mask, Mask, Mask]:
     """Return where bid, ask and last count: present, above zero unless the instrument allows less.
 
     A last counts only where it is a trade's.
@@ -242,15 +245,22 @@ def _valid(ticks: StoredTicks) -> tuple[Mask, Mask, Mask]:
 
     def counts(prices: F8) -> Mask:
         positive = prices > 0
-        if ticks.nonpositive_ok.any():
-            positive |= ticks.nonpositive_ok & ~np.isnan(prices)
+        if nonpositive_ok.any():
+            positive |= nonpositive_ok & ~np.isnan(prices)
         return np.asarray(positive)
 
-    return counts(ticks.bid), counts(ticks.ask), counts(ticks.last) & is_trade(ticks.flags)
+    return counts(bid), counts(ask), counts(last) & is_trade(flags)
 
 
-def _from_ticks(ticks: StoredTicks, groups: _Groups, resolution_s: int, start_us: I8) -> _Level:
-    bid_ok, ask_ok, last_ok = _valid(ticks)
+def split_volume(volume: F8, flags: I4, bits: int) -> tuple[F8, I8]:
+    """Return the volume of the ticks that have all the bits, 0 of the others: whole units, and units of 1e-8."""
+    counted = np.where((flags & bits) == bits, volume, 0.0)
+    whole = np.floor(counted)
+    return whole, np.rint((counted - whole) * VOLUME_UNIT).astype(np.int64)
+
+
+def _from_ticks(ticks: StoredTicks, groups: Groups, resolution_s: int, start_us: I8) -> _Level:
+    bid_ok, ask_ok, last_ok = valid_prices(ticks.bid, ticks.ask, ticks.last, ticks.flags, ticks.nonpositive_ok)
     both = bid_ok & ask_ok
 
     def side(values: F8, valid: Mask) -> _Side:
@@ -277,16 +287,13 @@ def _from_ticks(ticks: StoredTicks, groups: _Groups, resolution_s: int, start_us
     )
 
 
-def _volumes(ticks: StoredTicks, groups: _Groups) -> tuple[list[int], list[int], list[int]]:
+def _volumes(ticks: StoredTicks, groups: Groups) -> tuple[list[int], list[int], list[int]]:
     """Return each run's exact volume: of all trades, of buyers, of sellers."""
 
     def total(bits: int) -> list[int]:
-        counted = (ticks.flags & bits) == bits
-        if not counted.any():
+        if not ((ticks.flags & bits) == bits).any():
             return [0] * len(groups.starts)
-        volume = np.where(counted, ticks.volume, 0.0)
-        whole = np.floor(volume)
-        parts = np.rint((volume - whole) * VOLUME_UNIT).astype(np.int64)
+        whole, parts = split_volume(ticks.volume, ticks.flags, bits)
         # Beyond what 64 bits can sum, Python's integers do it: slow, exact, and never seen in a market.
         fits = float(whole.max()) * len(whole) < 2**62
         units = whole.astype(np.int64) if fits else np.array([int(v) for v in whole.tolist()], object)
@@ -300,7 +307,7 @@ def _longer(level: _Level, resolution_s: int) -> _Level:
     """Return the bars of a longer resolution, made of shorter ones."""
     step_us = resolution_s * 1_000_000
     start_us = level.time_us // step_us * step_us
-    groups = _Groups(level.symbol_id, start_us)
+    groups = Groups(level.symbol_id, start_us)
 
     def extreme(ufunc: np.ufunc, values: F8) -> F8:
         return groups.reduce(ufunc, values, ~np.isnan(values))

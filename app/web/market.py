@@ -12,10 +12,9 @@ from msgspec import Meta, Struct
 
 from app.errors import BadParameter, DatabaseNeeded, QueryTimeout, UnknownSymbol
 from app.formats.encoders import Format
-from app.market.bar_series import BARS
 from app.market.intervals import Buckets
 from app.sources import BARS_END_US, BarSource, TickSource
-from app.storage.bar_reader import BarQuery
+from app.storage.bar_reader import BARS, BarQuery
 from app.storage.tick_reader import TICKS
 from app.web.answers import list_type, row_type
 from app.web.api import FORMATS, Endpoint, endpoint

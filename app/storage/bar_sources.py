@@ -1,0 +1,211 @@
+"""What bars are made of: maintained bars and ticks, a bounded number at a time, in either direction. Lane side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from psycopg2.extensions import cursor as Cursor
+
+from app.market.bar_series import BILLION, Pieces, Series, Side, Sums, combine, of_ticks, sides_of
+from app.market.bars import VOLUME_UNIT
+from app.market.columns import F8, I8
+from app.market.intervals import Buckets
+from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_out
+from app.storage.tick_reader import TickKey, read_ticks, timestamp
+
+CHUNK_ROWS = 20_000
+"""Bars or ticks in memory at a time, some 5 MB, whatever the range."""
+
+EARLIEST_US = -2_208_988_800_000_000
+LATEST_US = 7_258_118_400_000_000
+"""1900 and 2200: there are no partitions for ticks outside."""
+
+_MINUTE_US = 60_000_000
+_MAX_SPAN_US = 28 * 86_400_000_000
+"""Of ticks read by one statement: planning it costs time for each weekly partition that it touches."""
+
+_BARS = """
+    SELECT {columns} FROM bars
+    WHERE symbol_id = %(symbol_id)s AND resolution = %(resolution)s
+        AND time >= %(low)s::timestamptz AND time < %(high)s::timestamptz {having}
+    ORDER BY time {order} LIMIT %(limit)s
+"""
+_PARTS = ("open", "high", "low", "close")
+# int8 holds no more than 9e18 units of 1e-8: exact sums come in two parts.
+_EXACT = "div({0}, %(billion)s)::bigint, (mod({0}, %(billion)s) * %(unit)s)::bigint"
+_VOLUMES = ("volume", "buy_volume", "sell_volume")
+_EXTENT = """
+    SELECT (SELECT time FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
+                AND time >= %(low)s::timestamptz AND time < %(high)s::timestamptz {having} ORDER BY time LIMIT 1),
+           (SELECT time FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
+                AND time >= %(low)s::timestamptz AND time < %(high)s::timestamptz {having} ORDER BY time DESC LIMIT 1)
+"""
+
+
+def extent(cur: Cursor, symbol_id: int, price: str, low_us: int, high_us: int) -> tuple[int, int] | None:
+    """Return from where to where there are ticks with the price in [low_us, high_us), in whole days; None: nowhere."""
+    day_us = 86_400_000_000
+    bounds = {"symbol_id": symbol_id, "low": timestamp(low_us // day_us * day_us), "high": timestamp(high_us)}
+    cur.execute(_EXTENT.format(having=_having(price)), bounds)
+    row = cur.fetchone()
+    assert row is not None
+    if row[0] is None:
+        return None
+    first, last = (round(day.timestamp()) * 1_000_000 for day in row)
+    return first, last + day_us
+
+
+def finished_bars(
+    cur: Cursor, symbol_id: int, resolution_s: int, price: str, low_us: int, high_us: int, descending: bool, rows: int
+) -> Series:
+    """Return at most `rows` maintained bars of [low_us, high_us) that have the price, the first in the direction."""
+    names = sides_of(price)
+    prices = [f"coalesce({', '.join(f'{name}_{part}' for name in names)})" for part in _PARTS]
+    columns = ["time", *prices, *(f"{name}::float8" for name in _VOLUMES), "ticks"]
+    query = _BARS.format(columns=", ".join(columns), having=_having(price), order="DESC" if descending else "")
+    found = _read(cur, query, (">i8", *[">f8"] * 7, ">i8"), symbol_id, resolution_s, low_us, high_us, rows)
+    if descending:
+        found = found[::-1]
+    values = [_native(found, at) for at in range(9)]
+    values[0] += POSTGRES_EPOCH_US
+    return Series(*values)
+
+
+def bar_pieces(
+    cur: Cursor, symbol_id: int, resolution_s: int, price: str, low_us: int, high_us: int, descending: bool, rows: int
+) -> Iterator[Pieces]:
+    """Yield the maintained bars of [low_us, high_us): each part rising in time, the parts in the direction.
+
+    rows: how many are probably needed; the first part has no more.
+    """
+    names = sides_of(price)
+    columns = ["time", "ticks", *(_EXACT.format(name) for name in _VOLUMES)]
+    columns += [f"coalesce({name}_{part}, 'NaN')" for name in names for part in _PARTS]
+    query = _BARS.format(columns=", ".join(columns), having="", order="DESC" if descending else "")
+    formats = (*[">i8"] * 8, *[">f8"] * (4 * len(names)))
+    rows = min(max(rows, 100), CHUNK_ROWS)
+    while low_us < high_us:
+        found = _read(cur, query, formats, symbol_id, resolution_s, low_us, high_us, rows)
+        if len(found):
+            yield _pieces(found[::-1] if descending else found, len(names))
+        if len(found) < rows:
+            return
+        last_us = int(found["v0"][-1]) + POSTGRES_EPOCH_US
+        low_us, high_us = (low_us, last_us) if descending else (last_us + 1, high_us)
+        rows = min(2 * rows, CHUNK_ROWS)
+
+
+def tick_pieces(
+    cur: Cursor,
+    symbol_id: int,
+    nonpositive_ok: bool,
+    price: str,
+    buckets: Buckets,
+    low_us: int,
+    high_us: int,
+    descending: bool,
+    rows: int,
+) -> Iterator[Pieces]:
+    """Yield the ticks of [low_us, high_us) combined into the buckets as far as they were read together.
+
+    Each part rises in time, the parts come in the direction. rows: how many minutes are probably needed.
+    """
+    # A bucket within a minute that has no price has no bar; of a longer one its ticks count nevertheless.
+    having = _having(price) if buckets.longest_s <= 60 else ""
+    for start_us, end_us in _windows(cur, symbol_id, having, low_us, high_us, descending, rows):
+        after: TickKey | None = None
+        bars: list[Pieces] = []
+        while True:
+            page = read_ticks(cur, symbol_id, start_us, end_us, after=after, descending=False, max_rows=CHUNK_ROWS)
+            if len(page.table):
+                columns: dict[str, Any] = {
+                    field.name: values for field, values in zip(page.table.fields, page.table.columns, strict=True)
+                }
+                prices: tuple[F8, F8, F8] = columns["bid"], columns["ask"], columns["last"]
+                flags = columns["flags"].astype(np.int32)
+                ticks = of_ticks(price, columns["timestamp"], *prices, columns["volume"], flags, nonpositive_ok)
+                bars = [combine([*bars, ticks], buckets)]
+            if not page.more:
+                break
+            after = page.last_key
+        yield from bars
+
+
+def _windows(
+    cur: Cursor, symbol_id: int, having: str, low_us: int, high_us: int, descending: bool, rows: int
+) -> Iterator[tuple[int, int]]:
+    """Yield ranges of [low_us, high_us) in the direction that hold all its ticks, cut at minutes.
+
+    The maintained minutes tell where ticks are: a range has CHUNK_ROWS of them at most, or is a single minute.
+    """
+    query = _BARS.format(columns="time, ticks", having=having, order="DESC" if descending else "")
+    rows = min(max(rows, 2), CHUNK_ROWS)
+    start_us, end_us = low_us // _MINUTE_US * _MINUTE_US, high_us
+    while start_us < end_us:
+        found = _read(cur, query, (">i8", ">i8"), symbol_id, 60, start_us, end_us, rows)
+        minutes, ticks = _native(found, 0) + POSTGRES_EPOCH_US, _native(found, 1)
+        for first, last in _cuts(minutes, ticks):
+            one, other = int(minutes[first]), int(minutes[last])
+            yield max(min(one, other), low_us), min(max(one, other) + _MINUTE_US, high_us)
+        if len(found) < rows:
+            return
+        last_us = int(minutes[-1])
+        start_us, end_us = (start_us, last_us) if descending else (last_us + _MINUTE_US, end_us)
+        rows = min(2 * rows, CHUNK_ROWS)
+
+
+def _cuts(minutes: I8, ticks: I8) -> Iterator[tuple[int, int]]:
+    """Yield runs of minutes as (first, last) index, as long as the bounds allow."""
+    before = np.append(0, np.cumsum(ticks))
+    away_us = np.abs(minutes - minutes[:1])
+    first = 0
+    while first < len(minutes):
+        enough = int(before.searchsorted(before[first] + CHUNK_ROWS, "right")) - 1
+        near = int(away_us.searchsorted(away_us[first] + _MAX_SPAN_US, "right"))
+        end = max(min(enough, near), first + 1)
+        yield first, end - 1
+        first = end
+
+
+def _having(price: str) -> str:
+    return f"AND coalesce({', '.join(f'{name}_close' for name in sides_of(price))}) IS NOT NULL"
+
+
+def _read(
+    cur: Cursor,
+    query: str,
+    formats: tuple[str, ...],
+    symbol_id: int,
+    resolution_s: int,
+    low_us: int,
+    high_us: int,
+    rows: int,
+) -> Any:
+    parameters = {
+        "symbol_id": symbol_id,
+        "resolution": resolution_s,
+        "low": timestamp(low_us),
+        "high": timestamp(high_us),
+        "limit": rows,
+        "billion": BILLION,
+        "unit": VOLUME_UNIT,
+    }
+    return copy_out(cur, cur.mogrify(query, parameters).decode(), formats)
+
+
+def _native(found: Any, at: int) -> Any:
+    values = found[f"v{at}"]
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _pieces(found: Any, sides: int) -> Pieces:
+    columns = [_native(found, at) for at in range(8 + 4 * sides)]
+    time_us, ticks, *sums = columns[:8]
+    return Pieces(
+        time_us=time_us + POSTGRES_EPOCH_US,
+        ticks=ticks,
+        sums=(Sums(*sums[0:2]), Sums(*sums[2:4]), Sums(*sums[4:6])),
+        sides=tuple(Side(*columns[at : at + 4]) for at in range(8, len(columns), 4)),
+    )
