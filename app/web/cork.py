@@ -30,6 +30,16 @@ class Cork:
         if head:
             self._socket.sendall(head)
 
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when closed; to look at, so nothing is sent before."""
+        descriptor: int = self._socket.fileno()
+        return descriptor
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes of the answer were sent."""
+        return self._head == b""
+
     def __getattr__(self, name: str) -> Any:
         self.flush()  # whatever else is done with the socket comes behind the head
         return getattr(self._socket, name)

@@ -10,7 +10,7 @@ import msgspec
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app.errors import RequestError
+from app.errors import ClientGone, DatabaseAway, DatabaseNeeded, RequestError
 
 CODES = {
     400: "bad_json",
@@ -26,6 +26,9 @@ CODES = {
 
 RETRY_AFTER_S = 2
 """What a 429 or 503 advises that knows nothing better."""
+
+CLIENT_GONE = 499
+"""nginx's status for it; there is no standard one, since nobody is there to read it."""
 
 log = logging.getLogger("tickhub")
 
@@ -83,6 +86,17 @@ def register(app: Flask) -> None:
     def refused(error: RequestError) -> Response:
         text = str(error) or (type(error).__doc__ or "")
         return error_answer(error.code, text, error.status, error.retry_after_s)
+
+    @app.errorhandler(DatabaseAway)
+    def away(error: DatabaseAway) -> Response:
+        log.debug("%s %s: %s", request.method, request.path, error)
+        return refused(DatabaseNeeded())
+
+    @app.errorhandler(ClientGone)
+    def gone(error: ClientGone) -> Response:
+        # Only a client that half-closed its connection sees it.
+        message = "the connection was closed at your end while the query ran: keep it open until the answer is there"
+        return error_answer("client_gone", message, CLIENT_GONE)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
