@@ -66,7 +66,7 @@ class RedisCache:
         count: Callable[[Result], None] = lambda result: None,
         probe_s: tuple[float, float] = (PROBE_LEAST_S, PROBE_MOST_S),
     ) -> None:
-        options: dict[str, Any] = parse_url(url)
+        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # untyped library
         self._password = str(options.get("password") or "")
         self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         # Ours win over those of the URL's query: some would make a request wait, others make text of bytes.
@@ -123,11 +123,13 @@ class RedisCache:
             return None
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
-                return self._failed(error)
+                self._failed(error)
+                return None
             found = b""
         except Exception as error:  # noqa: BLE001 - whatever Redis does, the answer is made without it
-            return self._failed(error)
-        value = _opened(name, bytes(found))
+            self._failed(error)
+            return None
+        value = _opened(name, found) if isinstance(found, bytes) else None
         self._count("miss" if value is None else "hit")
         return value
 
