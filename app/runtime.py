@@ -19,7 +19,7 @@ from pathlib import Path
 import gevent
 
 from app.demo import Demo
-from app.errors import BufferFull, TickhubError
+from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
 from app.figures import Figures
 from app.keeper import Keeper
 from app.lanes import Lane
@@ -32,13 +32,15 @@ from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
 from app.query_cache import make_cache
-from app.reads import Reads
+from app.quote_board import QuoteBoard
+from app.reads import PAGE, Reads
 from app.runtime_config import database_url
 from app.settings import Settings
 from app.slots import STATES
 from app.storage import schema
 from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
+from app.storage.quote_reader import read_quotes
 from app.storage.sink import DatabaseSink
 from app.storage.ticks_writer import TicksWriter
 from app.symbol_cache import SymbolCache
@@ -47,6 +49,11 @@ SWITCH_INTERVAL_S = 0.0005
 """How soon a lane that computes gives way to the event loop; Python's default of 5 ms costs the loop 20."""
 
 REFERENCE_TIMEOUT_S = 10.0
+
+QUOTES_REFRESH_S = 1.0
+QUOTES_REFRESH_SHARE = 0.02
+"""How often all quotes are read into memory, for when the database goes away, and the share of time it may take."""
+
 FLUSH_GRACE_S = 10.0
 """What a flush may take beyond a statement's time before its connection is taken for hanging."""
 
@@ -176,6 +183,7 @@ class Runtime:
             lambda: None if self.keeper.connected else self.keeper.reason,
             self.meters.reads,
         )
+        self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
@@ -188,6 +196,7 @@ class Runtime:
             self._spawn(run)
         self._spawn(self._every_second)
         self._spawn(self._refresh_symbols)
+        self._spawn(self._refresh_quotes)
         self.cache.start()
         if self._demo is not None:
             self._spawn(self._demo.run)
@@ -275,6 +284,20 @@ class Runtime:
                 gevent.sleep(self.settings.symbols_refresh_s)
             else:
                 gevent.sleep(0.5)
+
+    def _refresh_quotes(self) -> None:
+        while True:
+            started, wait_s = time.monotonic(), QUOTES_REFRESH_S
+            if self.keeper.connected:
+                try:
+                    # Not as a quote: those who ask for one must not wait for this.
+                    self.quotes.loaded(self.reads.run(PAGE, read_quotes, None))
+                    wait_s = max(wait_s, (time.monotonic() - started) / QUOTES_REFRESH_SHARE)
+                except (DatabaseAway, RequestError) as error:
+                    log.debug("quotes were not read: %s", error)
+                except Exception:
+                    log.exception("reading all quotes failed")
+            gevent.sleep(wait_s)
 
     def _every_second(self) -> None:
         while True:

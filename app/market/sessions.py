@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+
+from app.market.intervals import Buckets, known_zone
+
+_DAY_US = 86_400_000_000
+_CALENDAR_ENDS_US = 4_102_444_800_000_000
+"""2100: from here on, and before 1970, sessions are days of UTC."""
 
 
 class Sessions:
@@ -16,27 +20,22 @@ class Sessions:
     def of(self, time_us: int, zone: str | None) -> tuple[int, int]:
         """Return start (inclusive) and end (exclusive) of the session, UTC microseconds.
 
-        zone: an IANA name; None, or one that is none, counts as UTC. A session begins with the first instant of its
-        date, also where midnight does not exist or comes twice.
+        zone: an IANA name; None, or one that is none, counts as UTC.
         """
         start_us, end_us = self._last.get(zone, (0, 0))
         if not start_us <= time_us < end_us:
-            start_us, end_us = self._last[zone] = _day(time_us, _zone(zone))
+            start_us, end_us = self._last[zone] = _day(time_us, zone)
         return start_us, end_us
 
 
-def _day(time_us: int, zone: tzinfo) -> tuple[int, int]:
-    date = datetime.fromtimestamp(time_us // 1_000_000, zone).date()
-    midnights = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in (date, date + timedelta(days=1)))
-    start_us, end_us = (int(midnight.timestamp()) * 1_000_000 for midnight in midnights)
-    return start_us, end_us
+def _day(time_us: int, zone: str | None) -> tuple[int, int]:
+    days = _days(zone)
+    if days is None or not 0 <= time_us < _CALENDAR_ENDS_US:
+        start_us = time_us // _DAY_US * _DAY_US
+        return start_us, start_us + _DAY_US
+    return days.start(time_us), days.next(time_us)
 
 
 @lru_cache(maxsize=1024)
-def _zone(name: str | None) -> tzinfo:
-    if not name:
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # a folder of zones, as "America", is an OSError
-        return UTC
+def _days(zone: str | None) -> Buckets | None:
+    return Buckets("1d", zone) if zone and known_zone(zone) else None

@@ -82,10 +82,11 @@ class Ingest:
             self._shelf_at, self._shelf_changed_ns = now, changed_ns
         return self._shelf.total("disk_bytes")
 
-    def accept(self, dataset: str, layout: int, rows: int, payload: bytes) -> None:
-        """Make a batch durable; returns when it is.
+    def accept(self, dataset: str, layout: int, rows: int, payload: bytes) -> int:
+        """Make a batch durable; return when it is, with the time at which its first row counts as received.
 
-        Raises BufferFull when the journal directory is at its bound or the disk refuses the write.
+        UTC microseconds; row i was received i later. Raises BufferFull when the journal directory is at its bound or
+        the disk refuses the write.
         """
         size = len(payload) + HEAD_BYTES + len(dataset)
         if self.disk_bytes() + self._waiting_bytes + size > self._max_bytes:
@@ -95,7 +96,7 @@ class Ingest:
         self._waiting_bytes += size
         self._wake.set()
         try:
-            waiting.done.get()
+            return int(waiting.done.get())
         finally:
             self._waiting_bytes -= size
 
@@ -167,7 +168,7 @@ class Ingest:
             self.source.window.append(record, written.position, appended.tail)
             self.book["end_row"] = record.end_row
             self.book.add("received", entry.rows)
-            waiting.done.set()
+            waiting.done.set(record.received_us)
         self._flusher.poke(self.source)
 
     def _refuse(self, group: list[_Waiting], error: Exception) -> None:

@@ -73,7 +73,8 @@ def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepte
     else:
         accepted = accept(rows, symbols, run.clock, run.limits, now_us, unknown)
     if len(accepted.ticks):
-        run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
+        received_us = run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
+        run.quotes.accepted(accepted.ticks, received_us)
         run.meters.acknowledged(time.perf_counter() - started)
     if accepted.ahead:
         run.meters.ahead(accepted.ahead, accepted.most_ahead_us)

@@ -1,0 +1,336 @@
+"""The newest prices of many instruments, from ticks in any order and from rows of the database. Pure.
+
+It is a set that only grows: of all points (prices with their order keys) that it was shown, it keeps for each
+instrument the newest of each price, and of the price's sides the last one before the session and the first one in it.
+So the order in which ticks and rows come makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from app.market.bars import CurrentRows, Keys, in_order, newest, order_keys, valid_prices
+from app.market.columns import F8, I4, I8, Mask, StoredTicks, Ticks
+from app.market.quotes import Key, Point, Quote, QuoteRow, make_quote, quotes_of
+from app.market.sessions import Sessions
+from app.market.symbols import SymbolMap
+
+PRICES = ("bid", "ask", "last")
+SIDES = ("bid", "last")
+"""What an instrument's price can be."""
+
+MAX_SEEN = 1000
+"""Derived identities remembered of one instrument and microsecond: beyond, a resend of one may look like a new tick."""
+
+_COLUMNS = tuple(f.name for f in fields(Ticks) if f.name not in ("names", "symbol"))
+_EARLY = np.iinfo(np.int64).min
+_LATE = np.iinfo(np.int64).max
+
+Rows = npt.NDArray[np.intp]
+
+
+class _Points:
+    """A point for each instrument: its order key and, where it is a price's, the price."""
+
+    def __init__(self, none_us: int) -> None:
+        self._none_us = none_us
+        self.time_us: I8 = np.zeros(0, np.int64)
+        self.order_no: I8 = np.zeros(0, np.int64)
+        self.price: F8 = np.zeros(0)
+
+    def grow(self, size: int) -> None:
+        more = size - len(self.time_us)
+        self.time_us = np.append(self.time_us, np.full(more, self._none_us))
+        self.order_no = np.append(self.order_no, np.full(more, self._none_us))
+        self.price = np.append(self.price, np.full(more, np.nan))
+
+    def newer(self, at: Rows | I4, time_us: I8, order_no: I8, *, or_equal: bool = False) -> Mask:
+        """Return which keys are newer than the instruments' own; no instrument twice."""
+        own_us = self.time_us[at]
+        order = order_no >= self.order_no[at] if or_equal else order_no > self.order_no[at]
+        return np.asarray((time_us > own_us) | ((time_us == own_us) & order))
+
+    def put(self, at: Rows | I4, time_us: I8, order_no: I8, price: F8 | None = None) -> None:
+        self.time_us[at], self.order_no[at] = time_us, order_no
+        if price is not None:
+            self.price[at] = price
+
+    def put_one(self, at: int, point: Point) -> None:
+        self.time_us[at], self.order_no[at], self.price[at] = point.key.time_us, point.key.order_no, point.price
+
+    def put_from(self, at: int, other: _Points) -> None:
+        self.time_us[at], self.order_no[at], self.price[at] = other.time_us[at], other.order_no[at], other.price[at]
+
+    def clear(self, at: int) -> None:
+        self.time_us[at] = self.order_no[at] = self._none_us
+        self.price[at] = np.nan
+
+    def has(self, at: int) -> bool:
+        return bool(self.time_us[at] != self._none_us)
+
+    def key(self, at: int) -> Key:
+        return Key(int(self.time_us[at]), int(self.order_no[at]))
+
+
+class QuoteBook:
+    """Newest prices by instrument. A tick of an identity that it has seen at the newest time changes nothing."""
+
+    def __init__(self) -> None:
+        self._symbols: SymbolMap | None = None
+        self._sessions = Sessions()
+        self._at: dict[str, int] = {}
+        self._zones: list[str | None] = []
+        self._start_us: I8 = np.zeros(0, np.int64)
+        self._end_us: I8 = np.zeros(0, np.int64)
+        self._nonpositive_ok: Mask = np.zeros(0, np.bool_)
+        self._points_of_one: F8 = np.zeros(0)
+        self._tick = _Points(_EARLY)
+        self._newest = {price: _Points(_EARLY) for price in PRICES}
+        self._before = {side: _Points(_EARLY) for side in SIDES}
+        self._open = {side: _Points(_LATE) for side in SIDES}
+        self._spread: F8 = np.zeros(0)
+        self._volume: F8 = np.zeros(0)
+        self._buy_volume: F8 = np.zeros(0)
+        self._sell_volume: F8 = np.zeros(0)
+        self._flags: I4 = np.zeros(0, np.int32)
+        self._seen: dict[int, dict[int, set[int]]] = {}
+        """Derived identities by instrument and time, of the times that a newest price has."""
+
+    def add(self, batches: Sequence[tuple[Ticks, int]], symbols: SymbolMap) -> None:
+        """Show it ticks. Each batch comes with the time at which its first row was received (UTC microseconds)."""
+        if not batches:
+            return
+        ticks = self._without_seen(in_order(self._joined(batches, symbols)))
+        if not len(ticks):
+            return
+        ends: Rows = np.flatnonzero(np.append(ticks.symbol_id[1:] != ticks.symbol_id[:-1], True))
+        ids, last_us = ticks.symbol_id[ends], ticks.time_us[ends]
+        later = last_us >= self._end_us[ids]
+        for at, time_us in zip(ids[later].tolist(), last_us[later].tolist(), strict=True):
+            self._begin_session(at, time_us)
+        late = ticks.time_us < self._start_us[ticks.symbol_id]
+        if late.any():
+            self._merge_prices(self._before, newest(ticks.take(late)))
+        self._merge_opens(ticks, late)
+        found = newest(ticks)
+        self._merge_prices(self._newest, found)
+        self._merge_ticks(found)
+        self._remember_seen(ticks, ids)
+
+    def load(self, rows: Iterable[QuoteRow], symbols: SymbolMap) -> None:
+        """Show it what the database has; of two points with one key the database's counts."""
+        rows = list(rows)
+        self._know(symbols, [row.symbol for row in rows])
+        for row in rows:
+            self._load(self._at[row.symbol], row)
+
+    def quotes(self, names: Sequence[str], now_us: int, stale_after_s: float) -> Iterator[Quote]:
+        """Yield the instruments' quotes at this time (UTC microseconds); of a name without ticks, one of nulls."""
+        if not self._at:
+            yield from quotes_of(map(QuoteRow, names), now_us, stale_after_s)
+            return
+        known = np.array([self._at.get(name, -1) for name in names], np.int64)
+        columns = [
+            points.price[known].tolist()
+            for points in (*self._newest.values(), *self._before.values(), *self._open.values())
+        ]
+        columns += [
+            values[known].tolist() for values in (self._spread, self._volume, self._buy_volume, self._sell_volume)
+        ]
+        rest = (known.tolist(), self._flags[known].tolist(), self._tick.time_us[known].tolist())
+        for name, at, flags, time_us, *prices in zip(names, *rest, *columns, strict=True):
+            if at < 0 or time_us == _EARLY:
+                yield from quotes_of([QuoteRow(name)], now_us, stale_after_s)
+                continue
+            bid, ask, last, *references, spread, volume, buy, sell = (None if x != x else x for x in prices)
+            before_bid, before_last, open_bid, open_last = references
+            before, first = (before_bid, open_bid) if last is None else (before_last, open_last)
+            reference = first if before is None else before
+            yield make_quote(
+                name, bid, ask, last, spread, volume, buy, sell, flags, time_us, reference, now_us, stale_after_s
+            )
+
+    def _know(self, symbols: SymbolMap, names: Sequence[str]) -> list[int]:
+        """Return where the names are; make room for new ones, take over what a new symbol map says of all."""
+        try:
+            found = list(map(self._at.__getitem__, names))
+            new = False
+        except KeyError:
+            found = [self._at.setdefault(name, len(self._at)) for name in names]
+            new = True
+            self._grow(len(self._at))
+        if new or symbols is not self._symbols:
+            self._symbols = symbols
+            known = [
+                symbols.instruments[index] if index >= 0 else None for index in map(symbols.index, self._at)
+            ]
+            self._nonpositive_ok = np.array([one is not None and one.nonpositive_ok for one in known], np.bool_)
+            self._points_of_one = np.array(
+                [np.nan if one is None or one.digits is None else 10.0**one.digits for one in known]
+            )
+        return found
+
+    def _grow(self, size: int) -> None:
+        for points in (self._tick, *self._newest.values(), *self._before.values(), *self._open.values()):
+            points.grow(size)
+        more = size - len(self._flags)
+        self._zones += [None] * more
+        self._start_us = np.append(self._start_us, np.full(more, _EARLY))
+        self._end_us = np.append(self._end_us, np.full(more, _EARLY))
+        self._flags = np.append(self._flags, np.zeros(more, np.int32))
+        for name in ("_spread", "_volume", "_buy_volume", "_sell_volume"):
+            setattr(self, name, np.append(getattr(self, name), np.full(more, np.nan)))
+
+    def _joined(self, batches: Sequence[tuple[Ticks, int]], symbols: SymbolMap) -> StoredTicks:
+        """Return the batches as one, as they will be stored but for the journal's number, which is not known."""
+        lengths = np.array([len(ticks.time_us) for ticks, _ in batches])
+        columns = {name: np.concatenate([getattr(ticks, name) for ticks, _ in batches]) for name in _COLUMNS}
+        names = list(chain.from_iterable(ticks.names for ticks, _ in batches))
+        ids = np.array(self._know(symbols, names), np.int32)
+        first_name = np.cumsum([0, *(len(ticks.names) for ticks, _ in batches[:-1])])
+        symbol_id = ids[np.concatenate([ticks.symbol for ticks, _ in batches]) + np.repeat(first_name, lengths)]
+        rows = len(symbol_id)
+        first_row = np.cumsum(lengths) - lengths
+        received_us = np.repeat(np.array([us for _, us in batches]) - first_row, lengths) + np.arange(rows)
+        spread = columns["spread"]
+        absent = np.isnan(spread)
+        if absent.any():
+            points = (columns["ask"] - columns["bid"]) * self._points_of_one[symbol_id]
+            columns["spread"] = np.where(absent, np.round(points, 6), spread)  # as with_spread does in storage
+        return StoredTicks(
+            symbol_id=symbol_id,
+            journal_no=np.zeros(rows, np.int32),
+            received_us=received_us,
+            row_no=np.zeros(rows, np.int64),
+            nonpositive_ok=self._nonpositive_ok[symbol_id],
+            **columns,
+        )
+
+    def _without_seen(self, ticks: StoredTicks) -> StoredTicks:
+        """Leave out repeated identities, of ticks in order: a resend is stored as nothing, and must be nothing here."""
+        derived = ticks.seq < 0
+        same = (ticks.symbol_id[1:] == ticks.symbol_id[:-1]) & (ticks.time_us[1:] == ticks.time_us[:-1])
+        gone = np.zeros(len(ticks), np.bool_)
+        if same.any():
+            order = np.lexsort((ticks.seq, ticks.time_us, ticks.symbol_id))
+            again = np.append(False, same) & np.append(False, np.diff(ticks.seq[order]) == 0)
+            gone[order] = again  # in this order too, the same times are at the same places
+        if self._seen and derived.any():
+            for row in np.flatnonzero(derived & ~gone & self._at_known_times(ticks)).tolist():
+                times = self._seen.get(int(ticks.symbol_id[row]), {})
+                gone[row] = int(ticks.seq[row]) in times.get(int(ticks.time_us[row]), ())
+        return ticks.take(~gone) if gone.any() else ticks
+
+    def _remember_seen(self, ticks: StoredTicks, ids: I4) -> None:
+        derived = ticks.seq < 0
+        if self._seen:
+            for at in ids.tolist():
+                times = self._seen.get(at)
+                if times:
+                    kept = {int(points.time_us[at]) for points in self._dated()}
+                    self._seen[at] = {time_us: seen for time_us, seen in times.items() if time_us in kept}
+        if derived.any():
+            for row in np.flatnonzero(derived & self._at_known_times(ticks)).tolist():
+                times = self._seen.setdefault(int(ticks.symbol_id[row]), {})
+                seen = times.setdefault(int(ticks.time_us[row]), set())
+                if len(seen) < MAX_SEEN:
+                    seen.add(int(ticks.seq[row]))
+
+    def _at_known_times(self, ticks: StoredTicks) -> Mask:
+        """Return which ticks have the time of a newest price, where a resend would win by being received later."""
+        known = np.zeros(len(ticks), np.bool_)
+        for points in self._dated():
+            known |= points.time_us[ticks.symbol_id] == ticks.time_us
+        return known
+
+    def _dated(self) -> tuple[_Points, ...]:
+        return (self._tick, *self._newest.values(), *self._before.values())
+
+    def _begin_session(self, at: int, time_us: int) -> None:
+        """Move the instrument on to the session of this time: what was newest is now the price before it."""
+        start_us, end_us = self._sessions.of(time_us, self._zones[at])
+        self._start_us[at], self._end_us[at] = start_us, end_us
+        for side in SIDES:
+            newest_, before = self._newest[side], self._before[side]
+            self._open[side].clear(at)
+            before.clear(at)
+            if newest_.has(at) and newest_.time_us[at] < start_us:
+                before.put_from(at, newest_)
+
+    def _merge_prices(self, into: dict[str, _Points], found: CurrentRows) -> None:
+        for price, points in into.items():
+            values = getattr(found, price)
+            time_us, order_no = _split(getattr(found, f"{price}_key"))
+            there = ~np.isnan(values) & points.newer(found.symbol_id, time_us, order_no)
+            points.put(found.symbol_id[there], time_us[there], order_no[there], values[there])
+
+    def _merge_opens(self, ticks: StoredTicks, late: Mask) -> None:
+        """Keep the first prices of the sessions; the ticks are in order."""
+        early = {side: self._open[side].time_us[ticks.symbol_id] >= ticks.time_us for side in SIDES}
+        if not any(mask.any() for mask in early.values()):
+            return
+        bid_ok, _, last_ok = valid_prices(ticks.bid, ticks.ask, ticks.last, ticks.flags, ticks.nonpositive_ok)
+        for side, prices, valid in (("bid", ticks.bid, bid_ok), ("last", ticks.last, last_ok)):
+            rows = np.flatnonzero(early[side] & valid & ~late)
+            ids, first = np.unique(ticks.symbol_id[rows], return_index=True)
+            rows = rows[first]
+            time_us, order_no = _split(order_keys(ticks, rows))
+            older = ~self._open[side].newer(ids, time_us, order_no, or_equal=True)
+            self._open[side].put(ids[older], time_us[older], order_no[older], prices[rows][older])
+
+    def _merge_ticks(self, found: CurrentRows) -> None:
+        time_us, order_no = _split(found.key)
+        newer = self._tick.newer(found.symbol_id, time_us, order_no)
+        at = found.symbol_id[newer]
+        self._tick.put(at, time_us[newer], order_no[newer])
+        self._flags[at] = found.flags[newer]
+        self._spread[at], self._volume[at] = found.spread[newer], found.volume[newer]
+        self._buy_volume[at], self._sell_volume[at] = found.buy_volume[newer], found.sell_volume[newer]
+
+    def _load(self, at: int, row: QuoteRow) -> None:
+        if row.timezone != self._zones[at]:
+            self._zones[at] = row.timezone
+            self._end_us[at] = _EARLY
+        time_us = max(int(self._tick.time_us[at]), row.key.time_us if row.key else _EARLY)
+        if time_us != _EARLY and time_us >= self._end_us[at]:
+            self._begin_session(at, time_us)
+        if row.key is None:
+            return
+        for price in PRICES:
+            point: Point | None = getattr(row, price)
+            if point is not None and point.key >= self._newest[price].key(at):
+                self._newest[price].put_one(at, point)
+        if row.key >= self._tick.key(at):
+            self._tick.time_us[at], self._tick.order_no[at] = row.key.time_us, row.key.order_no
+            self._flags[at] = row.flags or 0
+            self._spread[at], self._volume[at] = _or_nan(row.spread), _or_nan(row.volume)
+            self._buy_volume[at], self._sell_volume[at] = _or_nan(row.buy_volume), _or_nan(row.sell_volume)
+        self._load_reference(at, "bid", row.bid)
+        self._load_reference(at, "last", row.last)
+        self._load_reference(at, row.side, row.before)
+        self._load_reference(at, row.side, row.open, opens=True)
+
+    def _load_reference(self, at: int, side: str, point: Point | None, *, opens: bool = False) -> None:
+        """Take the point for the last before the session or, if it may open one, for the first in it."""
+        before, first = self._before[side], self._open[side]
+        if point is None:
+            return
+        if point.key.time_us < self._start_us[at]:
+            if point.key >= before.key(at):
+                before.put_one(at, point)
+        elif opens and point.key <= first.key(at):
+            first.put_one(at, point)
+
+
+def _split(keys: Keys) -> tuple[I8, I8]:
+    """Return time_us and order_no of order keys: two int64[n]."""
+    return keys["time"].astype(np.int64), keys["order_no"].astype(np.int64)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value

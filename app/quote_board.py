@@ -1,0 +1,105 @@
+"""Newest quotes of this worker, in memory. Greenlet side.
+
+For when the database is away, and for what was accepted but is not committed yet. What comes in is put aside at once
+and looked at when somebody reads, or when more of it waits than should.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import gevent
+
+from app.market.columns import Ticks
+from app.market.quote_book import QuoteBook
+from app.market.quotes import Quote, QuoteRow
+from app.market.symbols import SymbolMap
+
+SLICE_ROWS = 4000
+"""Ticks that are looked at in one go: about a millisecond, in which nobody else is served. So many wait at most."""
+
+SLICE_LOADED = 200
+"""The same for rows of the database."""
+
+
+class QuoteBoard:
+    """What this worker accepted, on top of what the database had when it was last read.
+
+    Of several workers each knows its own part, until the database has it. A tick counts from its acceptance on, so one
+    that the database sets aside in the end was seen here.
+    """
+
+    def __init__(self, symbols: Callable[[], SymbolMap], stale_after_s: float) -> None:
+        """Take how to get the symbol map as it is now, and the age at which a quote is stale."""
+        self._symbols = symbols
+        self._stale_after_s = stale_after_s
+        self._book = QuoteBook()
+        self._waiting: deque[tuple[Ticks, int]] = deque()
+        self._waiting_rows = 0
+
+    def accepted(self, ticks: Ticks, received_us: int) -> None:
+        """Take note of ticks that are durable; the first was received at `received_us`, the next one 1 us later."""
+        rows = len(ticks.time_us)
+        if rows <= SLICE_ROWS:
+            self._waiting.append((ticks, received_us))
+        else:
+            for start in range(0, rows, SLICE_ROWS):
+                self._waiting.append((_slice(ticks, start), received_us + start))
+        self._waiting_rows += rows
+        while self._waiting_rows > SLICE_ROWS:
+            self._settle_slice()
+            if self._waiting_rows > SLICE_ROWS:
+                gevent.sleep(0)
+
+    def settle(self) -> None:
+        """Look at all that waits; others are served meanwhile when it is much."""
+        left = self._waiting_rows
+        while left > 0 and self._waiting:
+            left -= self._settle_slice()
+            if left > 0:
+                gevent.sleep(0)
+
+    def loaded(self, rows: Sequence[QuoteRow]) -> None:
+        """Take note of what the database has; others are served meanwhile."""
+        for start in range(0, len(rows), SLICE_LOADED):
+            self._book.load(islice(rows, start, start + SLICE_LOADED), self._symbols())
+            gevent.sleep(0)
+
+    def get(self, symbols: Sequence[str] | None = None) -> list[Quote]:
+        """Return the quotes of these instruments (exact names), in that order, or of all that there are, by name.
+
+        An instrument without ticks, or with none that this worker knows of, has a quote of nulls.
+        """
+        self.settle()
+        names = sorted(self._symbols().names) if symbols is None else symbols
+        return list(self._book.quotes(names, time.time_ns() // 1000, self._stale_after_s))
+
+    def _settle_slice(self) -> int:
+        """Look at some of what waits, without a switch to another greenlet; return its number of rows."""
+        batches: list[tuple[Ticks, int]] = []
+        rows = 0
+        while self._waiting and (not batches or rows + len(self._waiting[0][0]) <= SLICE_ROWS):
+            batches.append(self._waiting.popleft())
+            rows += len(batches[-1][0])
+        self._waiting_rows -= rows
+        self._book.add(batches, self._symbols())
+        return rows
+
+
+def _slice(ticks: Ticks, start: int) -> Ticks:
+    rows = slice(start, start + SLICE_ROWS)
+    return Ticks(
+        ticks.names,
+        ticks.symbol[rows],
+        ticks.time_us[rows],
+        ticks.seq[rows],
+        ticks.bid[rows],
+        ticks.ask[rows],
+        ticks.last[rows],
+        ticks.spread[rows],
+        ticks.volume[rows],
+        ticks.flags[rows],
+    )
