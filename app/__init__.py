@@ -19,11 +19,11 @@ def create_app() -> Flask:
     """
     from flask import Flask
 
-    from app.web import errors, health, ingest, query, stats
+    from app.web import errors, health, ingest, market, query, stats
 
     app = Flask("tickhub", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     errors.register(app)
-    for blueprint in (ingest.blueprint, query.blueprint, stats.blueprint, health.blueprint):
+    for blueprint in (ingest.blueprint, market.blueprint, query.blueprint, stats.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     return app

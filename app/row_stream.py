@@ -34,13 +34,21 @@ class Page:
 class Source(Protocol):
     """Where the rows of a request come from."""
 
-    fields: tuple[Field, ...]
-    list_name: str
-    """What the list of rows is called in JSON."""
-    extra: Mapping[str, str]
-    """Members of the JSON answer between `symbol` and the list."""
-    kind: tuple[str, ...]
-    """What tells these rows from others of the same symbol and range."""
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Return the columns."""
+
+    @property
+    def list_name(self) -> str:
+        """Return what the list of rows is called in JSON."""
+
+    @property
+    def extra(self) -> Mapping[str, str]:
+        """Return the members of the JSON answer between `symbol` and the list."""
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """Return what tells these rows from others of the same symbol and range."""
 
     @property
     def range(self) -> tuple[int | None, int | None]:

@@ -59,7 +59,7 @@ class TickSource:
             descending=descending,
             max_rows=max_rows,
         )
-        return Page(found.table, found.last_key and found.last_key.encode(), found.more)
+        return Page(found.table, None if found.last_key is None else found.last_key.encode(), found.more)
 
     def lasting(self, table: Table) -> bool:
         """Ticks are what they are."""

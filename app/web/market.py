@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from functools import cache, lru_cache
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
 
 from flask import Blueprint, Response
 from msgspec import Meta, Struct
 
 from app.errors import BadParameter, DatabaseNeeded, QueryTimeout, UnknownSymbol
 from app.formats.encoders import Format
-from app.market.intervals import Buckets
+from app.market.intervals import Buckets, known_zone
 from app.sources import BARS_END_US, BarSource, TickSource
 from app.storage.bar_reader import BARS, BarQuery
 from app.storage.tick_reader import TICKS
@@ -132,10 +130,10 @@ def bar_source(
     interval: str, price: str, tz: str, start_us: int | None, end_us: int | None, *, fill: bool = False
 ) -> BarSource:
     """Return the bars of [start_us, end_us) by their start. Raises BadParameter for a zone that is none."""
-    if tz not in _zones():
+    if not known_zone(tz):
         raise BadParameter(f"tz: {tz[:60]!r} is no time zone: write one as America/New_York")
     query = BarQuery(
-        buckets=_buckets(interval, tz),
+        buckets=Buckets(interval, tz),
         price=price,
         start_us=start_us if start_us is None else min(max(start_us, 0), BARS_END_US),
         end_us=end_us if end_us is None else min(max(end_us, 0), BARS_END_US),
@@ -143,16 +141,6 @@ def bar_source(
         now_us=_now_us(),
     )
     return BarSource(query, {"interval": interval, "price": price}, ("bars", interval, price, tz, str(fill)))
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-@lru_cache(maxsize=256)
-def _buckets(interval: str, tz: str) -> Buckets:
-    return Buckets(interval, tz)
 
 
 def _now_us() -> int:

@@ -64,7 +64,7 @@ def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
         except BadParameter as error:
             raise BadParameter(f"{name}: {error}") from error
         except msgspec.ValidationError as error:
-            why = str(error).replace("`", "")
+            why = str(error).replace("`", "").replace(" | null", "").removesuffix(", got str")
             raise BadParameter(f"{name}: {text[:SHOWN_CHARS]!r} cannot be used: {why}") from error
     missing = [field.encode_name for field in fields.values() if field.required and field.name not in values]
     if missing:

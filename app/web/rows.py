@@ -29,7 +29,7 @@ def range_of(start: Time | None, end: Time | None) -> tuple[int | None, int | No
     """Return [start, end) in UTC microseconds. Raises BadParameter when it ends before it starts."""
     if start is not None and end is not None and end.us < start.us:
         raise BadParameter("end: is before start")
-    return start and start.us, end and end.us
+    return None if start is None else start.us, None if end is None else end.us
 
 
 def rows_request(
@@ -102,7 +102,7 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
         headers["ETag"] = f'W/"{stream.identity()}"'
     if stream.next_token is not None:
         headers[NEXT_PAGE_HEADER] = stream.next_token
-    mimetype = MIMETYPES[asked.format]
+    mimetype = MIMETYPES[asked.format].split(";")[0]  # Flask adds the charset of texts
     if single:
         return Response(first, mimetype=mimetype, headers=headers)
 
