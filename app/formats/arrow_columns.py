@@ -50,7 +50,8 @@ def arrow_array(field: Field, values: Values, arrow_type: Any) -> Any:
     if field.kind == "bool":
         bits = np.packbits(values, bitorder="little")
         return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(bits)])
-    values = np.ascontiguousarray(values)  # a table read backwards has negative strides
+    # A table read backwards has negative strides, and pyarrow would take other bytes for what they are not.
+    values = np.ascontiguousarray(values, np.float64 if field.kind == "float" else np.int64)
     nulls = np.isnan(values) if field.kind == "float" else values == NULL_INT
     return pa.Array.from_buffers(arrow_type, len(values), [_validity(nulls), pa.py_buffer(values)])
 

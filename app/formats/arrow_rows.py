@@ -1,6 +1,6 @@
 """Rows as an Arrow IPC stream or a Parquet file. Pure, lane side.
 
-Neither starts a thread of pyarrow's own: the second core is the database's.
+Neither uses pyarrow's pool of threads: the second core is the database's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 ROW_GROUP_ROWS = 100_000
 """Rows of a Parquet row group, the only rows that are kept: 8 MB of ten columns."""
+
+
+COMPRESSION = {"compression": "zstd", "compression_level": 1}
+"""Measured with ticks: 7.5 million rows/s of 8 bytes; snappy 8.6 million of 8.7 bytes, level 3 a tenth slower for 1 %.
+The default encoding of times and numbers, a dictionary, makes it 4.3 million rows/s of 13.6 bytes."""
 
 
 class ArrowStream:
@@ -38,14 +43,24 @@ class ArrowStream:
 
 
 class Parquet:
-    """A Parquet file whose row groups leave as soon as they are full; the footer keeps some hundred bytes of each."""
+    """A Parquet file whose row groups leave as soon as they are full; of each, 1 KB stays for the footer.
+
+    Rows are kept as the arrays that came in, until then nobody may change these.
+    """
 
     def __init__(self, fields: Sequence[Field]) -> None:
         import pyarrow.parquet as pq
 
         self._schema = arrow_schema(fields)
         self._sink = _Sink()
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="snappy")
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            self._schema,
+            # Times and sequence numbers hardly repeat, but their steps are small; prices and texts do repeat.
+            use_dictionary=[field.name for field in fields if field.kind in ("float", "text")],
+            column_encoding={field.name: "DELTA_BINARY_PACKED" for field in fields if field.kind in ("time", "int")},
+            **COMPRESSION,
+        )
         self._batches: list[Any] = []
         self._kept = 0
 

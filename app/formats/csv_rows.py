@@ -27,8 +27,8 @@ class Csv:
         self._types = arrow_schema(fields).types
 
     def head(self) -> bytes:
-        """Return the line of names."""
-        return ",".join(_quoted_name(field.name) for field in self._fields).encode() + b"\n"
+        """Return the line of names, which are words."""
+        return ",".join(field.name for field in self._fields).encode() + b"\n"
 
     def rows(self, table: Table) -> bytes:
         """Return a line for each row, b"" for none."""
@@ -104,7 +104,3 @@ def _joined(*texts: Any) -> Any:
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(*texts, arrow_text(""))
-
-
-def _quoted_name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if any(mark in name for mark in '",\r\n') else name
