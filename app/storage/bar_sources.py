@@ -18,6 +18,9 @@ from app.storage.tick_reader import TickKey, read_ticks, timestamp
 CHUNK_ROWS = 20_000
 """Bars or ticks in memory at a time, some 5 MB, whatever the range."""
 
+FIRST_ROWS = 100
+"""Bars read at first where fewer seem to do: reading some more costs less than asking again."""
+
 EARLIEST_US = -2_208_988_800_000_000
 LATEST_US = 7_258_118_400_000_000
 """1900 and 2200: there are no partitions for ticks outside."""
@@ -85,7 +88,7 @@ def bar_pieces(
     columns += [f"coalesce({name}_{part}, 'NaN')" for name in names for part in _PARTS]
     query = _BARS.format(columns=", ".join(columns), having="", order="DESC" if descending else "")
     formats = (*[">i8"] * 8, *[">f8"] * (4 * len(names)))
-    rows = min(max(rows, 100), CHUNK_ROWS)
+    rows = min(max(rows, FIRST_ROWS), CHUNK_ROWS)
     while low_us < high_us:
         found = _read(cur, query, formats, symbol_id, resolution_s, low_us, high_us, rows)
         if len(found):
