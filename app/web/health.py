@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from typing import Annotated, Literal
 
+from flask import Blueprint, Response
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.errors import NotReady
+from app.web.api import Endpoint, endpoint
 from app.web.errors import RETRY_AFTER_S, answer, error_answer
 from app.web.server import runtime
 
-blueprint = Blueprint("health", __name__, url_prefix="/health")
+blueprint = Blueprint("health", __name__)
+
+Uptime = Annotated[int, Meta(ge=0, description="since the server's start, s")]
 
 
-@blueprint.get("")
+class Health(Struct):
+    """How the whole is."""
+
+    status: Literal["healthy", "unhealthy"]
+    database: Literal["connected", "disconnected"]
+    workers: Annotated[int, Meta(ge=0, description="living worker processes")]
+    uptime_seconds: Uptime
+    reason: Annotated[str, Meta(description="why it is unhealthy")] | UnsetType = UNSET
+
+
+class Alive(Struct, tag_field="status", tag="alive"):
+    """The process serves."""
+
+
+class Ready(Struct, tag_field="status", tag="ready"):
+    """Ticks are accepted."""
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/health",
+        "Whether server and database are well",
+        "health",
+        scope="",
+        description="503 while the database is away; ticks may be accepted all the same.",
+        answer=Health,
+        also={503: Health},
+    ),
+)
 def health() -> Response:
     """Tell how the whole is: 503 while the database is away (ticks may be accepted all the same)."""
     run = runtime()
     run.figures.refresh()
     connected = run.keeper.connected
     response = answer(
-        {
-            "status": "healthy" if connected else "unhealthy",
-            "database": "connected" if connected else "disconnected",
-            "workers": len(run.figures.workers()),
-            "uptime_seconds": int(run.figures.uptime_s()),
-            **({} if connected else {"reason": run.keeper.reason}),
-        },
+        Health(
+            status="healthy" if connected else "unhealthy",
+            database="connected" if connected else "disconnected",
+            workers=len(run.figures.workers()),
+            uptime_seconds=int(run.figures.uptime_s()),
+            reason=UNSET if connected else run.keeper.reason,
+        ),
         200 if connected else 503,
     )
     if not connected:
@@ -31,16 +68,31 @@ def health() -> Response:
     return response
 
 
-@blueprint.get("/live")
+@endpoint(
+    blueprint,
+    Endpoint("GET", "/health/live", "Whether the process serves", "health", scope="", answer=Alive),
+)
 def live() -> Response:
     """Answer while the process serves."""
-    return answer({"status": "alive"})
+    return answer(Alive())
 
 
-@blueprint.get("/ready")
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/health/ready",
+        "Whether ticks can be accepted durably",
+        "health",
+        scope="",
+        description="The database is not needed for that.",
+        answer=Ready,
+        errors=(NotReady,),
+    ),
+)
 def ready() -> Response:
     """Tell whether ticks can be accepted durably now; the database is not needed for that."""
     why_not = runtime().ready()
     if why_not is not None:
         return error_answer("not_ready", why_not, 503)
-    return answer({"status": "ready"})
+    return answer(Ready())

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint, Response, request
+from msgspec import Meta, Struct
 
-from app.errors import BadField, NotReady
+from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, TooLarge, UnsupportedEncoding
 from app.market.accept import Accepted, accept, unknown_symbols
 from app.market.columns import LAYOUT
 from app.market.decode import Rejected, Rows, decode_batch, decode_tick
 from app.market.symbols import VALID_SYMBOL, SymbolMap
 from app.runtime import Runtime
-from app.web.auth import needs
+from app.web.api import Endpoint, endpoint
+from app.web.bodies import SentBatch, SentTick
 from app.web.body import body_of
 from app.web.errors import answer, error_answer
 from app.web.server import runtime
 
 blueprint = Blueprint("ingest", __name__)
-blueprint.before_request(needs("ingest"))
 
 INLINE_BYTES = 256 * 1024
 """Bodies up to this are decoded on the loop, in a millisecond or two; larger ones on a lane, in slices."""
@@ -34,7 +35,43 @@ LEAST_ROW_BYTES = 50
 DATASET = "ticks"
 
 
-@blueprint.post("/tick")
+ERRORS = (BadJson, BadField, MissingField, TooLarge, UnsupportedEncoding, BufferFull, NotReady)
+ROW_CODES = ("unknown_symbol", "too_old")
+SENT_AS = "The body is JSON whatever the Content-Type says, plain or with `Content-Encoding: gzip`."
+
+
+class Taken(Struct, tag_field="status", tag="success"):
+    """The tick is on disk."""
+
+
+class BatchTaken(Struct, tag_field="status", tag="success"):
+    """All rows are on disk."""
+
+    received: Annotated[int, Meta(ge=0, description="accepted rows, duplicates included")]
+
+
+class BatchPartlyTaken(Struct, tag_field="status", tag="partial"):
+    """Some rows are on disk, the others are refused."""
+
+    received: Annotated[int, Meta(ge=1, description="accepted rows, duplicates included")]
+    rejected: list[Rejected]
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "POST",
+        "/tick",
+        "Send one tick",
+        "ingest",
+        scope="ingest",
+        description=f"200 means that it is on disk. Sending it again changes nothing. {SENT_AS}",
+        body=SentTick,
+        answer=Taken,
+        errors=ERRORS,
+        row_codes=ROW_CODES,
+    ),
+)
 def tick() -> Response:
     """Take one tick."""
     run = runtime()
@@ -42,10 +79,25 @@ def tick() -> Response:
         accepted = _take(run, body, decode_tick)
     if accepted.rejected:
         return _all_refused(accepted.rejected, one=True)
-    return answer({"status": "success"})
+    return answer(Taken())
 
 
-@blueprint.post("/tick/batch")
+@endpoint(
+    blueprint,
+    Endpoint(
+        "POST",
+        "/tick/batch",
+        "Send a batch of ticks",
+        "ingest",
+        scope="ingest",
+        description="200 means that the accepted rows are on disk. Each row is judged by itself: the bad ones are "
+        f"listed in `rejected`; when all are bad it is a 400. Sending a batch again changes nothing. {SENT_AS}",
+        body=SentBatch,
+        answer=BatchTaken | BatchPartlyTaken,
+        errors=ERRORS,
+        row_codes=ROW_CODES,
+    ),
+)
 def tick_batch() -> Response:
     """Take a batch, row by row."""
     run = runtime()
@@ -55,9 +107,9 @@ def tick_batch() -> Response:
         accepted = _take(run, body, lambda data: decode_batch(data, most))
     received, rejected = len(accepted.ticks), accepted.rejected
     if not rejected:
-        return answer({"status": "success", "received": received})
+        return answer(BatchTaken(received))
     if received:
-        return answer({"status": "partial", "received": received, "rejected": rejected})
+        return answer(BatchPartlyTaken(received, rejected))
     return _all_refused(rejected, one=False)
 
 

@@ -1,23 +1,31 @@
-"""Reads. The index of what there is; market reads join here."""
+"""The index of what there is."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response
+from msgspec import Struct
 
+from app.web.api import ENDPOINTS, Endpoint, endpoint
 from app.web.errors import answer
 
 blueprint = Blueprint("query", __name__)
 
-ENDPOINTS = (
-    ("POST", "/tick", "one tick"),
-    ("POST", "/tick/batch", "a batch of ticks"),
-    ("GET", "/stats", "what came in and what became of it"),
-    ("GET", "/health", "whether server and database are well; also /health/live, /health/ready"),
-    ("GET", "/metrics", "the same for Prometheus"),
-)
+
+class Listed(Struct):
+    """An endpoint."""
+
+    method: str
+    path: str
+    what: str
 
 
-@blueprint.get("/")
+class Index(Struct):
+    """All endpoints."""
+
+    endpoints: list[Listed]
+
+
+@endpoint(blueprint, Endpoint("GET", "/", "This list", "documentation", scope="", answer=Index))
 def index() -> Response:
     """List the endpoints."""
-    return answer({"endpoints": [{"method": m, "path": p, "what": w} for m, p, w in ENDPOINTS]})
+    return answer(Index([Listed(declared.method, declared.path, declared.summary) for declared in ENDPOINTS]))

@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Literal
 
+import msgspec
 from flask import Blueprint, Response
+from msgspec import Meta, Struct
 
 from app.market.rfc3339 import rfc3339
 from app.meters import ahead_warning
 from app.runtime import Runtime
 from app.slots import STATES
 from app.web import metrics
-from app.web.auth import needs
+from app.web.answers import Timestamp
+from app.web.api import Endpoint, endpoint
 from app.web.errors import answer
 from app.web.server import runtime
 
 blueprint = Blueprint("stats", __name__)
-blueprint.before_request(needs("read"))
 
 
-@blueprint.get("/stats")
+def _count(what: str) -> Meta:
+    return Meta(ge=0, description=what)
+
+
+class WorkerStatus(Struct):
+    """A worker process."""
+
+    pid: int
+    uptime_seconds: Annotated[int, _count("since this process began, s")]
+    state: str
+    connections: Annotated[int, _count("open HTTP connections")]
+
+
+class Stats(Struct):
+    """What all workers did since the server's start, dead ones included; rows left in journals count as received."""
+
+    ticks_received: Annotated[int, _count("accepted rows, duplicates included")]
+    ticks_processed: Annotated[int, _count("stored rows, duplicates, and rows set aside")]
+    buffer_size: Annotated[int, _count("accepted rows that are not yet processed, unread journals included")]
+    duplicates: Annotated[int, _count("rows that were stored already")]
+    stored: Annotated[int, _count("rows written to the database")]
+    set_aside: Annotated[int, _count("rows in rejected_ticks")]
+    rejected: Annotated[int, _count("rows refused in requests")]
+    errors: Annotated[int, _count("refused rows and failed flushes")]
+    last_flush: Annotated[Timestamp | None, Meta(description="newest commit of ticks; null before the first")]
+    ticks_per_second: Annotated[float, Meta(ge=0, description="accepted rows, of late")]
+    journal_bytes: Annotated[int, _count("size of all journals on disk")]
+    workers: Annotated[int, _count("living worker processes")]
+    worker_status: list[WorkerStatus]
+    active_connections: Annotated[int, _count("open HTTP connections")]
+    requests_per_second: Annotated[float, Meta(ge=0, description="requests of any kind, of late")]
+    database_status: Literal["connected", "disconnected"]
+    uptime_seconds: Annotated[int, _count("since the server's start, s")]
+    warnings: Annotated[list[str], Meta(description="what somebody should look at")]
+
+
+@endpoint(blueprint, Endpoint("GET", "/stats", "What came in and what became of it", "stats", answer=Stats))
 def stats() -> Response:
     """Return what all workers did since the server's start."""
     return answer(figures_of(runtime()))
 
 
-def figures_of(run: Runtime) -> dict[str, Any]:
+def figures_of(run: Runtime) -> Stats:
     """Return the figures of /stats."""
     figures = run.figures
     figures.refresh()
@@ -38,34 +76,34 @@ def figures_of(run: Runtime) -> dict[str, Any]:
         warnings.append(ahead_warning(figures.most("most_ahead_us"), run.settings.tick_timezone))
     if figures.journal("lost"):
         warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
-    return {
-        "ticks_received": received,
-        "ticks_processed": processed,
-        "buffer_size": max(0, received - processed - figures.journal("lost")),
-        "duplicates": figures.journal("duplicates"),
-        "stored": figures.journal("stored"),
-        "set_aside": figures.journal("set_aside"),
-        "rejected": rejected,
-        "errors": rejected + figures.slot("flush_failures"),
-        "last_flush": rfc3339(flushed_us) if (flushed_us := figures.last_flush_us()) else None,
-        "ticks_per_second": figures.ticks_per_second(),
-        "journal_bytes": figures.journal("disk_bytes"),
-        "workers": len(figures.workers()),
-        "worker_status": [
-            {
-                "pid": slot["pid"],
-                "uptime_seconds": int((now_us - slot["started_us"]) / 1_000_000),
-                "state": STATES[slot["state"]],
-                "connections": slot["connections"],
-            }
+    return Stats(
+        ticks_received=received,
+        ticks_processed=processed,
+        buffer_size=max(0, received - processed - figures.journal("lost")),
+        duplicates=figures.journal("duplicates"),
+        stored=figures.journal("stored"),
+        set_aside=figures.journal("set_aside"),
+        rejected=rejected,
+        errors=rejected + figures.slot("flush_failures"),
+        last_flush=rfc3339(flushed_us) if (flushed_us := figures.last_flush_us()) else None,
+        ticks_per_second=figures.ticks_per_second(),
+        journal_bytes=figures.journal("disk_bytes"),
+        workers=len(figures.workers()),
+        worker_status=[
+            WorkerStatus(
+                pid=slot["pid"],
+                uptime_seconds=int((now_us - slot["started_us"]) / 1_000_000),
+                state=STATES[slot["state"]],
+                connections=slot["connections"],
+            )
             for slot in figures.workers()
         ],
-        "active_connections": sum(slot["connections"] for slot in figures.workers()),
-        "requests_per_second": round(sum(slot["requests_per_second_x1000"] for slot in figures.workers()) / 1000, 1),
-        "database_status": "connected" if run.keeper.connected else "disconnected",
-        "uptime_seconds": int(figures.uptime_s()),
-        "warnings": warnings,
-    }
+        active_connections=sum(slot["connections"] for slot in figures.workers()),
+        requests_per_second=round(sum(slot["requests_per_second_x1000"] for slot in figures.workers()) / 1000, 1),
+        database_status="connected" if run.keeper.connected else "disconnected",
+        uptime_seconds=int(figures.uptime_s()),
+        warnings=warnings,
+    )
 
 
 @blueprint.after_app_request
@@ -75,8 +113,12 @@ def count(response: Response) -> Response:
     return response
 
 
-@blueprint.get("/metrics")
+@endpoint(
+    blueprint,
+    Endpoint("GET", "/metrics", "The same for Prometheus", "stats", mimetype=metrics.CONTENT_TYPE),
+)
 def prometheus() -> Response:
     """Return the figures in Prometheus' text format."""
     run = runtime()
-    return Response(metrics.render(figures_of(run), run.dirs.metrics), mimetype=metrics.CONTENT_TYPE)
+    figures = msgspec.structs.asdict(figures_of(run))
+    return Response(metrics.render(figures, run.dirs.metrics), mimetype=metrics.CONTENT_TYPE)
