@@ -134,9 +134,9 @@ COMMENT ON COLUMN public.ticks.spread IS 'ask - bid (points: 10^-digits of a pri
 
 COMMENT ON COLUMN public.ticks.volume IS 'Volume as sent (instrument''s units); a stale repeat unless flags & 8';
 
-COMMENT ON COLUMN public.ticks.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32), else 0';
+COMMENT ON COLUMN public.ticks.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32; instrument''s units), else 0';
 
-COMMENT ON COLUMN public.ticks.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64), else 0';
+COMMENT ON COLUMN public.ticks.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64; instrument''s units), else 0';
 
 COMMENT ON COLUMN public.ticks.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64; others kept';
 
@@ -261,6 +261,357 @@ COMMENT ON COLUMN public.bars.spread_max IS 'Largest ask - bid (price); NULL: no
 
 COMMENT ON COLUMN public.bars.version IS 'Random number of the last write of this bar; 0: not written since there are versions';
 
+CREATE TABLE public.instruments (
+    symbol_id integer NOT NULL,
+    symbol text NOT NULL,
+    name text,
+    exchange text,
+    currency text,
+    timezone text,
+    digits smallint,
+    allow_nonpositive boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT instruments_digits_check CHECK (((digits >= 0) AND (digits <= 15))),
+    CONSTRAINT instruments_symbol_text CHECK ((((char_length(symbol) >= 1) AND (char_length(symbol) <= 64)) AND (symbol !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
+);
+
+COMMENT ON TABLE public.instruments IS 'What is traded: one row a symbol';
+
+COMMENT ON COLUMN public.instruments.symbol_id IS 'Number that stands for the symbol in the other tables';
+
+COMMENT ON COLUMN public.instruments.symbol IS 'Canonical name; unique in any case';
+
+COMMENT ON COLUMN public.instruments.name IS 'Name for people; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.currency IS 'Currency of its prices (ISO 4217); NULL: not known';
+
+COMMENT ON COLUMN public.instruments.timezone IS 'Time zone of its exchange (IANA name); NULL: not known';
+
+COMMENT ON COLUMN public.instruments.digits IS 'Decimals of a price: one point is 10^-digits; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.allow_nonpositive IS 'Whether a price may be zero or less';
+
+COMMENT ON COLUMN public.instruments.created_at IS 'When the row was made (UTC)';
+
+CREATE VIEW public.bars_1d AS
+ SELECT i.symbol,
+    b."time",
+    b.ticks,
+    b.volume,
+    b.buy_volume,
+    b.sell_volume,
+    b.bid_open,
+    b.bid_high,
+    b.bid_low,
+    b.bid_close,
+    b.ask_open,
+    b.ask_high,
+    b.ask_low,
+    b.ask_close,
+    b.mid_open,
+    b.mid_high,
+    b.mid_low,
+    b.mid_close,
+    b.last_open,
+    b.last_high,
+    b.last_low,
+    b.last_close,
+    b.spread_min,
+    b.spread_max
+   FROM (public.bars b
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (b.resolution = 86400);
+
+COMMENT ON VIEW public.bars_1d IS 'Bars of a day (UTC) with the name of their symbol, the running one included';
+
+COMMENT ON COLUMN public.bars_1d.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.bars_1d."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.bars_1d.ticks IS 'Number of ticks, quotes and trades';
+
+COMMENT ON COLUMN public.bars_1d.volume IS 'Volume of the trades (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1d.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1d.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1d.bid_open IS 'Open of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.bid_high IS 'High of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.bid_low IS 'Low of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.bid_close IS 'Close of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.ask_open IS 'Open of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.ask_high IS 'High of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.ask_low IS 'Low of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.ask_close IS 'Close of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.last_open IS 'Open of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.last_high IS 'High of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.last_low IS 'Low of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.last_close IS 'Close of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1d.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars_1d.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
+CREATE VIEW public.bars_1h AS
+ SELECT i.symbol,
+    b."time",
+    b.ticks,
+    b.volume,
+    b.buy_volume,
+    b.sell_volume,
+    b.bid_open,
+    b.bid_high,
+    b.bid_low,
+    b.bid_close,
+    b.ask_open,
+    b.ask_high,
+    b.ask_low,
+    b.ask_close,
+    b.mid_open,
+    b.mid_high,
+    b.mid_low,
+    b.mid_close,
+    b.last_open,
+    b.last_high,
+    b.last_low,
+    b.last_close,
+    b.spread_min,
+    b.spread_max
+   FROM (public.bars b
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (b.resolution = 3600);
+
+COMMENT ON VIEW public.bars_1h IS 'Bars of an hour (UTC) with the name of their symbol, the running one included';
+
+COMMENT ON COLUMN public.bars_1h.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.bars_1h."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.bars_1h.ticks IS 'Number of ticks, quotes and trades';
+
+COMMENT ON COLUMN public.bars_1h.volume IS 'Volume of the trades (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1h.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1h.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1h.bid_open IS 'Open of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.bid_high IS 'High of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.bid_low IS 'Low of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.bid_close IS 'Close of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.ask_open IS 'Open of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.ask_high IS 'High of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.ask_low IS 'Low of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.ask_close IS 'Close of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.last_open IS 'Open of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.last_high IS 'High of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.last_low IS 'Low of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.last_close IS 'Close of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1h.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars_1h.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
+CREATE VIEW public.bars_1m AS
+ SELECT i.symbol,
+    b."time",
+    b.ticks,
+    b.volume,
+    b.buy_volume,
+    b.sell_volume,
+    b.bid_open,
+    b.bid_high,
+    b.bid_low,
+    b.bid_close,
+    b.ask_open,
+    b.ask_high,
+    b.ask_low,
+    b.ask_close,
+    b.mid_open,
+    b.mid_high,
+    b.mid_low,
+    b.mid_close,
+    b.last_open,
+    b.last_high,
+    b.last_low,
+    b.last_close,
+    b.spread_min,
+    b.spread_max
+   FROM (public.bars b
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (b.resolution = 60);
+
+COMMENT ON VIEW public.bars_1m IS 'Bars of a minute (UTC) with the name of their symbol, the running one included';
+
+COMMENT ON COLUMN public.bars_1m.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.bars_1m."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.bars_1m.ticks IS 'Number of ticks, quotes and trades';
+
+COMMENT ON COLUMN public.bars_1m.volume IS 'Volume of the trades (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1m.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1m.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_1m.bid_open IS 'Open of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.bid_high IS 'High of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.bid_low IS 'Low of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.bid_close IS 'Close of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.ask_open IS 'Open of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.ask_high IS 'High of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.ask_low IS 'Low of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.ask_close IS 'Close of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.last_open IS 'Open of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.last_high IS 'High of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.last_low IS 'Low of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.last_close IS 'Close of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_1m.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars_1m.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
+CREATE VIEW public.bars_5m AS
+ SELECT i.symbol,
+    date_bin('00:05:00'::interval, b."time", '1970-01-01 00:00:00+00'::timestamp with time zone) AS "time",
+    (sum(b.ticks))::bigint AS ticks,
+    sum(b.volume) AS volume,
+    sum(b.buy_volume) AS buy_volume,
+    sum(b.sell_volume) AS sell_volume,
+    (array_agg(b.bid_open ORDER BY b."time") FILTER (WHERE (b.bid_open IS NOT NULL)))[1] AS bid_open,
+    max(b.bid_high) AS bid_high,
+    min(b.bid_low) AS bid_low,
+    (array_agg(b.bid_close ORDER BY b."time") FILTER (WHERE (b.bid_close IS NOT NULL)))[count(b.bid_close)] AS bid_close,
+    (array_agg(b.ask_open ORDER BY b."time") FILTER (WHERE (b.ask_open IS NOT NULL)))[1] AS ask_open,
+    max(b.ask_high) AS ask_high,
+    min(b.ask_low) AS ask_low,
+    (array_agg(b.ask_close ORDER BY b."time") FILTER (WHERE (b.ask_close IS NOT NULL)))[count(b.ask_close)] AS ask_close,
+    (array_agg(b.mid_open ORDER BY b."time") FILTER (WHERE (b.mid_open IS NOT NULL)))[1] AS mid_open,
+    max(b.mid_high) AS mid_high,
+    min(b.mid_low) AS mid_low,
+    (array_agg(b.mid_close ORDER BY b."time") FILTER (WHERE (b.mid_close IS NOT NULL)))[count(b.mid_close)] AS mid_close,
+    (array_agg(b.last_open ORDER BY b."time") FILTER (WHERE (b.last_open IS NOT NULL)))[1] AS last_open,
+    max(b.last_high) AS last_high,
+    min(b.last_low) AS last_low,
+    (array_agg(b.last_close ORDER BY b."time") FILTER (WHERE (b.last_close IS NOT NULL)))[count(b.last_close)] AS last_close,
+    min(b.spread_min) AS spread_min,
+    max(b.spread_max) AS spread_max
+   FROM (public.bars b
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (b.resolution = 60)
+  GROUP BY i.symbol, (date_bin('00:05:00'::interval, b."time", '1970-01-01 00:00:00+00'::timestamp with time zone));
+
+COMMENT ON VIEW public.bars_5m IS 'Bars of five minutes (UTC), made of those of a minute; ask for a symbol and a range of time';
+
+COMMENT ON COLUMN public.bars_5m.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.bars_5m."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.bars_5m.ticks IS 'Number of ticks, quotes and trades';
+
+COMMENT ON COLUMN public.bars_5m.volume IS 'Volume of the trades (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_5m.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_5m.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars_5m.bid_open IS 'Open of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.bid_high IS 'High of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.bid_low IS 'Low of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.bid_close IS 'Close of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.ask_open IS 'Open of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.ask_high IS 'High of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.ask_low IS 'Low of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.ask_close IS 'Close of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.last_open IS 'Open of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.last_high IS 'High of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.last_low IS 'Low of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.last_close IS 'Close of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars_5m.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars_5m.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
 CREATE TABLE public.current (
     symbol text NOT NULL,
     bid double precision,
@@ -293,9 +644,9 @@ COMMENT ON COLUMN public.current.spread IS 'Spread of the newest tick (points); 
 
 COMMENT ON COLUMN public.current.volume IS 'Volume of the newest tick as sent (instrument''s units)';
 
-COMMENT ON COLUMN public.current.buy_volume IS 'Volume of the newest tick if it is a trade by a buyer, else 0';
+COMMENT ON COLUMN public.current.buy_volume IS 'Volume of the newest tick if it is a trade by a buyer (instrument''s units), else 0';
 
-COMMENT ON COLUMN public.current.sell_volume IS 'Volume of the newest tick if it is a trade by a seller, else 0';
+COMMENT ON COLUMN public.current.sell_volume IS 'Volume of the newest tick if it is a trade by a seller (instrument''s units), else 0';
 
 COMMENT ON COLUMN public.current.flags IS 'Flags of the newest tick (bits as in ticks.flags)';
 
@@ -357,40 +708,6 @@ ALTER TABLE public.ingest_log ALTER COLUMN journal_no ADD GENERATED ALWAYS AS ID
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE public.instruments (
-    symbol_id integer NOT NULL,
-    symbol text NOT NULL,
-    name text,
-    exchange text,
-    currency text,
-    timezone text,
-    digits smallint,
-    allow_nonpositive boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT instruments_digits_check CHECK (((digits >= 0) AND (digits <= 15))),
-    CONSTRAINT instruments_symbol_text CHECK ((((char_length(symbol) >= 1) AND (char_length(symbol) <= 64)) AND (symbol !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
-);
-
-COMMENT ON TABLE public.instruments IS 'What is traded: one row a symbol';
-
-COMMENT ON COLUMN public.instruments.symbol_id IS 'Number that stands for the symbol in the other tables';
-
-COMMENT ON COLUMN public.instruments.symbol IS 'Canonical name; unique in any case';
-
-COMMENT ON COLUMN public.instruments.name IS 'Name for people; NULL: not known';
-
-COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded; NULL: not known';
-
-COMMENT ON COLUMN public.instruments.currency IS 'Currency of its prices (ISO 4217); NULL: not known';
-
-COMMENT ON COLUMN public.instruments.timezone IS 'Time zone of its exchange (IANA name); NULL: not known';
-
-COMMENT ON COLUMN public.instruments.digits IS 'Decimals of a price: one point is 10^-digits; NULL: not known';
-
-COMMENT ON COLUMN public.instruments.allow_nonpositive IS 'Whether a price may be zero or less';
-
-COMMENT ON COLUMN public.instruments.created_at IS 'When the row was made (UTC)';
 
 ALTER TABLE public.instruments ALTER COLUMN symbol_id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME public.instruments_symbol_id_seq
@@ -476,6 +793,48 @@ COMMENT ON COLUMN public.tick_ranges.range IS 'Time range (UTC)';
 
 COMMENT ON COLUMN public.tick_ranges.state IS 'hot: in ticks; archiving; archived: in files; dropped: nowhere';
 
+CREATE VIEW public.ticks_view AS
+ SELECT i.symbol,
+    t."time",
+    t.seq,
+    t.bid,
+    t.ask,
+    t.last,
+    t.spread,
+    t.volume,
+    t.buy_volume,
+    t.sell_volume,
+    t.flags,
+    t.received_at
+   FROM (public.ticks t
+     JOIN public.instruments i USING (symbol_id));
+
+COMMENT ON VIEW public.ticks_view IS 'Every tick with the name of its symbol; ask for a symbol and a range of time';
+
+COMMENT ON COLUMN public.ticks_view.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.ticks_view."time" IS 'When it happened (UTC, microseconds)';
+
+COMMENT ON COLUMN public.ticks_view.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
+
+COMMENT ON COLUMN public.ticks_view.bid IS 'Bid (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks_view.ask IS 'Ask (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks_view.last IS 'Last trade (price); a stale repeat unless flags & 8; NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks_view.spread IS 'ask - bid (points: 10^-digits of a price unit); NULL: not known';
+
+COMMENT ON COLUMN public.ticks_view.volume IS 'Volume as sent (instrument''s units); a stale repeat unless flags & 8';
+
+COMMENT ON COLUMN public.ticks_view.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.ticks_view.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.ticks_view.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64; others kept';
+
+COMMENT ON COLUMN public.ticks_view.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
+
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
 
@@ -509,6 +868,8 @@ ALTER TABLE ONLY public.tick_ranges
 ALTER TABLE ONLY public.ticks
     ADD CONSTRAINT ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
 
+CREATE INDEX bars_5m_key ON public.bars USING btree (symbol_id, resolution, date_bin('00:05:00'::interval, "time", '1970-01-01 00:00:00+00'::timestamp with time zone));
+
 CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (upper(symbol));
 
 CREATE INDEX symbol_aliases_symbol_id ON public.symbol_aliases USING btree (symbol_id);
@@ -519,3 +880,40 @@ CREATE TRIGGER history_view AFTER INSERT OR DELETE OR UPDATE OF symbol ON public
 
 ALTER TABLE ONLY public.symbol_aliases
     ADD CONSTRAINT symbol_aliases_symbol_id_fkey FOREIGN KEY (symbol_id) REFERENCES public.instruments(symbol_id) ON DELETE CASCADE;
+
+GRANT USAGE ON SCHEMA history TO PUBLIC;
+GRANT USAGE ON SCHEMA history TO tickhub_read;
+
+GRANT USAGE ON SCHEMA public TO tickhub_read;
+
+GRANT SELECT ON TABLE public.ticks TO tickhub_read;
+
+GRANT SELECT ON TABLE public.alembic_version TO tickhub_read;
+
+GRANT SELECT ON TABLE public.bars TO tickhub_read;
+
+GRANT SELECT ON TABLE public.instruments TO tickhub_read;
+
+GRANT SELECT ON TABLE public.bars_1d TO tickhub_read;
+
+GRANT SELECT ON TABLE public.bars_1h TO tickhub_read;
+
+GRANT SELECT ON TABLE public.bars_1m TO tickhub_read;
+
+GRANT SELECT ON TABLE public.bars_5m TO tickhub_read;
+
+GRANT SELECT ON TABLE public.current TO tickhub_read;
+
+GRANT SELECT ON TABLE public.ingest_log TO tickhub_read;
+
+GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
+
+GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_read;
+
+GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
+
+GRANT SELECT ON TABLE public.ticks_view TO tickhub_read;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_read;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA public GRANT SELECT ON TABLES TO tickhub_read;

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from app.errors import DatabaseAway, StorageError
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest revision in sql/versions. A constant, because asking Alembic costs every worker its import."""
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "sql"
@@ -88,7 +88,7 @@ def _upgrade(conn: Connection) -> list[str]:
         command.upgrade(config, "head")
         connection.commit()
     engine.dispose()
-    return lines
+    return lines + [line.strip() for line in conn.notices if line.startswith("WARNING")]
 
 
 @contextmanager

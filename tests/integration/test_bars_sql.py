@@ -161,3 +161,13 @@ def test_prices_keep_every_bit(conn: connection) -> None:
         _load(cur, [ticks])
         cur.execute("SELECT bid_open FROM bars WHERE resolution = 60 ORDER BY time")
         assert [row[0] for row in cur.fetchall()] == prices.tolist()
+
+
+def test_moving_a_bar_on_touches_none_of_its_indexes(conn: connection) -> None:
+    with conn.cursor() as cur:
+        _load(cur, [[Row(seq=seq, bid=1.0 + seq)] for seq in range(4)])
+        cur.execute(
+            "SELECT pg_stat_get_xact_tuples_updated('bars'::regclass),"
+            " pg_stat_get_xact_tuples_hot_updated('bars'::regclass)"
+        )
+        assert cur.fetchone() == (9, 9)

@@ -20,7 +20,7 @@ def dump(url: str) -> str:
 
     Without the history views: they follow from the rows of instruments.
     """
-    command = [installed_binaries() / "pg_dump", "--schema-only", "--no-owner", "--no-privileges"]
+    command = [installed_binaries() / "pg_dump", "--schema-only", "--no-owner"]
     done = subprocess.run(
         [*command, "--exclude-table=history.*", f"--dbname={url}"],
         check=True,
