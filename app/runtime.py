@@ -22,7 +22,7 @@ from app.demo import Demo
 from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
 from app.figures import Figures
 from app.keeper import Keeper
-from app.lanes import Lane
+from app.lanes import Lane, LaneTimeout
 from app.market.accept import Limits
 from app.market.clock import BrokerClock
 from app.market.symbols import Instrument
@@ -42,6 +42,7 @@ from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
 from app.storage.quote_reader import read_quotes
 from app.storage.sink import DatabaseSink
+from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol
 from app.storage.ticks_writer import TicksWriter
 from app.symbol_cache import SymbolCache
 
@@ -252,6 +253,19 @@ class Runtime:
             return "the journal cannot be written"
         return None
 
+    def add_symbol(self, new: NewSymbol) -> SymbolRow:
+        """Add an instrument, known to this worker at once. Raises BadField, Conflict, DatabaseAway."""
+        if not self.keeper.connected:
+            raise DatabaseAway(self.keeper.reason)
+        try:
+            added = self._reference_lane.call_within(
+                REFERENCE_TIMEOUT_S, self._reference_connection.interrupt, self._add_symbol, new
+            )
+        except LaneTimeout as error:
+            raise DatabaseAway(str(error)) from error
+        self.symbols.refresh(REFERENCE_TIMEOUT_S)
+        return added
+
     def _lanes(self) -> tuple[Lane, ...]:
         return (
             self.decoding,
@@ -272,6 +286,10 @@ class Runtime:
 
     def _read_instruments(self) -> list[Instrument]:
         return read_instruments(self._reference_connection)
+
+    def _add_symbol(self, new: NewSymbol) -> SymbolRow:
+        with self._reference_connection.transaction() as cur:
+            return add_symbol(cur, new)
 
     def _database_is_back(self) -> None:
         log.info("the database is connected")
