@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -449,6 +450,58 @@ def test_a_port_that_takes_no_connection_costs_no_request_anything(make_worker):
         assert worker.results("skipped") == 200
         for one in crowd:
             one.close()
+
+
+class Wire:
+    """Passes on to a Redis; connections can go deaf, as those through a firewall that forgot them do."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._life = 0
+        self.spoken_into_the_void: set[int] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def deafen(self) -> None:
+        self._life += 1
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                threading.Thread(target=self._pass, args=(client, self._life), daemon=True).start()
+
+    def _pass(self, client: socket.socket, life: int) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._upstream)) as server, suppress(OSError):
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(1 << 16)
+                    if not data:
+                        return
+                    if self._life == life:
+                        (server if source is client else client).sendall(data)
+                    elif source is client:
+                        self.spoken_into_the_void.add(client.fileno())
+
+
+def test_idle_connections_that_went_deaf_are_given_up_together(redis, make_worker):
+    redis.start()
+    wire = Wire(redis.port)
+    try:
+        worker = make_worker(wire.url).wait_works()
+        worker.call("storm", 50)
+        wire.deafen()
+        assert worker.get("into the void") is None
+        worker.wait_works()
+        assert worker.call("storm", 50) == 50
+        assert worker.results("error") == 1
+        assert len(wire.spoken_into_the_void) == 1
+    finally:
+        wire.close()
 
 
 # Without Redis
