@@ -167,6 +167,8 @@ class Database:
 class Server:
     """`python -m app serve` with one data directory; it may be started again and again."""
 
+    module = "app"
+
     def __init__(
         self, home: Path, *flags: str, workers: int = 1, environ: Mapping[str, str] | None = None
     ) -> None:
@@ -191,7 +193,7 @@ class Server:
         self._logs += 1
         with self.log_path().open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", *self.flags],
+                [sys.executable, "-m", self.module, "serve", *self.flags],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,86 @@
+"""The real server with views added that read slowly, stream what they are told to, and fail when they are told to.
+
+`python -m tests.process.probes serve ...` is `python -m app serve ...` with these views; gunicorn, the worker and the
+query lanes are the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+READS = "tests.process.probes:application"
+
+
+def make_application() -> Any:
+    """The application with the views; imported by gunicorn's workers only, after patching."""
+    from flask import Response, request
+
+    from app import create_app
+    from app.errors import QueryTimeout
+    from app.reads import EXPORT, PAGE, QUOTE
+    from app.web import streaming
+    from app.web.client import client_of
+    from app.web.errors import answer
+    from app.web.server import runtime
+
+    streaming.STALLED_S = float(os.environ.get("PROBE_STALLED_S", streaming.STALLED_S))
+    app = create_app()
+
+    def number(name: str, default: float = 0) -> float:
+        return float(request.args.get(name, default))
+
+    @app.get("/probe/read")
+    def read() -> Response:
+        """One query: sleeping for `s`, or one of ticks, which waits for whoever has locked them."""
+        kind = {"quote": QUOTE, "page": PAGE, "export": EXPORT}[request.args.get("kind", "page")]
+        return answer(runtime().reads.run(kind, query, number("s", -1), client=client_of(request.environ)))
+
+    @app.get("/probe/pages")
+    def pages() -> Response:
+        """`count` pages of `bytes` bytes each, the one numbered `slow` taking `s`, the one numbered `fail` failing."""
+        count, size = int(number("count", 3)), int(number("bytes", 1000))
+        slow, seconds, fail = number("slow", -1), number("s"), number("fail", -1)
+        error = {"timeout": QueryTimeout, "bug": ZeroDivisionError}[request.args.get("error", "bug")]
+        run, client, log = runtime().reads.run, client_of(request.environ), app.logger
+
+        def make() -> Iterator[bytes]:
+            made = 0
+            try:
+                for page in range(count):
+                    if page == fail:
+                        raise error("as it was told to")
+                    run(EXPORT, query, seconds if page == slow else 0.0, client=client)
+                    made += 1
+                    yield content(page, size)
+            finally:
+                log.warning("PROBE closed after %d pages", made)
+
+        return streaming.stream_pages(make(), mimetype="text/plain")
+
+    return app
+
+
+def query(cur: Any, seconds: float) -> int:
+    if seconds < 0:
+        cur.execute("SELECT count(*) FROM ticks")
+    else:
+        cur.execute("SELECT 1, pg_sleep(%s)", (seconds,))
+    return int(cur.fetchone()[0])
+
+
+def content(page: int, size: int) -> bytes:
+    """What page number `page` holds."""
+    return (b"%07d\n" % page) * (size // 8)
+
+
+if __name__ == "__main__":
+    from app.cli import main
+
+    _execv = os.execv
+    os.execv = lambda path, args: _execv(path, [READS if a == "wsgi:application" else a for a in args])  # type: ignore
+    sys.exit(main())
+elif "gunicorn" in sys.modules:
+    application = make_application()

@@ -1,0 +1,275 @@
+"""Query lanes in the real server: clients that leave, queries that hang, and who goes on meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.process.conftest import MakeServer
+from tests.process.harness import Database, Server, wait_until
+from tests.process.load import Ticks
+
+WELL_BEFORE_S = 20.0
+"""Long for cancelling, which takes one to two seconds, and short against the queries' minute."""
+
+MINUTE = {"TICKHUB_PAGE_TIMEOUT_S": "60", "TICKHUB_EXPORT_TIMEOUT_S": "60", "TICKHUB_LANE_WAIT_S": "0.5"}
+
+
+@pytest.fixture
+def server(make_server: MakeServer) -> Server:
+    found = make_server(environ=MINUTE)
+    found.module = "tests.process.probes"
+    return found.start().wait_ready()
+
+
+def busy(database: Database) -> list[int]:
+    """Backends that run a read's query, waiting for a lock included."""
+    return [
+        pid
+        for (pid,) in database.rows(
+            "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() "
+            "AND application_name ~ '^tickhub (quote|page|export)'"
+        )
+    ]
+
+
+def connect(server: Server, request: str = "") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    if request:
+        client.sendall(f"GET {request} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return client
+
+
+def everything(client: socket.socket) -> bytes:
+    """Read to the end; raises ConnectionResetError where it is broken."""
+    parts = []
+    while part := client.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def metric(server: Server, line: str) -> float:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        client.request("GET", "/metrics")
+        for found in client.getresponse().read().decode().splitlines():
+            if found.startswith(line + " "):
+                return float(found.rpartition(" ")[2])
+    return 0.0
+
+
+@contextmanager
+def locked_ticks(database: Database) -> Iterator[None]:
+    """Every query of ticks waits."""
+    with closing(database.connect()) as conn, conn.cursor() as cur:
+        cur.execute("LOCK TABLE ticks IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def curl(server: Server, number: int) -> None:
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("there is no curl on this machine")
+    url = f"http://127.0.0.1:{server.port}/probe/read?s=60"
+    with subprocess.Popen([program, "-s", url], stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: busy(server.database), what="the query")
+        process.send_signal(number)
+
+
+def requests_timeout(server: Server) -> None:
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"http://127.0.0.1:{server.port}/probe/read?s=60", timeout=1.0)
+
+
+def socket_reset(server: Server) -> None:
+    client = connect(server, "/probe/read?s=60")
+    wait_until(lambda: busy(server.database), what="the query")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+LEAVING: dict[str, Callable[[Server], None]] = {
+    "curl killed": lambda server: curl(server, signal.SIGKILL),
+    "curl interrupted": lambda server: curl(server, signal.SIGINT),
+    "requests timed out": requests_timeout,
+    "reset": socket_reset,
+}
+
+
+@pytest.mark.parametrize("leave", LEAVING.values(), ids=list(LEAVING))
+def test_a_client_that_leaves_cancels_its_query(server: Server, leave: Callable[[Server], None]) -> None:
+    leave(server)
+    wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
+    assert metric(server, 'tickhub_reads_total{kind="page",outcome="cancelled"}') == 1
+    assert "Traceback" not in server.log()
+    assert server.request("GET", "/probe/read?s=0")[:2] == (200, 1)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("there is no openssl on this machine")
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    subprocess.run(
+        [
+            *(program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, cert
+
+
+@pytest.mark.long
+def test_a_client_that_leaves_over_tls_cancels_its_query_and_a_stream_arrives_whole(
+    make_server: MakeServer, certificate: tuple[str, str]
+) -> None:
+    key, cert = certificate
+    server = make_server("--ssl-keyfile", key, "--ssl-certfile", cert, environ=MINUTE)
+    server.module = "tests.process.probes"
+    server.start()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def ask(path: str) -> http.client.HTTPResponse:
+        client = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context)
+        client.request("GET", path)
+        return client.getresponse()
+
+    def healthy() -> bool:
+        try:
+            return ask("/health").status == 200
+        except OSError:
+            return False
+
+    wait_until(healthy, what="the server")
+    answer = ask("/probe/pages?count=3&bytes=1000000&slow=2&s=0.6")
+    assert len(answer.read()) == 3_000_000
+    with closing(context.wrap_socket(connect(server))) as client:
+        client.sendall(b"GET /probe/read?s=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: busy(server.database), what="the query")
+    wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
+    assert "Traceback" not in server.log()
+
+
+def test_a_client_that_sends_its_next_request_early_is_there(server: Server) -> None:
+    with closing(connect(server, "/probe/read?s=1.5")) as client:
+        wait_until(lambda: busy(server.database), what="the query")
+        client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answers = everything(client)
+    assert answers.count(b"HTTP/1.1 200 OK") == 2, answers
+
+
+def test_a_client_that_shuts_down_its_sending_side_gets_what_is_quick_and_hears_why_it_gets_no_more(
+    server: Server,
+) -> None:
+    for path, status in (("/probe/read?s=0", b"200"), ("/probe/read?s=60", b"499")):
+        with closing(connect(server, path)) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert everything(client).startswith(b"HTTP/1.1 " + status), path
+
+
+def test_a_stream_goes_on_to_a_client_that_has_shut_down_its_sending_side(server: Server) -> None:
+    with closing(connect(server, "/probe/pages?count=4&bytes=8&slow=2&s=1.5")) as client:
+        client.shutdown(socket.SHUT_WR)
+        answer = everything(client)
+    assert answer.endswith(b"0000003\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.long
+def test_a_query_that_hangs_is_a_503_and_everything_else_goes_on(make_server: MakeServer) -> None:
+    server = make_server(environ=MINUTE | {"TICKHUB_PAGE_TIMEOUT_S": "2"})
+    server.module = "tests.process.probes"
+    server.start().wait_ready()
+    ticks = Ticks(1, 1, with_seq=True)
+    before, meanwhile = ticks.batch(10), ticks.batch(10)
+    assert server.post(before)[0] == 200
+    server.wait_drained()
+    with locked_ticks(server.database):
+        waiting = [connect(server, "/probe/read") for _ in range(4)]
+        wait_until(lambda: len(busy(server.database)) == 4, what="four queries that wait")
+        assert server.request("GET", "/probe/read?kind=quote&s=0")[0] == 200
+        assert server.post(meanwhile)[0] == 200
+        assert server.status("/health") == 200
+        for client in waiting:
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+            assert b'"code":"query_timeout"' in answer.read()
+            client.close()
+        assert busy(server.database) == []
+    server.wait_drained()
+    assert server.request("GET", "/probe/read")[:2] == (200, len(before) + len(meanwhile))
+    assert "Traceback" not in server.log()
+
+
+def test_no_more_reads_than_lanes_and_the_rest_is_told_so(server: Server) -> None:
+    with locked_ticks(server.database):
+        waiting = [connect(server, "/probe/read") for _ in range(4)]
+        wait_until(lambda: len(busy(server.database)) == 4, what="four queries that wait")
+        status, answer, headers = server.request("GET", "/probe/read?s=0")
+        assert (status, answer["code"], headers["Retry-After"]) == (503, "query_timeout", "2")
+        assert "busy" in answer["message"]
+        assert server.request("GET", "/probe/read?kind=export&s=0")[0] == 200
+        for client in waiting:
+            client.close()
+        wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the queries to be cancelled")
+        assert server.request("GET", "/probe/read?s=0")[0] == 200
+
+
+@pytest.mark.long
+def test_a_database_that_is_away_is_said_at_once_and_reads_are_back_when_it_is(server: Server) -> None:
+    assert server.request("GET", "/probe/read")[:2] == (200, 0)
+    postmaster = server.database.postmaster_pid()
+    assert postmaster is not None
+    server.database.kill9()
+    status, answer, headers = wait_until(
+        lambda: (found := server.request("GET", "/probe/read"))[0] != 200 and found, what="it to be noticed"
+    )
+    assert (status, answer["code"], headers["Retry-After"]) == (503, "database_away", "2")
+    wait_until(lambda: server.request("GET", "/probe/read")[:2] == (200, 0), what="the database to be back")
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_a_database_that_hangs_costs_reads_only(server: Server) -> None:
+    server.request("GET", "/probe/read?s=0")
+    waiting = connect(server, "/probe/read?s=60")
+    wait_until(lambda: busy(server.database), what="the query")
+    server.database.pause()
+    try:
+        waiting.close()  # which wants to cancel it: nobody takes the message
+        for _ in range(20):
+            assert server.post(Ticks(1, 1, with_seq=True).batch(3))[0] == 200
+            assert server.status("/health/live") == 200
+        wait_until(lambda: server.status("/health") == 503, what="the keeper to notice")
+        assert server.request("GET", "/probe/read")[0] == 503
+    finally:
+        server.database.resume()
+    wait_until(lambda: server.request("GET", "/probe/read")[0] == 200, what="reads to be back")
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_a_query_under_way_does_not_hold_up_the_end(server: Server) -> None:
+    with closing(connect(server, "/probe/read?s=60")):
+        wait_until(lambda: busy(server.database), what="the query")
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log()
+    assert "Traceback" not in server.log()
+
+

@@ -1,0 +1,191 @@
+"""Answers that are sent while they are made: whole, or visibly broken; and readers that do not read."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+import pytest
+
+from tests.process.conftest import MakeServer
+from tests.process.harness import Server, wait_until
+from tests.process.probes import content
+from tests.process.test_query_lanes import MINUTE, WELL_BEFORE_S, busy, connect, everything, metric
+
+BIG_BYTES = 8 << 20
+"""A page that no socket buffer holds."""
+
+
+@pytest.fixture
+def server(make_server: MakeServer) -> Server:
+    found = make_server(environ=MINUTE)
+    found.module = "tests.process.probes"
+    return found.start().wait_ready()
+
+
+def get(server: Server, path: str, method: str = "GET") -> http.client.HTTPResponse:
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    client.request(method, path)
+    return client.getresponse()
+
+
+def read_into(received: bytearray, client: socket.socket) -> None:
+    while part := client.recv(1 << 16):
+        received += part
+
+
+def closed_after(server: Server) -> Iterator[int]:
+    """After how many pages each stream was closed, in order."""
+    for line in server.log().splitlines():
+        if "PROBE closed after" in line:
+            yield int(line.split("after ")[1].split(" ")[0])
+
+
+def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Server) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        for size in (8, 200_000, BIG_BYTES):
+            client.request("GET", f"/probe/pages?count=5&bytes={size}")
+            answer = client.getresponse()
+            assert answer.headers["Transfer-Encoding"] == "chunked"
+            assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+            assert answer.read() == b"".join(content(page, size) for page in range(5))
+    assert list(closed_after(server)) == [5, 5, 5]
+
+
+def test_no_pages_are_an_empty_answer(server: Server) -> None:
+    answer = get(server, "/probe/pages?count=0")
+    assert (answer.status, answer.read()) == (200, b"")
+
+
+def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Server) -> None:
+    with closing(connect(server)) as client:
+        client.sendall(b"GET /probe/pages?count=5&bytes=8000 HTTP/1.0\r\n\r\n")
+        head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert b"Connection: close" in head
+    assert body == b"".join(content(page, 8000) for page in range(5))
+
+
+def test_an_error_on_the_first_page_is_an_answer(server: Server) -> None:
+    answer = get(server, "/probe/pages?fail=0&error=timeout")
+    assert answer.status == 503
+    assert json.loads(answer.read())["code"] == "query_timeout"
+    answer = get(server, "/probe/pages?fail=0&error=bug")
+    assert answer.status == 500
+    assert json.loads(answer.read())["code"] == "internal"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(("error", "tracebacks"), [("timeout", 0), ("bug", 1)])
+def test_an_error_on_a_later_page_breaks_the_transfer_and_is_logged_once(
+    server: Server, version: str, error: str, tracebacks: int
+) -> None:
+    with closing(connect(server)) as client:
+        request = f"GET /probe/pages?count=5&bytes=80&fail=3&error={error} HTTP/{version}\r\nHost: x\r\n\r\n"
+        client.sendall(request.encode())
+        received = bytearray()
+        with pytest.raises(ConnectionResetError):
+            read_into(received, client)
+    assert received.count(b"HTTP/1.") == 1, "a second head is no part of the stream"
+    assert not received.endswith(b"0\r\n\r\n")
+    wait_until(lambda: list(closed_after(server)) == [3], what="the stream to be closed")
+    log = server.log()
+    assert log.count("broken off") == 1
+    assert log.count("Traceback") == tracebacks
+    assert server.status("/health") == 200
+
+
+def test_a_broken_transfer_is_an_error_for_who_reads_it_with_a_library(server: Server) -> None:
+    answer = get(server, "/probe/pages?count=5&bytes=80000&slow=2&s=0.5&fail=3")
+    assert answer.status == 200
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        answer.read()
+
+
+def test_head_makes_one_page_at_most_and_sends_none(server: Server) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        for _ in range(2):
+            client.request("HEAD", "/probe/pages?count=5&bytes=8000")
+            answer = client.getresponse()
+            assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, None, b"")
+    assert list(closed_after(server)) == [1, 1]
+
+
+def test_a_client_that_does_not_read_holds_two_pages_and_no_connection(server: Server) -> None:
+    (worker,) = server.worker_pids()
+    before_bytes = psutil.Process(worker).memory_info().rss
+    with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
+        reads = 'tickhub_reads_total{kind="export",outcome="ok"}'
+        wait_until(lambda: metric(server, reads) == 2, what="the page that is sent and the one ahead")
+        for _ in range(20):
+            assert server.request("GET", "/probe/read?s=0")[0] == 200
+        assert metric(server, reads) == 2
+        assert busy(server.database) == []
+        assert psutil.Process(worker).memory_info().rss - before_bytes < 6 * BIG_BYTES
+        client.recv(100)
+    wait_until(lambda: list(closed_after(server)) == [2], WELL_BEFORE_S, "the stream to be closed")
+    assert "Traceback" not in server.log()
+
+
+def test_a_client_that_leaves_ends_the_stream_and_the_query_of_the_page_ahead(server: Server) -> None:
+    with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}&slow=1&s=60")) as client:
+        wait_until(lambda: busy(server.database), what="the page ahead")
+        client.recv(100)
+    wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
+    wait_until(lambda: list(closed_after(server)) == [1], what="the stream to be closed")
+    assert "Traceback" not in server.log()
+    assert server.request("GET", "/probe/read?kind=export&s=0")[0] == 200
+
+
+@pytest.mark.long
+def test_a_client_that_stands_still_is_dropped(make_server: MakeServer) -> None:
+    server = make_server(environ=MINUTE | {"PROBE_STALLED_S": "1"})
+    server.module = "tests.process.probes"
+    server.start().wait_ready()
+    with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
+        wait_until(lambda: list(closed_after(server)) == [2], WELL_BEFORE_S, "the stream to be closed")
+        with pytest.raises(ConnectionResetError):
+            everything(client)
+    assert server.log().count("the client does not read") == 1
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_a_slow_client_that_reads_is_not_dropped(make_server: MakeServer) -> None:
+    """Each page takes longer than a client may stand still; it never does."""
+    server = make_server(environ=MINUTE | {"PROBE_STALLED_S": "1"})
+    server.module = "tests.process.probes"
+    server.start().wait_ready()
+    received = 0
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(f"GET /probe/pages?count=2&bytes={BIG_BYTES} HTTP/1.0\r\n\r\n".encode())
+        while part := client.recv(256 << 10):
+            received += len(part)
+            if received < BIG_BYTES:
+                time.sleep(0.02)
+    assert received > 2 * BIG_BYTES
+
+
+@pytest.mark.long
+def test_the_end_of_the_server_breaks_a_stream_that_goes_on(make_server: MakeServer) -> None:
+    server = make_server("--shutdown-grace-s", "8", environ=MINUTE)
+    server.module = "tests.process.probes"
+    server.start().wait_ready()
+    with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
+        client.recv(100)
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log()
+        with pytest.raises(ConnectionResetError):
+            everything(client)
+    assert "Traceback" not in server.log()
