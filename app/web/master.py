@@ -27,9 +27,8 @@ DELAY_MOST_S = 30.0
 LEAST_STOP_S = 2.0
 """Workers are gone this long before the end of the grace period; an idle PostgreSQL stops within it."""
 
-ENDPOINTS_LINE = (
-    "POST /tick, POST /tick/batch, GET /stats, GET /health, GET /health/live, GET /health/ready, GET /metrics"
-)
+ENDPOINTS_LINE = "POST /tick/batch, GET /api/quotes, GET /api/bars/SYMBOL; everything else: {url}/docs"
+"""All of them are declared in modules that the master must not load."""
 
 
 class _Worker(Protocol):
@@ -79,10 +78,14 @@ def when_ready(server: Any) -> None:
     database = "the one of --database-url" if settings.database_url else "embedded PostgreSQL"
     for line in (
         f"tickhub listens on {settings.listen_url}  ({settings.workers or os.cpu_count()} workers)",
-        f"  {ENDPOINTS_LINE}",
+        f"  {ENDPOINTS_LINE.format(url=settings.listen_url)}",
         f"  data in {settings.data_dir}, database: {database}, broker's clock: {settings.tick_timezone}",
     ):
         server.log.info(line)
+
+    if not settings.database_url:
+        for line in _about_sql(settings):
+            server.log.info(line)
 
     master_pid = os.getpid()
 
@@ -145,6 +148,25 @@ def on_exit(server: Any) -> None:
             server.log.warning("the embedded PostgreSQL did not stop in time")
     except TickhubError as error:
         server.log.error("the embedded PostgreSQL could not be stopped: %s", error)
+
+
+def _about_sql(settings: Settings) -> list[str]:
+    """Say where people who read by SQL come in; a server that was left running may listen elsewhere."""
+    from app.runtime_config import embedded_config
+    from app.storage import embedded
+
+    config = embedded_config(settings)
+    try:
+        found = embedded.tcp_port(config) if embedded.is_running(config) else settings.pg_port
+    except TickhubError:
+        return []  # whoever brings the database up says what is wrong
+    lines = []
+    if found:
+        lines.append(f"  SQL for reading on 127.0.0.1:{found}; its URL: python -m app url --read-only")
+    if found != settings.pg_port:
+        wanted = f"for --pg-port {settings.pg_port}" if settings.pg_port else "to close that port"
+        lines.append(f"  PostgreSQL was running already, on {'that' if found else 'no'} TCP port: {wanted} start anew")
+    return lines
 
 
 def _lock(data_dir: Path) -> int:
