@@ -19,11 +19,11 @@ def create_app() -> Flask:
     """
     from flask import Flask
 
-    from app.web import errors, health, ingest, market, query, stats
+    from app.web import docs, errors, health, ingest, market, query, quotes, stats, udf
 
     app = Flask("tickhub", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     errors.register(app)
-    for blueprint in (ingest.blueprint, market.blueprint, query.blueprint, stats.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for room in (ingest, quotes, market, udf, query, stats, health, docs):
+        app.register_blueprint(room.blueprint)
     return app

@@ -1,0 +1,168 @@
+"""Symbols, and the newest quote of each. Quotes are answered from memory while the database is away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
+from flask import Blueprint, Response, request
+from msgspec import Meta, Struct
+
+from app.errors import (
+    BadField,
+    BadJson,
+    BadParameter,
+    Conflict,
+    DatabaseAway,
+    DatabaseNeeded,
+    MissingField,
+    QueryTimeout,
+    TooLarge,
+    UnknownSymbol,
+    UnsupportedEncoding,
+)
+from app.market.quotes import Quote
+from app.reads import PAGE, QUOTE
+from app.runtime import Runtime
+from app.storage.quote_reader import read_quotes
+from app.storage.symbols_store import NewSymbol, SymbolRow, list_symbols
+from app.web.api import Endpoint, endpoint
+from app.web.body import body_of
+from app.web.client import client_of
+from app.web.errors import answer
+from app.web.server import runtime
+
+blueprint = Blueprint("quotes", __name__)
+
+MOST_SYMBOLS = 10_000
+
+
+class Rejected(Struct):
+    """A symbol that cannot be answered, and why."""
+
+    symbol: str
+    code: str
+    message: str
+
+
+class Quotes(Struct):
+    """Newest quotes."""
+
+    quotes: list[Quote]
+    rejected: list[Rejected]
+
+
+class Symbols(Struct):
+    """All instruments."""
+
+    symbols: list[SymbolRow]
+
+
+class QuotesParams(Struct, kw_only=True):
+    """Parameters of /api/quotes."""
+
+    symbols: Annotated[str | None, Meta(description="names or aliases, separated by commas; without it: all")] = None
+
+
+@endpoint(
+    blueprint,
+    Endpoint("GET", "/api/quotes", "Newest quotes", "market", params=QuotesParams, answer=Quotes),
+)
+def quotes(params: QuotesParams) -> Response:
+    """Return the quotes of the named symbols in that order, or of all that there are."""
+    run = runtime()
+    if params.symbols is None:
+        return answer(Quotes(newest(run, None), []))
+    names = [name for name in (text.strip() for text in params.symbols.split(",")) if name]
+    if len(names) > MOST_SYMBOLS:
+        raise BadParameter(f"symbols: at most {MOST_SYMBOLS} at once")
+    known, rejected = resolve(run, names)
+    return answer(Quotes(newest(run, known) if known else [], rejected))
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/quotes/{symbol}",
+        "The newest quote of a symbol",
+        "market",
+        answer=Quote,
+        errors=(UnknownSymbol, DatabaseNeeded),
+    ),
+)
+def quote(symbol: str) -> Response:
+    """Return one quote; its prices are null while there is none."""
+    run = runtime()
+    known, rejected = resolve(run, [symbol])
+    if rejected:
+        raise (UnknownSymbol if rejected[0].code == UnknownSymbol.code else DatabaseNeeded)(rejected[0].message)
+    return answer(newest(run, known)[0])
+
+
+def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[Rejected]]:
+    """Return the canonical names, each once, and the names that are none."""
+    symbols = run.symbols.map
+    fresh = True
+    if symbols.missing(names):
+        fresh = run.symbols.know_better()
+        symbols = run.symbols.map
+    known: dict[str, None] = {}
+    rejected = []
+    for name in names:
+        index = symbols.index(name)
+        if index >= 0:
+            known[symbols.names[index]] = None
+        elif fresh:
+            rejected.append(Rejected(name, UnknownSymbol.code, f"Unknown symbol: {name[:64]}"))
+        else:
+            why = f"whether {name[:64]} is a symbol cannot be told while the database is away"
+            rejected.append(Rejected(name, DatabaseNeeded.code, why))
+    return list(known), rejected
+
+
+def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
+    """Return the quotes (names: canonical; None: of all that have one), those not yet committed included."""
+    with suppress(DatabaseAway, QueryTimeout):  # what is in memory is no older than the moment the database was lost
+        run.quotes.loaded(run.reads.run(QUOTE, read_quotes, names, client=client_of(request.environ)))
+    return run.quotes.get(names)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET", "/api/symbols", "All instruments", "market", answer=Symbols, errors=(QueryTimeout, DatabaseNeeded)
+    ),
+)
+def symbols() -> Response:
+    """Return the instruments by name."""
+    return answer(Symbols(runtime().reads.run(PAGE, list_symbols, client=client_of(request.environ))))
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "POST",
+        "/api/symbols",
+        "Add an instrument",
+        "market",
+        scope="admin",
+        body=NewSymbol,
+        answer=SymbolRow,
+        status=201,
+        errors=(BadJson, BadField, MissingField, Conflict, TooLarge, UnsupportedEncoding, DatabaseNeeded),
+    ),
+)
+def add_symbol() -> Response:
+    """Add one instrument; its ticks are taken from then on, by every worker."""
+    run = runtime()
+    with body_of(request, run.settings.max_body_mb << 20, run.in_flight) as body:
+        try:
+            new = msgspec.json.decode(body, type=NewSymbol)
+        except msgspec.ValidationError as error:
+            text = str(error).replace("`", "")
+            raise (MissingField if "missing required" in text else BadField)(text) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadJson(f"the body is not JSON: {error}") from error
+    return answer(run.add_symbol(new), 201)

@@ -1,0 +1,261 @@
+"""TradingView's UDF: what its charting library asks a data feed.
+
+Protocol: https://www.tradingview.com/charting-library-docs/latest/connecting_data/UDF. Errors carry UDF's members
+beside ours. A chart shows what MetaTrader's would: last where an instrument has trades, else bid.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, request
+from msgspec import Meta, Struct, field
+from psycopg2.extensions import cursor as Cursor
+
+from app.errors import BadParameter, DatabaseNeeded, QueryTimeout, UnknownSymbol
+from app.formats.table import Table
+from app.market.quotes import Quote
+from app.reads import PAGE
+from app.storage.instruments import find
+from app.storage.quote_reader import chart_side
+from app.storage.symbols_store import SymbolRow, list_symbols
+from app.web.api import Endpoint, endpoint
+from app.web.client import client_of
+from app.web.errors import answer
+from app.web.market import bar_source
+from app.web.quotes import newest, resolve
+from app.web.server import runtime
+
+blueprint = Blueprint("udf", __name__)
+
+RESOLUTIONS = {
+    "1S": "1s",
+    "5S": "5s",
+    "15S": "15s",
+    "30S": "30s",
+    "1": "1m",
+    "3": "3m",
+    "5": "5m",
+    "15": "15m",
+    "30": "30m",
+    "60": "1h",
+    "240": "4h",
+    "1D": "1d",
+    "1W": "1w",
+    "1M": "1M",
+}
+"""UDF's names of the intervals; seconds have an S, minutes nothing."""
+
+DEFAULT_DIGITS = 5
+"""Decimals of an instrument that nobody has given any: what currency pairs have."""
+
+MOST_BARS = 20_000
+"""Bars of one answer; the newest before `to`. Who scrolls further back asks again."""
+
+Symbol = Annotated[str, Meta(description="name or alias, in any case")]
+Epoch = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799, description="epoch seconds")]
+
+
+class SymbolParams(Struct, kw_only=True):
+    """Parameters of /udf/symbols."""
+
+    symbol: Symbol
+
+
+class SearchParams(Struct, kw_only=True):
+    """Parameters of /udf/search."""
+
+    query: Annotated[str, Meta(description="part of a name or of its description")] = ""
+    type: str = ""
+    exchange: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 30
+
+
+class HistoryParams(Struct, kw_only=True):
+    """Parameters of /udf/history."""
+
+    symbol: Symbol
+    resolution: Annotated[str, Meta(description="one of " + ", ".join(RESOLUTIONS))]
+    to: Annotated[Epoch, Meta(description="end, exclusive, epoch seconds")]
+    from_: Annotated[Epoch | None, Meta(description="start, inclusive; ignored when countback is given")] = field(
+        default=None, name="from"
+    )
+    countback: Annotated[int, Meta(ge=1, le=MOST_BARS, description="that many bars before `to`")] | None = None
+
+
+class QuotesParams(Struct, kw_only=True):
+    """Parameters of /udf/quotes."""
+
+    symbols: Annotated[str, Meta(description="names, separated by commas")]
+
+
+def _declared(path: str, summary: str, params: type[Struct] | None = None, *, mimetype: str = "") -> Endpoint:
+    errors = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded) if params else ()
+    return Endpoint("GET", path, summary, "udf", params=params, answer=dict, mimetype=mimetype, errors=errors)
+
+
+@endpoint(blueprint, _declared("/udf/config", "What the feed can do"))
+def udf_config() -> Response:
+    """Return the feed's abilities."""
+    return answer(
+        {
+            "supports_search": True,
+            "supports_group_request": False,
+            "supports_marks": False,
+            "supports_timescale_marks": False,
+            "supports_time": True,
+            "exchanges": [{"value": "", "name": "All", "desc": ""}],
+            "symbols_types": [{"name": "All", "value": ""}],
+            "supported_resolutions": list(RESOLUTIONS),
+        }
+    )
+
+
+@endpoint(blueprint, _declared("/udf/time", "The server's time, epoch seconds", mimetype="text/plain"))
+def udf_time() -> Response:
+    """Return the time as text."""
+    return Response(str(int(time.time())), mimetype="text/plain")
+
+
+@endpoint(blueprint, _declared("/udf/symbols", "What a symbol is", SymbolParams))
+def udf_symbols(params: SymbolParams) -> Response:
+    """Return one instrument as charts need it."""
+    run = runtime()
+    known, rejected = resolve(run, [params.symbol])
+    if rejected:
+        raise (UnknownSymbol if rejected[0].code == UnknownSymbol.code else DatabaseNeeded)(rejected[0].message)
+    rows = run.reads.run(PAGE, list_symbols, client=client_of(request.environ))
+    return answer(_symbol_info(next(row for row in rows if row.symbol == known[0])))
+
+
+def _symbol_info(row: SymbolRow) -> dict[str, Any]:
+    return {
+        "name": row.symbol,
+        "ticker": row.symbol,
+        "full_name": row.symbol,
+        "description": row.name or row.symbol,
+        "type": "",
+        "exchange": row.exchange or "",
+        "listed_exchange": row.exchange or "",
+        "currency_code": row.currency or "",
+        "session": "24x7",
+        "timezone": "Etc/UTC",
+        "format": "price",
+        "minmov": 1,
+        "pricescale": 10 ** (DEFAULT_DIGITS if row.digits is None else row.digits),
+        "volume_precision": 8,
+        "has_seconds": True,
+        "seconds_multipliers": ["1", "5", "15", "30"],
+        "has_intraday": True,
+        "intraday_multipliers": ["1", "3", "5", "15", "30", "60", "240"],
+        "has_daily": True,
+        "has_weekly_and_monthly": True,
+        "supported_resolutions": list(RESOLUTIONS),
+        "data_status": "streaming",
+    }
+
+
+@endpoint(blueprint, _declared("/udf/search", "Find symbols", SearchParams))
+def udf_search(params: SearchParams) -> Response:
+    """Return the symbols whose name, alias or description holds the text, those that begin with it first."""
+    rows = runtime().reads.run(PAGE, list_symbols, client=client_of(request.environ))
+    wanted = params.query.strip().upper()
+    found = [
+        row
+        for row in rows
+        if any(wanted in text.upper() for text in (row.symbol, row.name or "", *row.aliases))
+        and params.exchange.upper() in ("", (row.exchange or "").upper())
+    ]
+    found.sort(key=lambda row: (not row.symbol.upper().startswith(wanted), row.symbol))
+    return answer(
+        [
+            {
+                "symbol": row.symbol,
+                "full_name": row.symbol,
+                "ticker": row.symbol,
+                "description": row.name or row.symbol,
+                "exchange": row.exchange or "",
+                "type": "",
+            }
+            for row in found[: params.limit]
+        ]
+    )
+
+
+@endpoint(blueprint, _declared("/udf/history", "Bars as columns", HistoryParams))
+def udf_history(params: HistoryParams) -> Response:
+    """Return the bars in [from, to), or the `countback` bars before `to`."""
+    interval = RESOLUTIONS.get(_resolution(params.resolution))
+    if interval is None:
+        raise BadParameter(f"resolution: {params.resolution[:60]!r} is none of {', '.join(RESOLUTIONS)}")
+    if params.countback is None and params.from_ is None:
+        raise BadParameter("from: is required without countback")
+    table, next_us = runtime().reads.run(PAGE, _history, params, interval, client=client_of(request.environ))
+    if not len(table):
+        return answer({"s": "no_data"} if next_us is None else {"s": "no_data", "nextTime": next_us // 1_000_000})
+    columns = {f.name: list(values) for f, values in zip(table.fields, table.columns, strict=True)}
+    return answer(
+        {
+            "s": "ok",
+            "t": [int(us) // 1_000_000 for us in columns["timestamp"]],
+            **{short: [float(value) for value in columns[name]] for short, name in _SHORT.items()},
+        }
+    )
+
+
+_SHORT = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
+
+
+def _history(cur: Cursor, params: HistoryParams, interval: str) -> tuple[Table, int | None]:
+    """Return the bars in ascending order, and where the next older one is when there are none. Lane side."""
+    known = find(cur, params.symbol)
+    if known is None:
+        raise UnknownSymbol(f"Unknown symbol: {params.symbol[:64]}")
+    price = chart_side(cur, known.symbol)
+    start_us = None if params.countback or params.from_ is None else params.from_ * 1_000_000
+    end_us = params.to * 1_000_000
+    if start_us is not None and end_us < start_us:
+        raise BadParameter("to: is before from")
+    source = bar_source(interval, price, "UTC", start_us, end_us)
+    page = source.read(cur, known, after=None, descending=True, max_rows=params.countback or MOST_BARS)
+    if len(page.table) or start_us is None:
+        return page.table.backwards(), None
+    older = bar_source(interval, price, "UTC", None, start_us)
+    found = older.read(cur, known, after=None, descending=True, max_rows=1).table.columns[0]
+    return page.table, int(found[0] or 0) if len(found) else None
+
+
+def _resolution(text: str) -> str:
+    """Return a resolution as RESOLUTIONS writes it: D is 1D."""
+    return f"1{text}" if text in ("D", "W", "M", "S") else text
+
+
+@endpoint(blueprint, _declared("/udf/quotes", "Newest quotes", QuotesParams))
+def udf_quotes(params: QuotesParams) -> Response:
+    """Return the quotes of the named symbols, each with its own status."""
+    run = runtime()
+    names = [name for name in (text.strip() for text in params.symbols.split(",")) if name]
+    known, rejected = resolve(run, names)
+    found = [_quote(quote) for quote in newest(run, known)] if known else []
+    return answer({"s": "ok", "d": found + [{"s": "error", "n": one.symbol, "v": {}} for one in rejected]})
+
+
+def _quote(quote: Quote) -> dict[str, Any]:
+    before = None if quote.price is None or quote.change is None else quote.price - quote.change
+    return {
+        "s": "ok",
+        "n": quote.symbol,
+        "v": {
+            "short_name": quote.symbol,
+            "description": quote.symbol,
+            "lp": quote.price,
+            "bid": quote.bid,
+            "ask": quote.ask,
+            "spread": quote.spread,
+            "volume": quote.volume,
+            "ch": quote.change,
+            "chp": quote.change_percent,
+            "prev_close_price": before,
+        },
+    }
