@@ -25,6 +25,7 @@ from tests.bench.client import BenchError
 Address = tuple[str, int]
 ANSWER_WITHIN_S = 120.0
 READ_BYTES = 1 << 18
+OK = b"HTTP/1.1 200"
 
 
 class Asker:
@@ -116,7 +117,7 @@ class Connection:
         return taken
 
     def _chunks(self) -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             while (end := self._received.find(b"\r\n")) < 0:
                 self._receive()
@@ -176,9 +177,7 @@ def in_turn(address: Address, paths: Sequence[str], warm: int, connections: int)
     return Asked(np.array(taken), np.array(rows), received)
 
 
-def at_a_pace(
-    address: Address, paths: Sequence[str], connections: int, per_second: float, seconds: float
-) -> Asked:
+def at_a_pace(address: Address, paths: Sequence[str], connections: int, per_second: float, seconds: float) -> Asked:
     """Get the paths over and over, evenly spaced over the connections, each of which asks for itself.
 
     A request that is due while its connection still waits counts its time from when it was due.
@@ -265,7 +264,8 @@ def _body(answer: bytes, path: str) -> bytes:
         raise BenchError(f"GET {path} was answered {status}: {rest[:300]!r}")
     if headers.get(b"transfer-encoding", b"").lower() != b"chunked":
         return rest
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while True:
         end = rest.find(b"\r\n", at)
         size = int(rest[at:end], 16) if end > at else -1
@@ -307,11 +307,12 @@ def drain(address: Address, paths: Sequence[str], seconds: float) -> Drained:
         path = paths[whole % len(paths)]
         with socket.create_connection(address, timeout=ANSWER_WITHIN_S) as sock:
             sock.sendall(get_request(path, "Connection: close"))
-            tail, begun = b"", False
+            head = tail = b""
             while count := sock.recv_into(buffer):
-                if not begun and not buffer.startswith(b"HTTP/1.1 200"):
-                    raise BenchError(f"GET {path} was answered {bytes(buffer[:count])[:300]!r}")
-                begun = True
+                if len(head) < len(OK):
+                    head += bytes(buffer[: min(count, 300)])
+                    if head[: len(OK)] != OK[: len(head)]:
+                        raise BenchError(f"GET {path} was answered {head!r}")
                 received += count
                 tail = (tail + bytes(buffer[max(count - 5, 0) : count]))[-5:]
                 if time.monotonic() - start_s > seconds:

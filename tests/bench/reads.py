@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,8 @@ from tests.bench.reads_report import (
     Busy,
     Export,
     Results,
-    answers_table,
-    bars_table,
-    busy_table,
-    exports_table,
     first_and_last_ms,
+    measured_tables,
     targets,
 )
 from tests.bench.rows import SYMBOLS
@@ -44,6 +43,7 @@ KINDS = ("csv", "ndjson", "arrow", "parquet")
 BUSY_KINDS = ("csv", "parquet")
 TICKS_PER_S, BATCH = 20_000, 100
 QUOTES_PER_S = 100
+MEASURES = ("quotes", "bars", "pages", "exports", "busy")
 CONNECTIONS = 4
 """Of the asking client: enough that both workers have some of them."""
 WALKED = ("TSLA", "NVDA", "NAS100")
@@ -53,6 +53,9 @@ HISTORY_ENDS = DAYS[-1] + timedelta(days=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", nargs="+", default=list(MEASURES), choices=MEASURES, help="what is measured (default: everything)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="tickhub's workers (default 2)")
     parser.add_argument("--export-runs", type=int, default=3, help="runs of each export, the median counts (default 3)")
 
@@ -74,15 +77,16 @@ class Bench:
 
     def all(self) -> None:
         """Measure everything. JSON comes first: the memory of an export counts from before any export."""
-        self.quotes()
-        self.bars_of_a_day()
-        self.bars_of_a_year()
-        self.pages_anywhere()
-        self.pages_in_order()
-        self.bars_of_five_days()
-        self.exports()
-        for kind in BUSY_KINDS:
-            self.busy(kind)
+        steps: dict[str, list[Callable[[], None]]] = {
+            "quotes": [self.quotes],
+            "bars": [self.bars_of_a_day, self.bars_of_a_year, self.bars_of_five_days],
+            "pages": [self.pages_anywhere, self.pages_in_order],
+            "exports": [self.exports],
+            "busy": [partial(self.busy, kind) for kind in BUSY_KINDS],
+        }
+        for name in MEASURES:
+            for step in steps[name] if name in self._args.only else []:
+                step()
 
     def quotes(self) -> None:
         names = [SYMBOLS[number % len(SYMBOLS)] for number in range(self._requests)]
@@ -177,9 +181,7 @@ class Bench:
         paths = [f"/api/quotes/{name}" for name in SYMBOLS]
         with Senders(self._server.address, sending) as senders, MemoryWatch(self._server.workers()) as memory:
             self._other.start(asking.drain, self._server.address, exported, seconds)
-            self._asker.start(
-                asking.at_a_pace, self._server.address, paths, CONNECTIONS, QUOTES_PER_S, seconds - 0.5
-            )
+            self._asker.start(asking.at_a_pace, self._server.address, paths, CONNECTIONS, QUOTES_PER_S, seconds - 0.5)
             sent = senders.run()
             quotes, drained = self._asker.result(), self._other.result()
         self._sent += ticks
@@ -244,15 +246,10 @@ def run(args: argparse.Namespace) -> int:
         about = machine.describe(directory, server.version)
         results = _measure(directory, server, args)
     found = targets(results)
-    first_ms, last_ms = first_and_last_ms(results.walks)
     pieces = [
         "\n".join(f"{name}: {value}" for name, value in about),
         *(["QUICK RUN: a tenth of the rows, good for trying the bench only"] if args.quick else []),
-        answers_table(results),
-        f"pages of whole histories: the first 50 {first_ms:.2f} ms, the last 50 {last_ms:.2f} ms (medians)",
-        busy_table(results),
-        exports_table(results),
-        bars_table(results),
+        *measured_tables(results),
         tables.targets_table(found),
     ]
     text = "\n\n".join(pieces)

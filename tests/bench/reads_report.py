@@ -68,7 +68,21 @@ class Results:
         return statistics.median(self.psql_rows_per_s)
 
 
-def answers_table(results: Results) -> str:
+def measured_tables(results: Results) -> list[str]:
+    """Return a table for everything that was measured."""
+    tables = []
+    if results.answers:
+        tables.append(_answers_table(results))
+    if results.bars_sql is not None and results.bars_http is not None:
+        tables.append(_bars_table(results.bars_http, results.bars_sql))
+    if results.exports:
+        tables.append(_exports_table(results))
+    if results.busy:
+        tables.append(_busy_table(results))
+    return tables
+
+
+def _answers_table(results: Results) -> str:
     """Return what one client waits for on an idle server, beside the SQL."""
     head = ["one question at a time", "rows", "requests", "p50 ms", "p99 ms", "max ms", "SQL p50 ms", "p99 ms"]
     rows = []
@@ -83,7 +97,11 @@ def answers_table(results: Results) -> str:
                 *(f"{sql.percentile(percent):.2f}" for percent in (50, 99)),
             ]
         )
-    return table(head, rows)
+    text = table(head, rows)
+    if results.walks:
+        first_ms, last_ms = first_and_last_ms(results.walks)
+        text += f"\n\nby next_page_token: median of the first pages {first_ms:.2f} ms, of the last {last_ms:.2f} ms"
+    return text
 
 
 def first_and_last_ms(walks: list[Asked]) -> tuple[float, float]:
@@ -97,7 +115,7 @@ def first_and_last_ms(walks: list[Asked]) -> tuple[float, float]:
     return float(np.median(first)), float(np.median(last))
 
 
-def exports_table(results: Results) -> str:
+def _exports_table(results: Results) -> str:
     """Return the exports of one symbol beside psql's."""
     head = ["export", "rows", "s", "rows/s", "of psql", "MB", "memory: first +MB", "later +MB"]
     rows = []
@@ -120,7 +138,7 @@ def exports_table(results: Results) -> str:
     return table(head, [*rows, [*psql, "1.00", "-", "-", "-"]])
 
 
-def busy_table(results: Results) -> str:
+def _busy_table(results: Results) -> str:
     """Return what quotes wait for while ticks come in and all of them go out."""
     head = ["meanwhile: ticks in, and all out as", "quotes", "p50 ms", "p99 ms", "max ms", "ticks/s in"]
     head += ["ack p50 ms", "p99 ms", "503s", "rows/s out", "MB/s out", "memory +MB"]
@@ -143,11 +161,8 @@ def busy_table(results: Results) -> str:
     return table(head, rows)
 
 
-def bars_table(results: Results) -> str:
+def _bars_table(http: Asked, sql: Asked) -> str:
     """Return the bars of all five days, kept and computed."""
-    http, sql = results.bars_http, results.bars_sql
-    assert http is not None
-    assert sql is not None
     rows = [
         ["over HTTP", f"{np.mean(http.rows):,.0f}", f"{len(http.ms)}", f"{np.mean(http.ms):.1f}", "1.0"],
         [
@@ -168,19 +183,26 @@ def targets(results: Results) -> list[Target]:
         for answer in results.answers
         if answer.bound_ms
     ]
-    first_ms, last_ms = first_and_last_ms(results.walks)
-    found.append(Target("last pages / first pages of a history", last_ms / first_ms, 1.3, True))
+    if results.walks:
+        first_ms, last_ms = first_and_last_ms(results.walks)
+        found.append(Target("last pages / first pages of a history", last_ms / first_ms, 1.3, True))
+    if results.bars_sql is not None and results.bars_http is not None:
+        ratio = float(np.mean(results.bars_sql.ms) / np.mean(results.bars_http.ms))
+        found.append(Target("1-minute bars of five days, SQL / HTTP", ratio, 15.0, unit="x"))
+    if results.exports:
+        found += _export_targets(results)
     for busy in results.busy:
         name = f"newest quote, p99, ticks in, {busy.kind} out"
         found.append(Target(name, busy.quotes.percentile(99), 15.0, True, " ms"))
-    exports = {export.kind: export for export in results.exports}
-    found.append(Target("CSV / psql", exports["csv"].rows_per_s / results.psql_per_s, 0.6))
-    for kind in ("arrow", "parquet"):
-        found.append(Target(f"{kind} / CSV", exports[kind].rows_per_s / exports["csv"].rows_per_s, 1.0))
-    growth_mb = max(growth for export in results.exports for growth in export.growth_mb)
-    found.append(Target("workers' memory, most an export adds", growth_mb, 100.0, True, " MB"))
-    assert results.bars_http is not None
-    assert results.bars_sql is not None
-    ratio = float(np.mean(results.bars_sql.ms) / np.mean(results.bars_http.ms))
-    found.append(Target("bars of five days, SQL / HTTP", ratio, 15.0, unit="x"))
     return found
+
+
+def _export_targets(results: Results) -> list[Target]:
+    exports = {export.kind: export for export in results.exports}
+    csv = exports["csv"].rows_per_s
+    growth_mb = max(growth for export in results.exports for growth in export.growth_mb)
+    return [
+        Target("export as CSV / psql", csv / results.psql_per_s, 0.6),
+        *(Target(f"export as {kind} / CSV", exports[kind].rows_per_s / csv, 1.0) for kind in ("arrow", "parquet")),
+        Target("workers' memory, most that an export adds", growth_mb, 100.0, True, " MB"),
+    ]
