@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("app.cli.migrate", "bring the database to the newest schema"),
     "database": ("app.cli.database", "start, stop or look at the embedded database"),
     "import": ("app.cli.import_ticks", "load tick files"),
+    "export": ("app.cli.export", "write ticks or bars to files"),
+    "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),
