@@ -9,7 +9,7 @@ import numpy as np
 
 from app.formats.arrow_columns import arrow_array, arrow_schema, arrow_text
 from app.formats.table import NULL_INT, Field, Table, Values
-from app.formats.times import WIDTH, time_bytes
+from app.formats.times import time_bytes
 
 SLICE_ROWS = 20_000
 """Rows made into text at once: some 2 MB of it. More is no quicker and takes more memory."""
@@ -44,26 +44,23 @@ class Csv:
         # pyarrow.csv.write_csv would quote every text and time, and takes twice as long.
         import pyarrow.compute as pc
 
+        ends = [","] * (len(self._fields) - 1) + ["\n"]
         columns = [
-            _texts(field, values, arrow_type)
-            for field, values, arrow_type in zip(table.fields, table.columns, self._types, strict=True)
+            _texts(field, values, arrow_type, end)
+            for field, values, arrow_type, end in zip(table.fields, table.columns, self._types, ends, strict=True)
         ]
-        columns[-1] = _joined(columns[-1], arrow_text("\n"))
-        lines = pc.binary_join_element_wise(*columns, arrow_text(","))
-        _, offsets, text = lines.buffers()
+        _, offsets, text = pc.binary_join_element_wise(*columns, arrow_text("")).buffers()
         return bytes(memoryview(text)[: np.frombuffer(offsets, np.int32)[-1]])
 
 
-def _texts(field: Field, values: Values, arrow_type: Any) -> Any:
-    """Return a column as a pyarrow.StringArray of what stands between the commas; without nulls."""
+def _texts(field: Field, values: Values, arrow_type: Any, end: str) -> Any:
+    """Return a column as a pyarrow.StringArray of what stands between the commas, each with the `end` behind it."""
     if field.kind == "time":
-        return _time_texts(values)
+        return _time_texts(values, end)
     import pyarrow as pa
     import pyarrow.compute as pc
 
     array = arrow_array(field, values, arrow_type)
-    if field.kind == "bool":
-        return array.cast(pa.string())
     # Neighbours repeat: prices, sizes and flags have far fewer values than rows, and only those are formatted. Floats
     # are told apart by their bits, since -0.0 equals 0.0.
     if field.kind == "float":
@@ -78,18 +75,23 @@ def _texts(field: Field, values: Values, arrow_type: Any) -> Any:
         texts = _quoted(different)
     else:
         texts = different.cast(pa.string())
-    return pc.fill_null(texts, arrow_text("")).take(coded.indices)
+    texts = _joined(pc.fill_null(texts, arrow_text("")), arrow_text(end))
+    return pc.array_take(texts, coded.indices, boundscheck=False)
 
 
-def _time_texts(times_us: Any) -> Any:
+def _time_texts(times_us: Any, end: str) -> Any:
     import pyarrow as pa
 
+    texts = time_bytes(times_us, b"Z" + end.encode())
+    width = texts.itemsize
     nulls = times_us == NULL_INT
-    offsets = np.zeros(len(times_us) + 1, np.int32)
-    np.cumsum(np.where(nulls, 0, WIDTH), out=offsets[1:])
-    return pa.StringArray.from_buffers(
-        len(times_us), pa.py_buffer(offsets), pa.py_buffer(time_bytes(times_us[~nulls] if nulls.any() else times_us))
-    )
+    offsets = np.arange(0, (len(times_us) + 1) * width, width, dtype=np.int32)
+    if nulls.any():
+        kept = np.ones((len(texts), width), np.bool_)
+        kept[nulls, :-1] = False
+        texts = texts.view(np.uint8).reshape(kept.shape)[kept]
+        np.cumsum(kept.sum(axis=1), out=offsets[1:])
+    return pa.StringArray.from_buffers(len(times_us), pa.py_buffer(offsets), pa.py_buffer(texts))
 
 
 def _quoted(texts: Any) -> Any:
