@@ -101,6 +101,12 @@ def list_symbols(cur: Cursor) -> list[SymbolRow]:
     return [_row(found) for found in cur.fetchall()]
 
 
+def find_symbol(cur: Cursor, name: str) -> SymbolRow | None:
+    """Return the instrument of this name or alias, in any case."""
+    known = find(cur, name)
+    return None if known is None else _read(cur, known.symbol_id)
+
+
 def add_symbol(cur: Cursor, new: NewSymbol) -> SymbolRow:
     """Add an instrument in the open transaction, and return it.
 
@@ -124,7 +130,10 @@ def change_symbol(cur: Cursor, new: NewSymbol) -> SymbolRow:
     What is None stays as it was; aliases are added, none is taken away. Raises as add_symbol, and UnknownSymbol.
     """
     new = checked(new)
-    symbol_id = _find(cur, new.symbol)
+    known = find(cur, new.symbol)
+    if known is None:
+        raise UnknownSymbol(f"Unknown symbol: {new.symbol}")
+    symbol_id = known.symbol_id
     with _naming(cur, new.aliases, symbol_id):
         cur.execute(_CHANGE, {**msgspec.structs.asdict(new), "id": symbol_id})
         cur.execute(_ADD_ALIASES, {"id": symbol_id, "aliases": new.aliases})
@@ -196,13 +205,6 @@ def _naming(cur: Cursor, names: Sequence[str], own: int | None) -> Iterator[None
         yield
     except psycopg2.errors.UniqueViolation as error:  # somebody who does not know of the lock was faster
         raise Conflict(f"{' or '.join(names)} is there already") from error
-
-
-def _find(cur: Cursor, name: str) -> int:
-    known = find(cur, name)
-    if known is None:
-        raise UnknownSymbol(f"Unknown symbol: {name}")
-    return known.symbol_id
 
 
 def _read(cur: Cursor, symbol_id: int) -> SymbolRow:
