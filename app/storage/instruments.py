@@ -92,6 +92,8 @@ class InstrumentIds:
 
 def find(cur: Cursor, name: str) -> Known | None:
     """Return the instrument of this name or alias, in any case as the database sees it."""
+    if "\0" in name:  # no text in the database holds one, and the driver refuses it
+        return None
     cur.execute(_FIND, {"name": name})
     row = cur.fetchone()
     return None if row is None else Known(*row)

@@ -51,6 +51,7 @@ SwaggerUIBundle({
   dom_id: "#swagger-ui",
   presets: [SwaggerUIBundle.presets.apis],
   deepLinking: true,
+  defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   // A validator elsewhere would be sent the document.
   validatorUrl: null,

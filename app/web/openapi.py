@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.errors import BadParameter, Forbidden, RequestError, TooLarge, Unauthorized
 from app.formats.encoders import MIMETYPES, Format
@@ -54,6 +54,9 @@ FORMAT_WORDS: Mapping[Format, str] = {
     "parquet": "a Parquet file; times are timestamp[us, UTC]",
 }
 
+CODE_WORDS = {"too_old": "timestamp is before 1990-01-01", "unknown_symbol": "Unknown symbol: FOO"}
+"""Messages of codes that no error class stands for, or says too little about."""
+
 RETRY_AFTER: Json = {
     "description": "when to ask again, s",
     "required": True,
@@ -79,14 +82,19 @@ class Error(Struct):
     status: Literal["error"]
     code: str
     message: str
-    rejected: list[Rejected] | UnsetType = UNSET
+
+
+class RowsRefused(Error):
+    """An error that may be about rows."""
+
+    rejected: Annotated[list[Rejected], Meta(description="every refused row of a batch")] | UnsetType = UNSET
 
 
 def document(endpoints: Iterable[Endpoint], *, version: str, with_keys: bool) -> Json:
     """Return the document. with_keys: API keys are configured, so operations with a scope ask for one."""
     order = list(GROUPS)
     listed = sorted(endpoints, key=lambda declared: order.index(declared.group))
-    types = [Error, *(kind for declared in listed for kind in _types_of(declared))]
+    types = [Error, RowsRefused, *(kind for declared in listed for kind in _types_of(declared))]
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=REF)
     of_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, Json] = {}
@@ -112,7 +120,8 @@ def parameters_of(params: type[Struct]) -> list[Json]:
         schema = _never_null(properties[field.encode_name])
         description = schema.pop("description", "")
         if "enum" in schema:
-            schema["enum"] = list(_choices(field.type))  # in their own order: 1s, 5s, 15s
+            # In their own order: 1s, 5s, 15s.
+            schema |= {"type": "string", "enum": list(_choices(field.type))}
         found.append(
             {
                 "name": field.encode_name,
@@ -185,10 +194,11 @@ def _responses(declared: Endpoint, of_type: Mapping[int, Json], with_keys: bool)
     found: dict[int, Json] = {declared.status: success}
     if "ETag" in headers:
         found[304] = {"description": "Not Modified: If-None-Match names the answer", "headers": {"ETag": ETAG}}
+    kind: Any = RowsRefused if declared.row_codes else Error
     for status, codes in errors_of(declared, with_keys=with_keys).items():
-        found[status] = _response(status, _error(of_type, codes))
+        found[status] = _response(status, **_error(of_type[id(kind)], codes))
     for status, kind in declared.also.items():
-        found[status] = _response(status, of_type[id(kind)])
+        found[status] = _response(status, schema=of_type[id(kind)])
     return {str(status): response for status, response in sorted(found.items())}
 
 
@@ -207,18 +217,19 @@ def _content(declared: Endpoint, of_type: Mapping[int, Json]) -> Json:
     return content
 
 
-def _response(status: int, schema: Json) -> Json:
-    response: Json = {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": schema}},
-    }
+def _response(status: int, **content: Json) -> Json:
+    response: Json = {"description": HTTPStatus(status).phrase, "content": {"application/json": content}}
     if status in (429, 503):
         response["headers"] = {"Retry-After": RETRY_AFTER}
     return response
 
 
-def _error(of_type: Mapping[int, Json], codes: Sequence[str]) -> Json:
-    return {"allOf": [of_type[id(Error)], {"type": "object", "properties": {"code": {"enum": list(codes)}}}]}
+def _error(schema: Json, codes: Sequence[str]) -> Json:
+    """Return the media type of an error with one of these codes: its schema, and an example of each."""
+    words = {error.code: error.__doc__ or "" for error in RequestError.__subclasses__()} | CODE_WORDS
+    examples = {code: {"value": {"status": "error", "code": code, "message": words[code]}} for code in codes}
+    of_codes = {"type": "object", "properties": {"code": {"type": "string", "enum": list(codes)}}}
+    return {"schema": {"allOf": [schema, of_codes]}, "examples": examples}
 
 
 def _plain(mimetype: str) -> str:

@@ -5,7 +5,10 @@ document says the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from functools import cache, reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +32,7 @@ class Time:
 
 TIME_SCHEMA: dict[str, Any] = {
     "type": "string",
+    "anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?$"}],
     "examples": ["2026-01-13T17:54:43Z", "2026-01-13", "1768326883"],
 }
 
@@ -51,6 +55,7 @@ Limit = (
 def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
     """Return the parameters as their type. Raises BadParameter, with the parameter's name, for the first bad one."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    types = _given_types(kind)
     values: dict[str, Any] = {}
     for name, text in given:
         field = fields.get(name)
@@ -60,7 +65,7 @@ def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
         if field.name in values:
             raise BadParameter(f"{name}: given twice")
         try:
-            values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_decode)
+            values[field.name] = msgspec.convert(text, types[field.name], strict=False, dec_hook=_decode)
         except BadParameter as error:
             raise BadParameter(f"{name}: {error}") from error
         except msgspec.ValidationError as error:
@@ -70,6 +75,21 @@ def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
     if missing:
         raise BadParameter(f"{missing[0]}: is required")
     return kind(**values)
+
+
+@cache
+def _given_types(kind: type[Struct]) -> dict[str, Any]:
+    """Return the fields' types without None: the text `null` is no absent parameter."""
+    return {field.name: _never_none(field.type) for field in msgspec.structs.fields(kind)}
+
+
+def _never_none(kind: Any) -> Any:
+    if get_origin(kind) is Annotated:
+        inner, *meta = get_args(kind)
+        return Annotated[(_never_none(inner), *meta)]
+    if get_origin(kind) in (Union, UnionType):
+        return reduce(or_, (part for part in get_args(kind) if part is not NoneType))
+    return kind
 
 
 def _decode(kind: type, value: Any) -> Any:
