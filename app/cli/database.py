@@ -43,7 +43,21 @@ def _up(settings: Settings) -> int:
         _say(*embedded.start(config))
         url = embedded.url(config)
     _say(*migrate(url))
+    if settings.pg_port:
+        _admit_readers(settings)
     return 0
+
+
+def _admit_readers(settings: Settings) -> None:
+    from app.storage.embedded_reader import admit
+
+    if settings.database_url:
+        _say("--pg-port is for the embedded server, and --database-url names another: ignored")
+        return
+    config = embedded_config(settings)
+    admit(config)
+    if embedded.tcp_port(config) == settings.pg_port:
+        _say(f"SQL for reading on 127.0.0.1:{settings.pg_port}; its URL: python -m app url --read-only")
 
 
 def _down(settings: Settings) -> int:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import argparse
 
+from app.errors import SettingsError
 from app.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take nothing beside the common flags."""
+    """Take which of the two URLs is meant."""
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="the URL of the role that only reads, on 127.0.0.1 and the port of --pg-port. Its password is part of it:"
+        " whoever sees the line can read everything",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Print the URL as the last line of stdout; the server need not be running."""
-    print(database_url(settings))
+    """Print the URL as the last line of stdout; the server need not be running.
+
+    Raises SettingsError, EmbeddedError, DatabaseAway when --read-only has nothing to name.
+    """
+    print(_read_only_url(settings) if args.read_only else database_url(settings))
     return 0
 
 
@@ -24,3 +34,14 @@ def database_url(settings: Settings) -> str:
     from app.storage.embedded import EmbeddedConfig, url  # a configured database needs none of it
 
     return url(EmbeddedConfig(data_dir=settings.data_dir))
+
+
+def _read_only_url(settings: Settings) -> str:
+    from app.runtime_config import embedded_config
+    from app.storage.embedded_reader import read_only_url
+
+    if settings.database_url:
+        raise SettingsError(
+            "--read-only is for the embedded server; docs/sql.md says how to let people into a database of your own"
+        )
+    return read_only_url(embedded_config(settings))

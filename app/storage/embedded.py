@@ -27,12 +27,12 @@ from app.storage.embedded_place import (
     settle,
     socket_directory,
 )
-from app.storage.embedded_postmaster import postmaster
+from app.storage.embedded_postmaster import listens_on, postmaster
 from app.storage.embedded_server import create_cluster, start_or_adopt, wait_for
 from app.storage.embedded_tuning import this_machine, tuning
 from app.storage.embedded_user import EmbeddedError
 
-__all__ = ["EmbeddedConfig", "EmbeddedError", "is_running", "start", "stop", "url"]
+__all__ = ["EmbeddedConfig", "EmbeddedError", "is_running", "start", "stop", "tcp_port", "url"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class EmbeddedConfig:
     """Cores that it may use; 0 = all."""
     max_connections: int = 60
     tcp_port: int = 0
-    """Port on 127.0.0.1, with passwords; 0 = no TCP."""
+    """Port on 127.0.0.1 for the role that reads; 0 = no TCP."""
 
 
 def url(config: EmbeddedConfig) -> str:
@@ -70,6 +70,16 @@ def is_running(config: EmbeddedConfig) -> bool:
     home = config.data_dir.resolve()
     with _in_words(home):
         return postmaster(home / "postgres") is not None
+
+
+def tcp_port(config: EmbeddedConfig) -> int:
+    """Return on which TCP port the running server listens, whatever is configured now; 0 = none, or it is down.
+
+    Raises EmbeddedError when this user may not know.
+    """
+    home = config.data_dir.resolve()
+    with _in_words(home):
+        return listens_on(home / "postgres") if postmaster(home / "postgres") is not None else 0
 
 
 def start(config: EmbeddedConfig, timeout_s: float = 60.0, *, system_root: Path = SYSTEM_ROOT) -> list[str]:

@@ -39,6 +39,19 @@ def postmaster(cluster: Path) -> psutil.Process | None:
         return None  # half written, or of a backend without postmaster
 
 
+def listens_on(cluster: Path) -> int:
+    """Return the TCP port of the server that serves this cluster; 0 when it listens on none, or is not up yet.
+
+    Raises PermissionError when this user may not know.
+    """
+    try:
+        lines = _pid_lines(cluster)
+    except FileNotFoundError:
+        return 0
+    # Port, socket directory and first TCP address: https://www.postgresql.org/docs/18/storage-file-layout.html
+    return int(lines[3]) if len(lines) > 5 and lines[5].strip() and lines[3].strip().isdecimal() else 0
+
+
 def is_lost(place: Place) -> bool:
     """Tell whether the running server cannot be reached where clients look: its directories moved or went."""
     try:

@@ -18,8 +18,8 @@ from pathlib import Path
 import psycopg2
 
 from app.storage.embedded_place import PORT, SOCKET_FILE, Place
-from app.storage.embedded_postmaster import clear_sockets, disarm_stale_pid, is_lost, postmaster
-from app.storage.embedded_tuning import PG_HBA, conf_text
+from app.storage.embedded_postmaster import clear_sockets, disarm_stale_pid, is_lost, listens_on, postmaster
+from app.storage.embedded_tuning import conf_text, hba_text
 from app.storage.embedded_user import EmbeddedError, environment, identity, run_as, write_as
 
 LOG_BYTES = 10_000_000
@@ -106,6 +106,13 @@ def start_or_adopt(
     process = postmaster(place.cluster)
     _ensure_database(place)
     pid = process.pid if process else "?"
+    found = listens_on(place.cluster)
+    if tcp_port and found != tcp_port:
+        # Ending it for that would cut off everybody who is at work on it, imports and the tickhub server included.
+        lines.append(
+            f"PostgreSQL was running already, on {f'TCP port {found}' if found else 'no TCP port'}: for port"
+            f" {tcp_port} end it first (stop the server, or python -m app database down)"
+        )
     return [*lines, f"{verb} PostgreSQL (pid {pid}) in {place.cluster}"]
 
 
@@ -131,7 +138,7 @@ def _launch(place: Place, settings: Mapping[str, str], tcp_port: int, log: Path,
     }
     if _supports(place, "wal_compression", "lz4"):
         own["wal_compression"] = "lz4"
-    write_as(place.user, place.cluster / _HBA, PG_HBA)
+    write_as(place.user, place.cluster / _HBA, hba_text(tcp_port))
     write_as(place.user, place.cluster / _CONF, conf_text({**settings, **own}))
     if tcp_port not in (0, PORT):
         # The URL must not depend on a setting: the socket has its usual name beside the one it gets here.

@@ -12,11 +12,13 @@ import psutil
 
 _MIB = 1 << 20
 
-PG_HBA = """\
+READ_ROLE = "tickhub_read"
+"""Who reads by SQL and does nothing else; a migration makes it."""
+
+_HBA = """\
 # Written at every start. The socket's directory is 0700: who gets there is the server's own user, or root.
-local all         all              trust
-local replication all              trust
-host  all         all 127.0.0.1/32 scram-sha-256
+local all         all trust
+local replication all trust
 """
 
 
@@ -101,6 +103,11 @@ def tuning(machine: Machine, memory_mb: int = 0, cpus: int = 0, max_connections:
         # Ticks that are sent again violate their key as a matter of course: one line each, not four.
         "log_error_verbosity": "terse",
     }
+
+
+def hba_text(tcp_port: int) -> str:
+    """Return who may connect, as the text of a pg_hba file: over TCP nobody but the role that reads."""
+    return _HBA + (f"host tickhub {READ_ROLE} 127.0.0.1/32 scram-sha-256\n" if tcp_port else "")
 
 
 def conf_text(settings: Mapping[str, str]) -> str:

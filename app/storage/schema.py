@@ -80,6 +80,8 @@ def _upgrade(conn: Connection) -> list[str]:
     def on_version_apply(step: Any, **_: Any) -> None:
         lines.append(f"migrated to {step.up_revision_id}: {step.up_revision.doc}")
 
+    # SQLAlchemy would log what the server has to say, and forget it.
+    conn.notices = _Warnings(lines)  # type: ignore[assignment]  # any object with append, says psycopg2
     engine = create_engine("postgresql+psycopg2://", creator=lambda: conn, poolclass=StaticPool)
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
@@ -88,7 +90,18 @@ def _upgrade(conn: Connection) -> list[str]:
         command.upgrade(config, "head")
         connection.commit()
     engine.dispose()
-    return lines + [line.strip() for line in conn.notices if line.startswith("WARNING")]
+    return lines
+
+
+class _Warnings:
+    """Keeps the warnings of what psycopg2 appends, a line each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def append(self, notice: str) -> None:
+        if notice.startswith("WARNING"):
+            self._lines.append(notice.strip())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,12 @@ def folder(mode: int = 0o755) -> Iterator[Path]:
         for note in path.rglob("postgres.socket"):
             shutil.rmtree(os.readlink(note), ignore_errors=True)
         shutil.rmtree(path)
+
+
+def free_tcp_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def copy(template: Path, home: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from embedded_home import ask, config, copy, folder, output, python, server, wait_until
+from embedded_home import ask, config, copy, folder, free_tcp_port, output, python, server, wait_until
 
 from app.storage import embedded
 from app.storage.embedded import EmbeddedError
@@ -370,34 +370,52 @@ def test_a_copied_data_directory_does_not_share_its_socket(template: Path) -> No
         assert embedded.url(config(first)) == address
 
 
-def test_tcp_listens_on_loopback_only_and_asks_for_a_password(home: Path, free_port: int) -> None:
+def test_tcp_is_for_the_role_that_reads_on_loopback_with_a_password(home: Path, free_port: int) -> None:
     embedded.start(config(home, tcp_port=free_port))
-    ask(home, "CREATE ROLE reader LOGIN PASSWORD 'right'")
+    ask(home, *(f"CREATE ROLE {role} LOGIN PASSWORD 'right'" for role in ("tickhub_read", "other")))
+    ask(home, "ALTER ROLE tickhub PASSWORD 'right'", "CREATE DATABASE another")
 
-    def over_tcp(user: str, password: str) -> list[tuple[int]]:
+    def over_tcp(user: str, password: str, database: str = "tickhub") -> list[tuple[int]]:
         with closing(
-            psycopg2.connect(host="127.0.0.1", port=free_port, user=user, password=password, dbname="tickhub")
+            psycopg2.connect(host="127.0.0.1", port=free_port, user=user, password=password, dbname=database)
         ) as connection:
             cursor = connection.cursor()
             cursor.execute("SELECT 1")
             return list(cursor.fetchall())
 
-    assert over_tcp("reader", "right") == [(1,)]
-    for user, password in ("reader", "wrong"), ("tickhub", "any"):
-        with pytest.raises(psycopg2.OperationalError, match="password"):
-            over_tcp(user, password)
+    assert over_tcp("tickhub_read", "right") == [(1,)]
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        over_tcp("tickhub_read", "wrong")
+    for user, database in (("tickhub", "tickhub"), ("other", "tickhub"), ("tickhub_read", "another")):
+        with pytest.raises(psycopg2.OperationalError, match="no pg_hba"):
+            over_tcp(user, "right", database)
     ends = [end.laddr.ip for end in server(home).net_connections("inet") if end.status == "LISTEN"]
     assert ends == ["127.0.0.1"]
     assert ask(home, "SHOW port") == [(str(free_port),)]
+    assert embedded.tcp_port(config(home)) == free_port
+    assert embedded.stop(config(home))
+    assert embedded.tcp_port(config(home)) == 0
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_adopted_server_keeps_its_port_and_says_how_another_one_counts(
+    home: Path, free_port: int, before: int
+) -> None:
+    embedded.start(config(home, tcp_port=free_port * before))
+    ask(home, "CREATE TABLE kept (mine integer)")
+    with closing(psycopg2.connect(embedded.url(config(home)))) as at_work, at_work.cursor() as cur:
+        lines = embedded.start(config(home, tcp_port=1234))
+        cur.execute("SELECT * FROM kept")  # whoever is at work is not cut off
+    words = f"on TCP port {free_port}" if before else "on no TCP port"
+    assert [line for line in lines if words in line and "for port 1234 end it first" in line]
+    assert embedded.tcp_port(config(home)) == free_port * before
+    for same in (free_port * before, 0):
+        assert len(embedded.start(config(home, tcp_port=same))) == len(lines) - 1
 
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
-
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_tcp_port()
 
 
 def test_a_log_that_grew_is_put_aside_at_a_start(home: Path) -> None:
