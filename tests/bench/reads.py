@@ -176,7 +176,8 @@ class Bench:
         """Ask for quotes while ticks come in and every symbol's ticks go out, one symbol after the other."""
         seconds = BUSY_S * (0.2 if self._args.quick else 1.0)
         ticks = int(TICKS_PER_S * seconds) // BATCH * BATCH
-        sending = Load(ticks, BATCH, senders=2, connections=4, per_second=TICKS_PER_S / BATCH, skip=self._sent)
+        of = ticks * len(BUSY_KINDS)
+        sending = Load(ticks, BATCH, connections=4, per_second=TICKS_PER_S / BATCH, skip=self._sent, of=of)
         exported = [f"/api/ticks/{name}?start={DAYS[0]}&end={HISTORY_ENDS}&format={kind}" for name in SYMBOLS]
         paths = [f"/api/quotes/{name}" for name in SYMBOLS]
         with Senders(self._server.address, sending) as senders, MemoryWatch(self._server.workers()) as memory:
@@ -188,7 +189,11 @@ class Bench:
         self._server.wait_processed(self._sent)
         [(stored,)] = query(self._url, "SELECT count(*) FROM ticks")
         if stored != sum(self._loaded.ticks.values()) + self._sent:
-            raise BenchError(f"{stored} ticks stored, {sum(self._loaded.ticks.values())} and {self._sent} sent")
+            aside = query(self._url, "SELECT code, message, count(*) FROM rejected_ticks GROUP BY code, message")
+            raise BenchError(
+                f"{stored} ticks stored, {sum(self._loaded.ticks.values())} loaded and {self._sent} sent;"
+                f" set aside: {aside}; {self._server.stats()}"
+            )
         rows = sum(self._loaded.ticks[SYMBOLS[number % len(SYMBOLS)]] for number in range(drained.whole))
         self.results.busy.append(Busy(kind, quotes, sent, ticks, drained, rows, memory.growth_mb))
         progress(f"ticks in, {kind} out: quotes p99 {quotes.percentile(99):.2f} ms, ack p99 {sent.ack(99):.2f} ms")

@@ -24,7 +24,8 @@ class Load:
 
     Sender number k mod senders posts batch k.
     per_second: batches a second over all senders; 0 = as fast as they are answered.
-    skip: how many ticks of the market come before the first that is sent.
+    skip, of: the ticks are a part of a market of `of` ticks, which `skip` ticks come before; a market of another
+    size has other ticks.
     """
 
     ticks: int
@@ -34,6 +35,7 @@ class Load:
     per_second: float = 0.0
     seed: int = 1
     skip: int = 0
+    of: int = 0
 
 
 @dataclass(slots=True)
@@ -121,8 +123,7 @@ def _sender(pipe: Connection, address: tuple[str, int], load: Load, sender: int)
     # Ctrl-C reaches the whole foreground group; the parent alone decides how the senders end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        total = load.skip + load.ticks
-        ticks = market(total, load.seed).part(load.skip, total)
+        ticks = market(load.of or load.ticks, load.seed).part(load.skip, load.skip + load.ticks)
         requests, rows = [], []
         for start in range(sender * load.batch, load.ticks, load.senders * load.batch):
             part = ticks.part(start, min(start + load.batch, load.ticks))
