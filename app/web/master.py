@@ -152,13 +152,15 @@ def on_exit(server: Any) -> None:
 
 def _about_sql(settings: Settings) -> list[str]:
     """Say where people who read by SQL come in; a server that was left running may listen elsewhere."""
-    from app.runtime_config import embedded_config
-    from app.storage import embedded
+    # Not all of `embedded`: the workers, forked from here, are to load their database driver themselves.
+    import psutil
 
-    config = embedded_config(settings)
+    from app.storage.embedded_postmaster import listens_on, postmaster
+
+    cluster = settings.data_dir / "postgres"
     try:
-        found = embedded.tcp_port(config) if embedded.is_running(config) else settings.pg_port
-    except TickhubError:
+        found = listens_on(cluster) if postmaster(cluster) is not None else settings.pg_port
+    except (PermissionError, psutil.AccessDenied):
         return []  # whoever brings the database up says what is wrong
     lines = []
     if found:
