@@ -30,7 +30,7 @@ BARS: tuple[Field, ...] = (
 
 _MAINTAINED = ("1m", "1h", "1d")
 _SEGMENT_US = 366 * 86_400_000_000
-"""How much of a zone's calendar is looked at together, for the longest bars that it can be made of."""
+"""How much of a zone's calendar is looked at together: where it has data, and the longest bars to make it of."""
 
 _CHANGE_US = 2 * 86_400_000_000
 """More than a change of offset adds to a bucket."""
@@ -130,15 +130,13 @@ class _Reader:
     def _read(self, low_us: int, high_us: int, descending: bool, rows: int) -> Series:
         """Return at most `rows` bars of [low_us, high_us), both starts of buckets, the first in the direction."""
         buckets, price = self.query.buckets, self.query.price
-        maintained_s = buckets.longest_s if buckets.interval in _MAINTAINED and buckets.in_utc else None
-        if low_us < high_us and not (maintained_s and (price == "bid" or maintained_s == 86_400)):
-            # Far cheaper than to look for a price that there never is among the minutes of years.
-            days = extent(self.cur, self.symbol_id, price, low_us, high_us)
-            if days is None:
+        if buckets.interval in _MAINTAINED and buckets.in_utc:
+            if price != "bid" and buckets.longest_s < 86_400:
+                low_us, high_us = self._narrowed(low_us, high_us)
+            if low_us >= high_us:
                 return in_sequence([])
-            low_us, high_us = max(low_us, buckets.start(days[0])), min(high_us, buckets.next(days[1] - 1))
-        if maintained_s:
-            return finished_bars(self.cur, self.symbol_id, maintained_s, price, low_us, high_us, descending, rows)
+            length_s = buckets.longest_s
+            return finished_bars(self.cur, self.symbol_id, length_s, price, low_us, high_us, descending, rows)
         parts: list[Series] = []
         missing = rows
         for pieces in self._combined(low_us, high_us, descending, rows):
@@ -149,10 +147,28 @@ class _Reader:
         bars = in_sequence(parts[::-1] if descending else parts)
         return bars.take(slice(-rows, None) if descending else slice(rows))
 
+    def _narrowed(self, low_us: int, high_us: int) -> tuple[int, int]:
+        """Return [low_us, high_us) without the days at either end that have no such price; empty: none has.
+
+        Days are few: among the minutes of years it would take long to find that there is none.
+        """
+        buckets = self.query.buckets
+        days = extent(self.cur, self.symbol_id, self.query.price, low_us, high_us) if low_us < high_us else None
+        if days is None:
+            return low_us, low_us
+        return max(low_us, buckets.start(days[0])), min(high_us, buckets.next(days[1] - 1))
+
     def _combined(self, low_us: int, high_us: int, descending: bool, rows: int) -> Iterator[Pieces]:
         """Yield the bars of [low_us, high_us), whole, in parts; each rises in time, the parts are in the direction."""
         buckets = self.query.buckets
-        for start_us, end_us in _segments(buckets, low_us, high_us, descending):
+        while (bounds := self._narrowed(low_us, high_us))[0] < bounds[1]:
+            low_us, high_us = start_us, end_us = bounds
+            if buckets.in_utc:
+                low_us = high_us
+            elif descending:
+                high_us = start_us = max(low_us, buckets.start(high_us - _SEGMENT_US))
+            else:
+                low_us = end_us = min(high_us, buckets.start(low_us + _SEGMENT_US))
             open_bar: Pieces | None = None
             for pieces in self._pieces(start_us, end_us, descending, rows):
                 opened = [] if open_bar is None else [open_bar]
@@ -179,19 +195,3 @@ class _Reader:
 
 def _bound(buckets: Buckets, us: int | None, if_none: int) -> int:
     return buckets.first_from(min(max(if_none if us is None else us, EARLIEST_US), LATEST_US))
-
-
-def _segments(buckets: Buckets, low_us: int, high_us: int, descending: bool) -> Iterator[tuple[int, int]]:
-    """Yield [low_us, high_us), both starts of buckets, cut at starts, in the direction."""
-    if buckets.in_utc:
-        yield low_us, high_us
-        return
-    while low_us < high_us:
-        if descending:
-            cut = max(low_us, buckets.start(high_us - _SEGMENT_US))
-            yield cut, high_us
-            high_us = cut
-        else:
-            cut = min(high_us, buckets.start(low_us + _SEGMENT_US))
-            yield low_us, cut
-            low_us = cut

@@ -167,7 +167,7 @@ def _cases(draw: st.DrawFn) -> _Drawn:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_cases())
 def test_pages_in_either_direction_are_what_a_plain_reading_of_the_ticks_gives(
     conn: connection, cur: cursor, drawn: _Drawn
