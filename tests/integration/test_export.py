@@ -404,6 +404,13 @@ def test_an_export_that_is_killed_leaves_no_half_file_and_can_be_run_again(loade
     assert [path.name for path in tmp_path.iterdir()] == ["ticks.csv"]
 
 
+def test_nothing_of_what_a_killed_export_left_gets_into_the_file(loaded, run, tmp_path):
+    target = tmp_path / "ticks.csv"
+    part_of(target).write_bytes(b"left behind\n" * 100_000)
+    run("TSLA", "--out", target)
+    assert from_csv(target.read_bytes()) == in_table(loaded, 1)
+
+
 def test_a_killed_export_of_a_folder_leaves_whole_files_only(loaded, database_url, run, tmp_path):
     with spawn(database_url, "TSLA", "NVDA", "--partition", tmp_path / "hive", slowly=True) as process:
         wait_until(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 2, what="some files")
