@@ -82,16 +82,35 @@ class SymbolRow(msgspec.Struct):
     allow_nonpositive: bool
 
 
+def _meta(description: str, **schema: Any) -> Meta:
+    """Return words and bounds for the OpenAPI document; `checked` keeps them."""
+    return Meta(description=description, extra_json_schema=schema)
+
+
 class NewSymbol(msgspec.Struct, kw_only=True):
     """An instrument to be added; what is null or empty is not known."""
 
-    symbol: Annotated[str, Meta(description="its name: letters, digits and . _ # & + - / ^ $ ! @, at most 64")]
-    aliases: Annotated[list[str], Meta(description="other names under which it is sent and asked for")] = []
-    name: Annotated[str | None, Meta(description="name for people")] = None
-    exchange: Annotated[str | None, Meta(description="where it is traded")] = None
-    currency: Annotated[str | None, Meta(description="currency of its prices (ISO 4217)")] = None
-    timezone: Annotated[str | None, Meta(description="time zone of its exchange (IANA name)")] = None
-    digits: Annotated[int | None, Meta(description="decimals of a price, 0 to 15: one point is 10^-digits")] = None
+    symbol: Annotated[
+        str,
+        _meta(
+            "its name: letters, digits and . _ # & + - / ^ $ ! @, at most 64",
+            pattern=r"^[A-Za-z0-9_.#&+\-/^$!@]([A-Za-z0-9_.#&+\-/^$!@ ]{0,62}[A-Za-z0-9_.#&+\-/^$!@])?$",
+            examples=["EURUSD"],
+        ),
+    ]
+    aliases: Annotated[
+        list[Annotated[str, _meta("at most 64 characters, no comma", pattern="^[^,]*[^, ][^,]*$", maxLength=MAX_NAME)]],
+        _meta("other names under which it is sent and asked for", maxItems=MAX_ALIASES),
+    ] = []
+    name: Annotated[str | None, _meta("name for people", maxLength=MAX_TEXT)] = None
+    exchange: Annotated[str | None, _meta("where it is traded", maxLength=MAX_TEXT)] = None
+    currency: Annotated[str | None, _meta("currency of its prices (ISO 4217)", pattern="^([A-Za-z0-9]{3,8})?$")] = None
+    timezone: Annotated[
+        str | None, _meta("time zone of its exchange (IANA name)", examples=["America/New_York"])
+    ] = None
+    digits: Annotated[
+        int | None, _meta("decimals of a price: one point is 10^-digits", minimum=0, maximum=MAX_DIGITS)
+    ] = None
     allow_nonpositive: Annotated[bool | None, Meta(description="whether a price may be zero or less")] = None
 
 

@@ -45,7 +45,12 @@ _FIELDS = {
 }
 
 
-_TIMED = {"anyOf": [{"required": ["timestamp"]}, {"required": ["time_msc"]}]}
+_TIMED = {
+    "anyOf": [
+        {"required": ["timestamp"], "properties": {"timestamp": {"type": ["string", "number"]}}},
+        {"required": ["time_msc"], "properties": {"time_msc": {"type": "number"}}},
+    ]
+}
 
 
 def _with(kind: Any, meta: Meta) -> Any:

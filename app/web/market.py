@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from flask import Blueprint, Response
 from msgspec import Meta, Struct
 
-from app.errors import BadParameter, DatabaseNeeded, QueryTimeout, UnknownSymbol
+from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
 from app.formats.encoders import Format
 from app.market.intervals import Buckets, known_zone
 from app.sources import BARS_END_US, BarSource, TickSource
@@ -29,11 +29,17 @@ Order = Annotated[
     Literal["asc", "desc"] | None,
     Meta(description="by time; default asc with a range, else the newest `limit` rows, answered in ascending time"),
 ]
-PageToken = Annotated[str | None, Meta(description="`next_page_token` of the answer before; opaque")]
+PageToken = Annotated[
+    str | None,
+    Meta(
+        description="`next_page_token` of the answer before; opaque",
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{8,}$"},
+    ),
+]
 Interval = Literal["1s", "5s", "15s", "30s", "1m", "3m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"]
 PriceSide = Literal["bid", "ask", "mid", "last"]
 
-READ_ERRORS = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded)
+READ_ERRORS = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded, NotReady)
 
 
 class TickParams(Struct, kw_only=True):

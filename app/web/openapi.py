@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.errors import BadParameter, Forbidden, RequestError, TooLarge, Unauthorized
+from app.errors import BadParameter, Forbidden, NotFound, RequestError, TooLarge, Unauthorized
 from app.formats.encoders import MIMETYPES, Format
 from app.market.decode import Rejected
 from app.web.api import Endpoint
-from app.web.params import TIME_SCHEMA, Time
+from app.web.params import TIME_SCHEMA, Time, choices_of
 from app.web.rows import NEXT_PAGE_HEADER
 
 Json = dict[str, Any]
@@ -119,9 +119,9 @@ def parameters_of(params: type[Struct]) -> list[Json]:
     for field in msgspec.structs.fields(params):
         schema = _never_null(properties[field.encode_name])
         description = schema.pop("description", "")
-        if "enum" in schema:
+        if choices := choices_of(field.type):
             # In their own order: 1s, 5s, 15s.
-            schema |= {"type": "string", "enum": list(_choices(field.type))}
+            schema |= {"type": "string", "enum": list(choices)}
         found.append(
             {
                 "name": field.encode_name,
@@ -144,6 +144,8 @@ def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for error in errors:
         found.setdefault(error.status, []).append(error.code)
+    if declared.parts:
+        found.setdefault(404, []).append(NotFound.code)  # a part that cannot be one
     if declared.params is not None or declared.parts:
         found[414] = [TooLarge.code]
     if declared.row_codes:
@@ -238,13 +240,6 @@ def _plain(mimetype: str) -> str:
 
 def _is_text(name: Format) -> bool:
     return name in ("ndjson", "csv")
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    """Return the values of the Literal in a type."""
-    if get_origin(kind) is Literal:
-        return get_args(kind)
-    return next((found for part in get_args(kind) if (found := _choices(part))), ())
 
 
 def _never_null(schema: Mapping[str, Any]) -> Json:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache, reduce
 from operator import or_
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -69,12 +69,25 @@ def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
         except BadParameter as error:
             raise BadParameter(f"{name}: {error}") from error
         except msgspec.ValidationError as error:
-            why = str(error).replace("`", "").replace(" | null", "").removesuffix(", got str")
-            raise BadParameter(f"{name}: {text[:SHOWN_CHARS]!r} cannot be used: {why}") from error
+            raise BadParameter(f"{name}: {text[:SHOWN_CHARS]!r} {_why(error, types[field.name])}") from error
     missing = [field.encode_name for field in fields.values() if field.required and field.name not in values]
     if missing:
         raise BadParameter(f"{missing[0]}: is required")
     return kind(**values)
+
+
+def choices_of(kind: Any) -> tuple[Any, ...]:
+    """Return the values of the Literal in a type; empty: there is none."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return next((found for part in get_args(kind) if (found := choices_of(part))), ())
+
+
+def _why(error: msgspec.ValidationError, kind: Any) -> str:
+    if choices := choices_of(kind):
+        return f"is none of {', '.join(map(str, choices))}"
+    reason = str(error).replace("`", "").removesuffix(", got str")
+    return f"cannot be used: {reason}"
 
 
 @cache

@@ -17,6 +17,7 @@ from app.errors import (
     DatabaseAway,
     DatabaseNeeded,
     MissingField,
+    NotReady,
     QueryTimeout,
     TooLarge,
     UnknownSymbol,
@@ -38,7 +39,7 @@ blueprint = Blueprint("quotes", __name__)
 MOST_SYMBOLS = 10_000
 
 
-class Rejected(Struct):
+class RejectedSymbol(Struct):
     """A symbol that cannot be answered, and why."""
 
     symbol: str
@@ -50,7 +51,7 @@ class Quotes(Struct):
     """Newest quotes."""
 
     quotes: list[Quote]
-    rejected: list[Rejected]
+    rejected: list[RejectedSymbol]
 
 
 class Symbols(Struct):
@@ -67,7 +68,7 @@ class QuotesParams(Struct, kw_only=True):
 
 @endpoint(
     blueprint,
-    Endpoint("GET", "/api/quotes", "Newest quotes", "market", params=QuotesParams, answer=Quotes),
+    Endpoint("GET", "/api/quotes", "Newest quotes", "market", params=QuotesParams, answer=Quotes, errors=(NotReady,)),
 )
 def quotes(params: QuotesParams) -> Response:
     """Return the quotes of the named symbols in that order, or of all that there are."""
@@ -89,7 +90,7 @@ def quotes(params: QuotesParams) -> Response:
         "The newest quote of a symbol",
         "market",
         answer=Quote,
-        errors=(UnknownSymbol, DatabaseNeeded),
+        errors=(UnknownSymbol, DatabaseNeeded, NotReady),
     ),
 )
 def quote(symbol: str) -> Response:
@@ -101,7 +102,7 @@ def quote(symbol: str) -> Response:
     return answer(newest(run, known)[0])
 
 
-def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[Rejected]]:
+def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[RejectedSymbol]]:
     """Return the canonical names, each once, and the names that are none."""
     symbols = run.symbols.map
     fresh = True
@@ -115,10 +116,10 @@ def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[Rejected]]:
         if index >= 0:
             known[symbols.names[index]] = None
         elif fresh:
-            rejected.append(Rejected(name, UnknownSymbol.code, f"Unknown symbol: {name[:64]}"))
+            rejected.append(RejectedSymbol(name, UnknownSymbol.code, f"Unknown symbol: {name[:64]}"))
         else:
             why = f"whether {name[:64]} is a symbol cannot be told while the database is away"
-            rejected.append(Rejected(name, DatabaseNeeded.code, why))
+            rejected.append(RejectedSymbol(name, DatabaseNeeded.code, why))
     return list(known), rejected
 
 
@@ -132,7 +133,12 @@ def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
 @endpoint(
     blueprint,
     Endpoint(
-        "GET", "/api/symbols", "All instruments", "market", answer=Symbols, errors=(QueryTimeout, DatabaseNeeded)
+        "GET",
+        "/api/symbols",
+        "All instruments",
+        "market",
+        answer=Symbols,
+        errors=(QueryTimeout, DatabaseNeeded, NotReady),
     ),
 )
 def symbols() -> Response:

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 from msgspec import Meta, Struct, field
 from psycopg2.extensions import cursor as Cursor
 
-from app.errors import BadParameter, DatabaseNeeded, QueryTimeout, UnknownSymbol
+from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
 from app.formats.table import Table
 from app.market.quotes import Quote
 from app.reads import PAGE
@@ -26,6 +26,7 @@ from app.web.errors import answer
 from app.web.market import bar_source
 from app.web.quotes import newest, resolve
 from app.web.server import runtime
+from app.web.udf_answers import UdfBars, UdfConfig, UdfFound, UdfNoBars, UdfQuotes, UdfSymbol
 
 blueprint = Blueprint("udf", __name__)
 
@@ -76,7 +77,13 @@ class HistoryParams(Struct, kw_only=True):
     """Parameters of /udf/history."""
 
     symbol: Symbol
-    resolution: Annotated[str, Meta(description="one of " + ", ".join(RESOLUTIONS))]
+    resolution: Annotated[
+        str,
+        Meta(
+            description="one of " + ", ".join(RESOLUTIONS),
+            extra_json_schema={"enum": [*RESOLUTIONS, "S", "D", "W", "M"]},
+        ),
+    ]
     to: Annotated[Epoch, Meta(description="end, exclusive, epoch seconds")]
     from_: Annotated[Epoch | None, Meta(description="start, inclusive; ignored when countback is given")] = field(
         default=None, name="from"
@@ -90,12 +97,14 @@ class QuotesParams(Struct, kw_only=True):
     symbols: Annotated[str, Meta(description="names, separated by commas")]
 
 
-def _declared(path: str, summary: str, params: type[Struct] | None = None, *, mimetype: str = "") -> Endpoint:
-    errors = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded) if params else ()
-    return Endpoint("GET", path, summary, "udf", params=params, answer=dict, mimetype=mimetype, errors=errors)
+def _declared(
+    path: str, summary: str, answer: Any, params: type[Struct] | None = None, *, mimetype: str = ""
+) -> Endpoint:
+    errors = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded, NotReady) if params else ()
+    return Endpoint("GET", path, summary, "udf", params=params, answer=answer, mimetype=mimetype, errors=errors)
 
 
-@endpoint(blueprint, _declared("/udf/config", "What the feed can do"))
+@endpoint(blueprint, _declared("/udf/config", "What the feed can do", UdfConfig))
 def udf_config() -> Response:
     """Return the feed's abilities."""
     return answer(
@@ -112,13 +121,13 @@ def udf_config() -> Response:
     )
 
 
-@endpoint(blueprint, _declared("/udf/time", "The server's time, epoch seconds", mimetype="text/plain"))
+@endpoint(blueprint, _declared("/udf/time", "The server's time, epoch seconds", None, mimetype="text/plain"))
 def udf_time() -> Response:
     """Return the time as text."""
     return Response(str(int(time.time())), mimetype="text/plain")
 
 
-@endpoint(blueprint, _declared("/udf/symbols", "What a symbol is", SymbolParams))
+@endpoint(blueprint, _declared("/udf/symbols", "What a symbol is", UdfSymbol, SymbolParams))
 def udf_symbols(params: SymbolParams) -> Response:
     """Return one instrument as charts need it."""
     run = runtime()
@@ -156,7 +165,7 @@ def _symbol_info(row: SymbolRow) -> dict[str, Any]:
     }
 
 
-@endpoint(blueprint, _declared("/udf/search", "Find symbols", SearchParams))
+@endpoint(blueprint, _declared("/udf/search", "Find symbols", list[UdfFound], SearchParams))
 def udf_search(params: SearchParams) -> Response:
     """Return the symbols whose name, alias or description holds the text, those that begin with it first."""
     rows = runtime().reads.run(PAGE, list_symbols, client=client_of(request.environ))
@@ -183,7 +192,7 @@ def udf_search(params: SearchParams) -> Response:
     )
 
 
-@endpoint(blueprint, _declared("/udf/history", "Bars as columns", HistoryParams))
+@endpoint(blueprint, _declared("/udf/history", "Bars as columns", UdfBars | UdfNoBars, HistoryParams))
 def udf_history(params: HistoryParams) -> Response:
     """Return the bars in [from, to), or the `countback` bars before `to`."""
     interval = RESOLUTIONS.get(_resolution(params.resolution))
@@ -231,7 +240,7 @@ def _resolution(text: str) -> str:
     return f"1{text}" if text in ("D", "W", "M", "S") else text
 
 
-@endpoint(blueprint, _declared("/udf/quotes", "Newest quotes", QuotesParams))
+@endpoint(blueprint, _declared("/udf/quotes", "Newest quotes", UdfQuotes, QuotesParams))
 def udf_quotes(params: QuotesParams) -> Response:
     """Return the quotes of the named symbols, each with its own status."""
     run = runtime()

@@ -1,0 +1,123 @@
+"""Types of the answers to TradingView, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Column = list[float]
+
+
+class UdfNamed(Struct):
+    """A choice of the search dialogue."""
+
+    name: str
+    value: str
+
+
+class UdfConfig(Struct):
+    """What the feed can do."""
+
+    supports_search: bool
+    supports_group_request: bool
+    supports_marks: bool
+    supports_timescale_marks: bool
+    supports_time: bool
+    exchanges: list[UdfNamed]
+    symbols_types: list[UdfNamed]
+    supported_resolutions: list[str]
+
+
+class UdfSymbol(Struct):
+    """An instrument as charts need it."""
+
+    name: str
+    ticker: str
+    full_name: str
+    description: str
+    type: str
+    exchange: str
+    listed_exchange: str
+    currency_code: str
+    session: str
+    timezone: str
+    format: str
+    minmov: int
+    pricescale: Annotated[int, Meta(ge=1, description="10^decimals of a price")]
+    volume_precision: int
+    has_seconds: bool
+    seconds_multipliers: list[str]
+    has_intraday: bool
+    intraday_multipliers: list[str]
+    has_daily: bool
+    has_weekly_and_monthly: bool
+    supported_resolutions: list[str]
+    data_status: str
+
+
+class UdfFound(Struct):
+    """A symbol that was searched for."""
+
+    symbol: str
+    full_name: str
+    ticker: str
+    description: str
+    exchange: str
+    type: str
+
+
+class UdfBars(Struct, tag_field="s", tag="ok"):
+    """Bars as columns of equal length, in ascending order."""
+
+    t: Annotated[list[int], Meta(description="where each begins, epoch seconds")]
+    o: Column
+    h: Column
+    l: Column  # noqa: E741 - the protocol's own name
+    c: Column
+    v: Column
+
+
+class UdfNoBars(Struct, tag_field="s", tag="no_data", omit_defaults=True):
+    """There are none in the range."""
+
+    nextTime: Annotated[int | None, Meta(description="where the next older bar is, epoch seconds")] = None
+
+
+class UdfValues(Struct):
+    """A quote; null is what is not known."""
+
+    short_name: str
+    description: str
+    lp: Annotated[float | None, Meta(description="price")]
+    bid: float | None
+    ask: float | None
+    spread: float | None
+    volume: float | None
+    ch: Annotated[float | None, Meta(description="change")]
+    chp: Annotated[float | None, Meta(description="change in percent")]
+    prev_close_price: float | None
+
+
+class UdfQuote(Struct, tag_field="s", tag="ok"):
+    """A symbol's newest quote."""
+
+    n: Annotated[str, Meta(description="symbol")]
+    v: UdfValues
+
+
+class UdfNothing(Struct):
+    """No values."""
+
+
+class UdfNoQuote(Struct, tag_field="s", tag="error"):
+    """A name that is no symbol's."""
+
+    n: Annotated[str, Meta(description="symbol, as asked for")]
+    v: UdfNothing
+
+
+class UdfQuotes(Struct, tag_field="s", tag="ok"):
+    """Newest quotes."""
+
+    d: list[UdfQuote | UdfNoQuote]
