@@ -1,8 +1,8 @@
 """The newest prices of many instruments, from ticks in any order and from rows of the database. Pure.
 
 It is a set that only grows: of all points (prices with their order keys) that it was shown, it keeps for each
-instrument the newest of each price, and of the price's sides the last one before the session and the first one in it.
-So the order in which ticks and rows come makes no difference.
+instrument the newest of each price, and of those that can be its price the last one before the session and the very
+first one. So the order in which ticks and rows come makes no difference.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class QuoteBook:
         self._tick = _Points(_EARLY)
         self._newest = {price: _Points(_EARLY) for price in PRICES}
         self._before = {side: _Points(_EARLY) for side in SIDES}
-        self._open = {side: _Points(_LATE) for side in SIDES}
+        self._first = {side: _Points(_LATE) for side in SIDES}
         self._spread: F8 = np.zeros(0)
         self._volume: F8 = np.zeros(0)
         self._buy_volume: F8 = np.zeros(0)
@@ -116,7 +116,7 @@ class QuoteBook:
         late = ticks.time_us < self._start_us[ticks.symbol_id]
         if late.any():
             self._merge_prices(self._before, newest(ticks.take(late)))
-        self._merge_opens(ticks, late)
+        self._merge_firsts(ticks)
         found = newest(ticks)
         self._merge_prices(self._newest, found)
         self._merge_ticks(found)
@@ -137,7 +137,7 @@ class QuoteBook:
         known = np.array([self._at.get(name, -1) for name in names], np.int64)
         columns = [
             points.price[known].tolist()
-            for points in (*self._newest.values(), *self._before.values(), *self._open.values())
+            for points in (*self._newest.values(), *self._before.values(), *self._first.values())
         ]
         columns += [
             values[known].tolist() for values in (self._spread, self._volume, self._buy_volume, self._sell_volume)
@@ -148,8 +148,8 @@ class QuoteBook:
                 yield from quotes_of([QuoteRow(name)], now_us, stale_after_s)
                 continue
             bid, ask, last, *references, spread, volume, buy, sell = (None if x != x else x for x in prices)
-            before_bid, before_last, open_bid, open_last = references
-            before, first = (before_bid, open_bid) if last is None else (before_last, open_last)
+            before_bid, before_last, first_bid, first_last = references
+            before, first = (before_bid, first_bid) if last is None else (before_last, first_last)
             reference = first if before is None else before
             yield make_quote(
                 name, bid, ask, last, spread, volume, buy, sell, flags, time_us, reference, now_us, stale_after_s
@@ -176,7 +176,7 @@ class QuoteBook:
         return found
 
     def _grow(self, size: int) -> None:
-        for points in (self._tick, *self._newest.values(), *self._before.values(), *self._open.values()):
+        for points in (self._tick, *self._newest.values(), *self._before.values(), *self._first.values()):
             points.grow(size)
         more = size - len(self._flags)
         self._zones += [None] * more
@@ -257,7 +257,6 @@ class QuoteBook:
         self._start_us[at], self._end_us[at] = start_us, end_us
         for side in SIDES:
             newest_, before = self._newest[side], self._before[side]
-            self._open[side].clear(at)
             before.clear(at)
             if newest_.has(at) and newest_.time_us[at] < start_us:
                 before.put_from(at, newest_)
@@ -269,19 +268,19 @@ class QuoteBook:
             there = ~np.isnan(values) & points.newer(found.symbol_id, time_us, order_no)
             points.put(found.symbol_id[there], time_us[there], order_no[there], values[there])
 
-    def _merge_opens(self, ticks: StoredTicks, late: Mask) -> None:
-        """Keep the first prices of the sessions; the ticks are in order."""
-        early = {side: self._open[side].time_us[ticks.symbol_id] >= ticks.time_us for side in SIDES}
+    def _merge_firsts(self, ticks: StoredTicks) -> None:
+        """Keep the first price of each instrument, the session's open while there is none before; ticks in order."""
+        early = {side: self._first[side].time_us[ticks.symbol_id] >= ticks.time_us for side in SIDES}
         if not any(mask.any() for mask in early.values()):
             return
         bid_ok, _, last_ok = valid_prices(ticks.bid, ticks.ask, ticks.last, ticks.flags, ticks.nonpositive_ok)
         for side, prices, valid in (("bid", ticks.bid, bid_ok), ("last", ticks.last, last_ok)):
-            rows = np.flatnonzero(early[side] & valid & ~late)
+            rows = np.flatnonzero(early[side] & valid)
             ids, first = np.unique(ticks.symbol_id[rows], return_index=True)
             rows = rows[first]
             time_us, order_no = _split(order_keys(ticks, rows))
-            older = ~self._open[side].newer(ids, time_us, order_no, or_equal=True)
-            self._open[side].put(ids[older], time_us[older], order_no[older], prices[rows][older])
+            older = ~self._first[side].newer(ids, time_us, order_no, or_equal=True)
+            self._first[side].put(ids[older], time_us[older], order_no[older], prices[rows][older])
 
     def _merge_ticks(self, found: CurrentRows) -> None:
         time_us, order_no = _split(found.key)
@@ -310,21 +309,13 @@ class QuoteBook:
             self._flags[at] = row.flags or 0
             self._spread[at], self._volume[at] = _or_nan(row.spread), _or_nan(row.volume)
             self._buy_volume[at], self._sell_volume[at] = _or_nan(row.buy_volume), _or_nan(row.sell_volume)
-        self._load_reference(at, "bid", row.bid)
-        self._load_reference(at, "last", row.last)
-        self._load_reference(at, row.side, row.before)
-        self._load_reference(at, row.side, row.open, opens=True)
-
-    def _load_reference(self, at: int, side: str, point: Point | None, *, opens: bool = False) -> None:
-        """Take the point for the last before the session or, if it may open one, for the first in it."""
-        before, first = self._before[side], self._open[side]
-        if point is None:
-            return
-        if point.key.time_us < self._start_us[at]:
-            if point.key >= before.key(at):
+        for side, point in (("bid", row.bid), ("last", row.last), (row.side, row.before)):
+            before = self._before[side]
+            if point is not None and point.key.time_us < self._start_us[at] and point.key >= before.key(at):
                 before.put_one(at, point)
-        elif opens and point.key <= first.key(at):
-            first.put_one(at, point)
+        first = self._first[row.side]
+        if row.open is not None and row.open.key <= first.key(at):
+            first.put_one(at, row.open)
 
 
 def _split(keys: Keys) -> tuple[I8, I8]:

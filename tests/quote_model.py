@@ -1,0 +1,89 @@
+"""What a quote is, read plainly from all the ticks of an instrument: the model for the board and the reader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from app.market.quotes import Quote
+from tests.batches import Tick
+
+Arrived = tuple[Tick, int]
+"""A tick, and when it was received (UTC microseconds)."""
+
+
+def arrivals(batches: Sequence[Sequence[Tick]], received_us: int) -> list[Arrived]:
+    """Return the ticks as they are stored: each identity once, received a microsecond after the one before."""
+    rows = [tick for batch in batches for tick in batch]
+    first: dict[tuple[str, int, int], Arrived] = {}
+    for number, row in enumerate(rows):
+        first.setdefault((row.symbol, row.time_us, row.seq), (row, received_us + number))
+    return list(first.values())
+
+
+def quote(
+    symbol: str,
+    arrived: Sequence[Arrived],
+    zone: str | None = None,
+    digits: int | None = None,
+    nonpositive_ok: bool = False,
+    now_us: int = 1 << 60,
+    stale_after_s: float = 60.0,
+) -> Quote:
+    """Return the quote of the symbol among these ticks."""
+    rows = [tick for tick, _ in sorted((one for one in arrived if one[0].symbol == symbol), key=_order)]
+    if not rows:
+        return Quote(symbol, *[None] * 12, True)
+
+    def points(side: str) -> list[tuple[Tick, float]]:
+        found = []
+        for row in rows:
+            price = getattr(row, side)
+            counts = not math.isnan(price) and (price > 0 or nonpositive_ok)
+            if counts and (side != "last" or row.flags & 8):
+                found.append((row, price))
+        return found
+
+    newest = {side: found[-1][1] if (found := points(side)) else None for side in ("bid", "ask", "last")}
+    side = "bid" if newest["last"] is None else "last"
+    price = newest[side]
+    tick = rows[-1]
+    today = _date(tick.time_us, zone)
+    before = [price for row, price in points(side) if _date(row.time_us, zone) < today]
+    since = [price for row, price in points(side) if _date(row.time_us, zone) == today]
+    reference = before[-1] if before else since[0] if since else None
+    change = percent = None
+    if price is not None and reference is not None:
+        change = float(Decimal(str(price)) - Decimal(str(reference)))
+        percent = round(100 * change / reference, 6) if reference > 0 else None
+    spread = tick.spread
+    if math.isnan(spread) and digits is not None:
+        spread = round((tick.ask - tick.bid) * 10.0**digits, 6)
+    return Quote(
+        symbol,
+        price,
+        newest["bid"],
+        newest["ask"],
+        newest["last"],
+        None if math.isnan(spread) else spread,
+        tick.volume,
+        tick.volume if tick.flags & 40 == 40 else 0.0,
+        tick.volume if tick.flags & 72 == 72 else 0.0,
+        tick.flags,
+        (datetime(1970, 1, 1) + timedelta(microseconds=tick.time_us)).isoformat(timespec="microseconds") + "Z",
+        change,
+        percent,
+        now_us - tick.time_us > stale_after_s * 1e6,
+    )
+
+
+def _order(arrived: Arrived) -> tuple[int, int]:
+    tick, received_us = arrived
+    return tick.time_us, tick.seq if tick.seq >= 0 else 2**60 + received_us
+
+
+def _date(time_us: int, zone: str | None) -> date:
+    return datetime.fromtimestamp(time_us // 10**6, ZoneInfo(zone) if zone else UTC).date()
