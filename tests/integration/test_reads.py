@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -106,11 +108,17 @@ def until(condition: Callable[[], Any]) -> Any:
 @contextmanager
 def paused(pid: int) -> Iterator[None]:
     process = psutil.Process(pid)
+    # Should this process stand still meanwhile, somebody else has to end that.
+    rescue = subprocess.Popen(["sh", "-c", f"sleep {WAIT_S:.0f}; kill -CONT {pid}"], start_new_session=True)
     process.suspend()
     try:
         yield
+        assert rescue.poll() is None, "the loop stood still until the hanging process went on"
     finally:
         process.resume()
+        with suppress(ProcessLookupError):
+            os.killpg(rescue.pid, signal.SIGKILL)
+        rescue.wait()
 
 
 def test_a_read_returns_what_its_function_returns(world: World) -> None:
@@ -372,12 +380,11 @@ def test_a_backend_that_hangs_costs_only_its_reader(world: World) -> None:
     """Stopped, it takes no cancel: its socket is shut down, the read ends, a new connection takes over."""
     hung = world.reads.run(PAGE, backend)
     with paused(hung):
-        began = time.monotonic()
         with pytest.raises(DatabaseAway, match="does not answer"):
             world.reads.run(PAGE, backend)
-        waited_s = time.monotonic() - began
         assert world.reads.run(PAGE, backend) != hung
-    assert waited_s < WAIT_S
+        stuck = world.registry.get_sample_value("tickhub_query_lanes_stuck_total", {"kind": "page"})
+        assert not stuck, "its lane came back as soon as its socket was shut down"
     until(lambda: not world.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", hung))
 
 
@@ -387,14 +394,10 @@ def test_the_loop_goes_on_while_a_whole_server_hangs(world: World) -> None:
     (pid,) = until(world.busy)
     postmaster = psutil.Process(pid).parent()
     assert postmaster is not None
-    beats = 0
     with paused(pid), paused(postmaster.pid):
         while not reading.ready():
             gevent.sleep(0.01)
-            beats += 1
         assert isinstance(reading.exception, DatabaseAway)
-        longest = reads_module.CANCEL_GRACE_S / 0.01
-        assert beats > longest / 4, "the loop stood still while the cancel waited"
     assert until(lambda: world.reads.run(PAGE, backend)) != pid
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,17 +18,21 @@ import pytest
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server, wait_until
 from tests.process.probes import content
-from tests.process.test_query_lanes import MINUTE, WELL_BEFORE_S, busy, connect, everything, metric
+from tests.process.test_query_lanes import WELL_BEFORE_S, Probed, busy, connect, everything, metric, own, probed
 
 BIG_BYTES = 8 << 20
 """A page that no socket buffer holds."""
 
 
+@pytest.fixture(scope="module")
+def shared(data_template: Path) -> Iterator[Probed]:
+    with probed(data_template) as found:
+        yield found
+
+
 @pytest.fixture
-def server(make_server: MakeServer) -> Server:
-    found = make_server(environ=MINUTE)
-    found.module = "tests.process.probes"
-    return found.start().wait_ready()
+def server(shared: Probed) -> Probed:
+    return shared.forget()
 
 
 def get(server: Server, path: str, method: str = "GET") -> http.client.HTTPResponse:
@@ -41,14 +46,14 @@ def read_into(received: bytearray, client: socket.socket) -> None:
         received += part
 
 
-def closed_after(server: Server) -> Iterator[int]:
+def closed_after(log: str) -> Iterator[int]:
     """After how many pages each stream was closed, in order."""
-    for line in server.log().splitlines():
+    for line in log.splitlines():
         if "PROBE closed after" in line:
             yield int(line.split("after ")[1].split(" ")[0])
 
 
-def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Server) -> None:
+def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Probed) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
         for size in (8, 200_000, BIG_BYTES):
             client.request("GET", f"/probe/pages?count=5&bytes={size}")
@@ -56,15 +61,15 @@ def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Server
             assert answer.headers["Transfer-Encoding"] == "chunked"
             assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
             assert answer.read() == b"".join(content(page, size) for page in range(5))
-    assert list(closed_after(server)) == [5, 5, 5]
+    assert list(closed_after(server.news())) == [5, 5, 5]
 
 
-def test_no_pages_are_an_empty_answer(server: Server) -> None:
+def test_no_pages_are_an_empty_answer(server: Probed) -> None:
     answer = get(server, "/probe/pages?count=0")
     assert (answer.status, answer.read()) == (200, b"")
 
 
-def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Server) -> None:
+def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Probed) -> None:
     with closing(connect(server)) as client:
         client.sendall(b"GET /probe/pages?count=5&bytes=8000 HTTP/1.0\r\n\r\n")
         head, _, body = everything(client).partition(b"\r\n\r\n")
@@ -73,7 +78,7 @@ def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Ser
     assert body == b"".join(content(page, 8000) for page in range(5))
 
 
-def test_an_error_on_the_first_page_is_an_answer(server: Server) -> None:
+def test_an_error_on_the_first_page_is_an_answer(server: Probed) -> None:
     answer = get(server, "/probe/pages?fail=0&error=timeout")
     assert answer.status == 503
     assert json.loads(answer.read())["code"] == "query_timeout"
@@ -85,7 +90,7 @@ def test_an_error_on_the_first_page_is_an_answer(server: Server) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize(("error", "tracebacks"), [("timeout", 0), ("bug", 1)])
 def test_an_error_on_a_later_page_breaks_the_transfer_and_is_logged_once(
-    server: Server, version: str, error: str, tracebacks: int
+    server: Probed, version: str, error: str, tracebacks: int
 ) -> None:
     with closing(connect(server)) as client:
         request = f"GET /probe/pages?count=5&bytes=80&fail=3&error={error} HTTP/{version}\r\nHost: x\r\n\r\n"
@@ -95,62 +100,61 @@ def test_an_error_on_a_later_page_breaks_the_transfer_and_is_logged_once(
             read_into(received, client)
     assert received.count(b"HTTP/1.") == 1, "a second head is no part of the stream"
     assert not received.endswith(b"0\r\n\r\n")
-    wait_until(lambda: list(closed_after(server)) == [3], what="the stream to be closed")
-    log = server.log()
+    wait_until(lambda: list(closed_after(server.news())) == [3], what="the stream to be closed")
+    log = server.news()
     assert log.count("broken off") == 1
     assert log.count("Traceback") == tracebacks
     assert server.status("/health") == 200
 
 
-def test_a_broken_transfer_is_an_error_for_who_reads_it_with_a_library(server: Server) -> None:
+def test_a_broken_transfer_is_an_error_for_who_reads_it_with_a_library(server: Probed) -> None:
     answer = get(server, "/probe/pages?count=5&bytes=80000&slow=2&s=0.5&fail=3")
     assert answer.status == 200
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         answer.read()
 
 
-def test_head_makes_one_page_at_most_and_sends_none(server: Server) -> None:
+def test_head_makes_one_page_at_most_and_sends_none(server: Probed) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
         for _ in range(2):
             client.request("HEAD", "/probe/pages?count=5&bytes=8000")
             answer = client.getresponse()
             assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, None, b"")
-    assert list(closed_after(server)) == [1, 1]
+    assert list(closed_after(server.news())) == [1, 1]
 
 
-def test_a_client_that_does_not_read_holds_two_pages_and_no_connection(server: Server) -> None:
+def test_a_client_that_does_not_read_holds_two_pages_and_no_connection(server: Probed) -> None:
     (worker,) = server.worker_pids()
+    reads = 'tickhub_reads_total{kind="export",outcome="ok"}'
+    before = metric(server, reads)
     before_bytes = psutil.Process(worker).memory_info().rss
     with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
-        reads = 'tickhub_reads_total{kind="export",outcome="ok"}'
-        wait_until(lambda: metric(server, reads) == 2, what="the page that is sent and the one ahead")
+        wait_until(lambda: metric(server, reads) == before + 2, what="the page that is sent and the one ahead")
         for _ in range(20):
             assert server.request("GET", "/probe/read?s=0")[0] == 200
-        assert metric(server, reads) == 2
+        assert metric(server, reads) == before + 2
         assert busy(server.database) == []
         assert psutil.Process(worker).memory_info().rss - before_bytes < 6 * BIG_BYTES
         client.recv(100)
-    wait_until(lambda: list(closed_after(server)) == [2], WELL_BEFORE_S, "the stream to be closed")
-    assert "Traceback" not in server.log()
+    wait_until(lambda: list(closed_after(server.news())) == [2], WELL_BEFORE_S, "the stream to be closed")
+    assert "Traceback" not in server.news()
 
 
-def test_a_client_that_leaves_ends_the_stream_and_the_query_of_the_page_ahead(server: Server) -> None:
+def test_a_client_that_leaves_ends_the_stream_and_the_query_of_the_page_ahead(server: Probed) -> None:
     with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}&slow=1&s=60")) as client:
         wait_until(lambda: busy(server.database), what="the page ahead")
         client.recv(100)
     wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
-    wait_until(lambda: list(closed_after(server)) == [1], what="the stream to be closed")
-    assert "Traceback" not in server.log()
+    wait_until(lambda: list(closed_after(server.news())) == [1], what="the stream to be closed")
+    assert "Traceback" not in server.news()
     assert server.request("GET", "/probe/read?kind=export&s=0")[0] == 200
 
 
 @pytest.mark.long
 def test_a_client_that_stands_still_is_dropped(make_server: MakeServer) -> None:
-    server = make_server(environ=MINUTE | {"PROBE_STALLED_S": "1"})
-    server.module = "tests.process.probes"
-    server.start().wait_ready()
+    server = own(make_server, PROBE_STALLED_S="1").wait_ready()
     with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
-        wait_until(lambda: list(closed_after(server)) == [2], WELL_BEFORE_S, "the stream to be closed")
+        wait_until(lambda: list(closed_after(server.log())) == [2], WELL_BEFORE_S, "the stream to be closed")
         with pytest.raises(ConnectionResetError):
             everything(client)
     assert server.log().count("the client does not read") == 1
@@ -160,9 +164,7 @@ def test_a_client_that_stands_still_is_dropped(make_server: MakeServer) -> None:
 @pytest.mark.long
 def test_a_slow_client_that_reads_is_not_dropped(make_server: MakeServer) -> None:
     """Each page takes longer than a client may stand still; it never does."""
-    server = make_server(environ=MINUTE | {"PROBE_STALLED_S": "1"})
-    server.module = "tests.process.probes"
-    server.start().wait_ready()
+    server = own(make_server, PROBE_STALLED_S="1").wait_ready()
     received = 0
     with closing(socket.socket()) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
@@ -178,9 +180,7 @@ def test_a_slow_client_that_reads_is_not_dropped(make_server: MakeServer) -> Non
 
 @pytest.mark.long
 def test_the_end_of_the_server_breaks_a_stream_that_goes_on(make_server: MakeServer) -> None:
-    server = make_server("--shutdown-grace-s", "8", environ=MINUTE)
-    server.module = "tests.process.probes"
-    server.start().wait_ready()
+    server = own(make_server, "--shutdown-grace-s", "8").wait_ready()
     with closing(connect(server, f"/probe/pages?count=100&bytes={BIG_BYTES}")) as client:
         client.recv(100)
         assert server.process is not None
