@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
-from app.market.bar_series import BILLION, Pieces, Series, Side, Sums, combine, of_ticks, sides_of
+from app.market.bar_series import BILLION, REST, Pieces, Series, Side, Sums, combine, of_ticks, sides_of
 from app.market.bars import VOLUME_UNIT
 from app.market.columns import F8, I8
 from app.market.intervals import Buckets
@@ -36,8 +36,12 @@ _BARS = """
     ORDER BY time {order} LIMIT %(limit)s
 """
 _PARTS = ("open", "high", "low", "close")
-# int8 holds no more than 9e18 units of 1e-8: exact sums come in two parts.
-_EXACT = "div({0}, %(billion)s)::bigint, (mod({0}, %(billion)s) * %(unit)s)::bigint"
+# int8 holds no more than 9e18 units of 1e-8, so exact sums come in two parts. Arithmetic on numeric is most of what a
+# read costs: it is done only where there is a volume, and the division only where the sum is that large.
+_EXACT = """
+    CASE WHEN {0} < %(large)s THEN 0 ELSE div({0}, %(billion)s)::bigint END,
+    (CASE WHEN {0} = 0 THEN 0 WHEN {0} < %(large)s THEN {0} * %(unit)s
+        ELSE mod({0}, %(billion)s) * %(unit)s END)::bigint"""
 _VOLUMES = ("volume", "buy_volume", "sell_volume")
 _EXTENT = """
     SELECT (SELECT time FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
@@ -193,6 +197,7 @@ def _read(
         "high": timestamp(high_us),
         "limit": rows,
         "billion": BILLION,
+        "large": 90 * BILLION,
         "unit": VOLUME_UNIT,
     }
     return copy_out(cur, cur.mogrify(query, parameters).decode(), formats)
@@ -205,10 +210,14 @@ def _native(found: Any, at: int) -> Any:
 
 def _pieces(found: Any, sides: int) -> Pieces:
     columns = [_native(found, at) for at in range(8 + 4 * sides)]
-    time_us, ticks, *sums = columns[:8]
+    time_us, ticks, *halves = columns[:8]
+    sums = []
+    for billions, rest in zip(halves[::2], halves[1::2], strict=True):
+        more, rest = np.divmod(rest, REST)
+        sums.append(Sums(billions + more, rest))
     return Pieces(
         time_us=time_us + POSTGRES_EPOCH_US,
         ticks=ticks,
-        sums=(Sums(*sums[0:2]), Sums(*sums[2:4]), Sums(*sums[4:6])),
+        sums=(sums[0], sums[1], sums[2]),
         sides=tuple(Side(*columns[at : at + 4]) for at in range(8, len(columns), 4)),
     )

@@ -240,6 +240,32 @@ def test_prices_that_are_not_positive_count_where_the_instrument_allows_them(cur
         assert list(page.table.columns[4]) == [-3.5]
 
 
+def test_volumes_of_any_size_are_exact(cur: cursor) -> None:
+    """As the table's sums, also beyond what 64 bits hold in units of 1e-8."""
+    volumes = [0.0, 1e-8, 0.1, 89_999_999_999.5, 90e9, 123_456_789_012.25, 1e12, 1e12]
+    ticks = [
+        Row(time_us=_at(0, 10 * at), seq=seq, last=1.0, volume=volume, flags=(24, 56, 88)[seq % 3])
+        for at, volume in enumerate(volumes)
+        for seq in range(at + 1)
+    ]
+    _store(cur, ticks)
+    names = ("volume", "buy_volume", "sell_volume")
+    cur.execute(
+        f"SELECT {', '.join(f'array_agg({name}::float8 ORDER BY time)' for name in names)}"
+        " FROM bars WHERE resolution = 60 AND symbol_id = 1"
+    )
+    minutes = cur.fetchone()
+    assert minutes is not None
+    for interval in ("1m", "3m", "1h", "1d"):
+        bars = _read(cur, _query(interval, price="last"))
+        for name, expected in zip(names, minutes, strict=True):
+            at = [field.name for field in BARS].index(name)
+            cur.execute(f"SELECT sum({name})::float8 FROM bars WHERE resolution = 60 AND symbol_id = 1")
+            found = [float(bar[at]) for bar in bars]
+            assert found == ([*expected] if interval == "1m" else [*(cur.fetchone() or ())])
+    assert float(_read(cur, _query("30s", price="last"))[-1][5]) == 15e12
+
+
 # ---- what a page costs
 
 
@@ -336,41 +362,43 @@ def test_months_of_minutes_or_ticks_are_read_a_part_at_a_time(
     assert _read(cur, query, descending) == (expected[::-1] if descending else expected)
 
 
-@pytest.mark.parametrize("price", ["ask", "mid", "last"])
-@pytest.mark.parametrize("interval", ["1s", "1m", "5m", "1h"])
-def test_a_price_that_there_never_is_is_not_searched_for(cur: cursor, price: str, interval: str) -> None:
+def test_a_price_that_there_never_is_is_not_searched_for(cur: cursor) -> None:
     _store(cur, [Row(time_us=_at(day, 60 * minute), bid=1.5) for day in range(3) for minute in range(300)])
-    watched, bars = _cost(cur, _query(interval, price=price), 1000)
-    assert (watched.statements, bars) == (1, 0)
+    for price in ("ask", "mid", "last"):
+        for interval in INTERVALS:
+            watched, bars = _cost(cur, _query(interval, price=price), 1000)
+            assert (watched.statements, bars) == (1, 0)
 
 
 # ---- while ticks arrive
 
 
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("interval", ["30s", "1m", "5m", "1d"])
 @pytest.mark.parametrize("fill", [False, True])
 def test_each_bar_comes_once_whatever_arrives_between_pages(
-    cur: cursor, interval: str, descending: bool, fill: bool
+    conn: connection, cur: cursor, descending: bool, fill: bool
 ) -> None:
     random = np.random.default_rng(5)
-    step_us = Buckets(interval).longest_s * 1_000_000
-    query = _query(interval, start_us=_at(0), end_us=_at(0) + 60 * step_us, fill=fill)
+    for interval in ("30s", "1m", "5m", "1d"):
+        step_us = Buckets(interval).longest_s * 1_000_000
+        query = _query(interval, start_us=_at(0), end_us=_at(0) + 60 * step_us, fill=fill)
 
-    def arrive(seq: int) -> None:
-        times = {_at(0) + int(at) * step_us for at in random.integers(0, 60, 5)}
-        _store(cur, [Row(time_us=us, seq=seq, bid=1.5) for us in times])
+        def arrive(seq: int, step_us: int = step_us) -> None:
+            times = {_at(0) + int(at) * step_us for at in random.integers(0, 60, 5)}
+            _store(cur, [Row(time_us=us, seq=seq, bid=1.5) for us in times])
 
-    arrive(0)
-    before = set(_times(_read(cur, query)))
-    seen: list[int] = []
-    after_us = None
-    for seq in range(1, 100):
-        page = read_bars(cur, 1, False, query, after_us=after_us, descending=descending, max_bars=4)
-        seen += page.table.columns[0].tolist()  # type: ignore[union-attr]
-        if not page.more:
-            break
-        after_us = seen[-1]
-        arrive(seq)
-    assert seen == sorted(set(seen), reverse=descending)
-    assert before <= set(seen)
+        arrive(0)
+        before = set(_times(_read(cur, query)))
+        seen: list[int] = []
+        after_us = None
+        for seq in range(1, 100):
+            page = read_bars(cur, 1, False, query, after_us=after_us, descending=descending, max_bars=4)
+            seen += page.table.columns[0].tolist()  # type: ignore[union-attr]
+            if not page.more:
+                break
+            after_us = seen[-1]
+            arrive(seq)
+        assert seen == sorted(set(seen), reverse=descending)
+        assert before <= set(seen)
+        conn.rollback()
+        cur.execute("SET timezone = 'UTC'")
