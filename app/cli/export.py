@@ -108,7 +108,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     finally:
         connection.close()
     where = args.partition or args.out
-    print(f"{where}: {export.summary(len(instruments), args.what)}", file=sys.stderr if args.out == "-" else sys.stdout)
+    print(f"{where}: {export.summary(args.what)}", file=sys.stderr if args.out == "-" else sys.stdout)
     return 0
 
 
@@ -174,6 +174,7 @@ class _Export:
     progress: tqdm[Any] = field(default_factory=lambda: tqdm(disable=True))
     rows: int = 0
     files: int = 0
+    symbols: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def expected(self, instruments: Sequence[Known]) -> int:
@@ -225,13 +226,13 @@ class _Export:
                     file.write(encoder.tail(None))
                 self.files += 1
 
-    def summary(self, symbols: int, what: str) -> str:
-        """Return what was done, for a person."""
+    def summary(self, what: str) -> str:
+        """Return what was done, for a person; the symbols are those that had any."""
         seconds = time.monotonic() - self.began
         files = "" if self.files == 1 else f" in {self.files:,} files"
-        noun = "symbol" if symbols == 1 else "symbols"
+        symbols = f"{self.symbols} symbol{'' if self.symbols == 1 else 's'}"
         rate = self.rows / max(seconds, 1e-3)
-        return f"{self.rows:,} {what} of {symbols} {noun}{files}; {seconds:.1f} s, {rate:,.0f} {what}/s"
+        return f"{self.rows:,} {what} of {symbols}{files}; {seconds:.1f} s, {rate:,.0f} {what}/s"
 
     def _pages(self, known: Known) -> Iterator[Table]:
         self.progress.set_description(known.symbol)
@@ -243,6 +244,7 @@ class _Export:
                 )
             )
             if len(page.table):
+                self.symbols += after is None
                 yield page.table
                 self.rows += len(page.table)
                 self.progress.update(len(page.table))

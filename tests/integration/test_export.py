@@ -214,7 +214,8 @@ def test_several_symbols_in_one_file_have_a_symbol_column_in_front(loaded, run):
 
 
 def test_all_are_all_that_have_ticks_by_name(loaded, run):
-    run("--all", "--out", "ticks.parquet")
+    said = run("--all", "--out", "ticks.parquet")
+    assert " ticks of 3 symbols; " in said
     table = pq.read_table("ticks.parquet")
     expected = [("AAPL", 3), ("NVDA", 2), ("TSLA", 1)]
     assert table.column("symbol").to_pylist() == [name for name, number in expected for _ in in_table(loaded, number)]
