@@ -229,15 +229,16 @@ def test_a_stream_goes_on_to_a_client_that_has_shut_down_its_sending_side(server
 
 @pytest.mark.long
 def test_a_query_that_hangs_is_a_503_and_everything_else_goes_on(make_server: MakeServer) -> None:
-    server = own(make_server, TICKHUB_PAGE_TIMEOUT_S="2").wait_ready()
+    server = make_server(environ=MINUTE | {"TICKHUB_PAGE_TIMEOUT_S": "2"}).start().wait_ready()
     ticks = Ticks(1, 1, with_seq=True)
     before, meanwhile = ticks.batch(10), ticks.batch(10)
+    symbol = before[0]["symbol"]
     assert server.post(before)[0] == 200
     server.wait_drained()
     with locked_ticks(server.database):
-        waiting = [connect(server, "/probe/read") for _ in range(4)]
+        waiting = [connect(server, f"/api/ticks/{symbol}") for _ in range(4)]
         wait_until(lambda: len(busy(server.database)) == 4, what="four queries that wait")
-        assert server.request("GET", "/probe/read?kind=quote&s=0")[0] == 200
+        assert server.request("GET", f"/api/quotes/{symbol}")[0] == 200
         assert server.post(meanwhile)[0] == 200
         assert server.status("/health") == 200
         for client in waiting:
@@ -248,8 +249,23 @@ def test_a_query_that_hangs_is_a_503_and_everything_else_goes_on(make_server: Ma
             client.close()
         assert busy(server.database) == []
     server.wait_drained()
-    assert server.request("GET", "/probe/read")[:2] == (200, len(before) + len(meanwhile))
+    found = server.request("GET", f"/api/ticks/{symbol}")[1]["ticks"]
+    assert len(found) == sum(tick["symbol"] == symbol for tick in before + meanwhile)
     assert "Traceback" not in server.log()
+
+
+def test_a_reader_of_ticks_that_leaves_cancels_its_query(server: Probed) -> None:
+    batch = Ticks(2, 2, with_seq=True).batch(10)
+    assert server.post(batch)[0] == 200
+    server.wait_drained()
+    path = f"/api/ticks/{batch[0]['symbol']}"
+    with locked_ticks(server.database):
+        for query in ("", "?start=1990-01-01&format=csv"):
+            with closing(connect(server, path + query)):
+                wait_until(lambda: busy(server.database), what="the query")
+            wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
+    assert server.request("GET", path)[0] == 200
+    assert "Traceback" not in server.news()
 
 
 def test_no_more_reads_than_lanes_and_the_rest_is_told_so(server: Probed) -> None:
