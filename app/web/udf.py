@@ -68,9 +68,9 @@ class SearchParams(Struct, kw_only=True):
     """Parameters of /udf/search."""
 
     query: Annotated[str, Meta(description="part of a name or of its description")] = ""
-    type: str = ""
-    exchange: str = ""
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 30
+    type: Annotated[str, Meta(description="ignored: instruments have no type")] = ""
+    exchange: Annotated[str, Meta(description="only those of this exchange; empty: of any")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="most symbols")] = 30
 
 
 class HistoryParams(Struct, kw_only=True):
