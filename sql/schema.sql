@@ -558,7 +558,7 @@ CREATE VIEW public.bars_5m AS
     min(b.spread_min) AS spread_min,
     max(b.spread_max) AS spread_max
    FROM (public.bars b
-     JOIN public.instruments i USING (symbol_id))
+     JOIN public.instruments i ON ((i.symbol_id = (b.symbol_id + 0))))
   WHERE (b.resolution = 60)
   GROUP BY i.symbol, (date_bin('00:05:00'::interval, b."time", '1970-01-01 00:00:00+00'::timestamp with time zone));
 
@@ -868,7 +868,7 @@ ALTER TABLE ONLY public.tick_ranges
 ALTER TABLE ONLY public.ticks
     ADD CONSTRAINT ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
 
-CREATE INDEX bars_5m_key ON public.bars USING btree (symbol_id, resolution, date_bin('00:05:00'::interval, "time", '1970-01-01 00:00:00+00'::timestamp with time zone));
+CREATE INDEX bars_5m_key ON public.bars USING btree (((symbol_id + 0)), resolution, date_bin('00:05:00'::interval, "time", '1970-01-01 00:00:00+00'::timestamp with time zone));
 
 CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (upper(symbol));
 

@@ -101,6 +101,26 @@ def test_the_other_views_are_their_tables_with_names(cur: cursor, ticks: list[Ro
 # What a query reads
 
 
+def test_the_index_of_the_five_minutes_tempts_no_other_query(conn: connection) -> None:
+    """Nor before the first ANALYZE, when the planner knows nothing of the table."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO bars (symbol_id, resolution, time, ticks, volume, buy_volume, sell_volume)"
+            " SELECT s, r, time, 1, 0, 0, 0 FROM generate_series(1, 2) AS s, unnest(ARRAY[60, 86400]) AS r,"
+            " generate_series(timestamptz '2026-01-01', '2026-01-31', make_interval(secs => r)) AS time"
+        )
+        for condition in (
+            "resolution = 60 AND time >= '2026-01-30' ORDER BY time LIMIT 1000",
+            "resolution = 60 AND time >= '2026-01-30'",
+            "resolution = 86400 AND time >= '2026-01-02' AND time < '2026-01-04'",
+        ):
+            cur.execute(f"EXPLAIN SELECT * FROM bars WHERE symbol_id = 1 AND {condition}")
+            plan = "\n".join(line for (line,) in cur.fetchall())
+            assert "bars_5m_key" not in plan
+            assert "Index Cond" in plan.split("bars_pkey")[1]
+            assert "time" in plan.split("Index Cond")[1].split("\n")[0]
+
+
 _FILL_BARS = """
     INSERT INTO bars (symbol_id, resolution, time, ticks, volume, buy_volume, sell_volume, bid_open, bid_close)
     SELECT symbol_id, resolution, time, 10, 1, 1, 0, 1.5, 2.5
