@@ -30,6 +30,7 @@ _INITDB_PREFIX = ".postgres-initdb-"
 _PROBE_S = 3
 # A killed server's backends hold its memory until they notice; another data directory may lead here too.
 _PASSING = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
+_NO_PORT = "could not create any TCP/IP sockets"
 
 
 def create_cluster(place: Place, deadline: float) -> str:
@@ -98,6 +99,10 @@ def start_or_adopt(
             raise EmbeddedError(
                 f"PostgreSQL (pid {process.pid}) does not answer, it may be recovering: start again later;"
                 f" {_tail(_text(log, -2000))}"
+            )
+        if _NO_PORT in complaint:
+            raise EmbeddedError(
+                f"PostgreSQL does not start: another program has port {tcp_port} on 127.0.0.1; set another --pg-port"
             )
         if time.monotonic() >= deadline or not any(text in complaint for text in _PASSING):
             raise EmbeddedError(f"PostgreSQL does not start, see {log}: {_tail(complaint)}")

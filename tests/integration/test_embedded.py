@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import threading
@@ -395,6 +396,16 @@ def test_tcp_is_for_the_role_that_reads_on_loopback_with_a_password(home: Path, 
     assert embedded.tcp_port(config(home)) == free_port
     assert embedded.stop(config(home))
     assert embedded.tcp_port(config(home)) == 0
+
+
+def test_a_port_that_another_program_has_is_said_so(home: Path) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(EmbeddedError, match=f"another program has port {port} on 127.0.0.1"):
+            embedded.start(config(home, tcp_port=port))
+    assert any("started" in line for line in embedded.start(config(home, tcp_port=port)))
 
 
 @pytest.mark.parametrize("before", [0, 1])
