@@ -76,7 +76,6 @@ class _Readers:
 
     def __init__(self, kind: Kind, lanes: int, timeout_s: float) -> None:
         self.kind = kind
-        self.lanes = lanes
         self.timeout_s = timeout_s
         self.places = Semaphore(lanes)
         self.free: list[_Reader] = []

@@ -50,6 +50,7 @@ def _pieces(
     ahead: _Ahead | None = None
     complete = False
     stalled = _broken("the client does not read")
+    client.begin()
     try:
         while page is not None:
             ahead = _Ahead(pages)
@@ -70,7 +71,7 @@ def _pieces(
         raise _broken(str(error)) from None
     finally:
         if not complete:
-            client.reset()
+            client.break_off()
         if stalled.__traceback__ is not None:  # raised in whatever was sending
             log.info("[READ] %s broken off: %s", path, stalled.strerror)
         if ahead is not None:
@@ -94,12 +95,13 @@ class _Ahead:
     def __init__(self, pages: Iterator[bytes]) -> None:
         self._pages = pages
         self._page: bytes | None = None
-        self._error: Exception | None = None
+        self._error: Exception | None = _broken("making the next page was ended")  # until it has come to an end itself
         self._greenlet = gevent.spawn(self._make)
 
     def _make(self) -> None:
         try:
             self._page = next(self._pages, None)
+            self._error = None
         except Exception as error:  # noqa: BLE001 - whoever waits for the page gets it
             self._error = error
 

@@ -180,6 +180,8 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             last = True
         finally:
             self._busy.discard(me)
+        if cork.broken:
+            raise StopIteration
         if last:
             util.close_graceful(sock, LINGER_S, LINGER_BYTES)
             raise StopIteration

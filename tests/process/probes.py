@@ -16,6 +16,7 @@ READS = "tests.process.probes:application"
 
 def make_application() -> Any:
     """The application with the views; imported by gunicorn's workers only, after patching."""
+    import gevent
     from flask import Response, request
 
     from app import create_app
@@ -43,14 +44,18 @@ def make_application() -> Any:
         """`count` pages of `bytes` bytes each, the one numbered `slow` taking `s`, the one numbered `fail` failing."""
         count, size = int(number("count", 3)), int(number("bytes", 1000))
         slow, seconds, fail = number("slow", -1), number("s"), number("fail", -1)
-        error = {"timeout": QueryTimeout, "bug": ZeroDivisionError}[request.args.get("error", "bug")]
+        error = {"timeout": QueryTimeout, "bug": ZeroDivisionError, "kill": None}[request.args.get("error", "bug")]
+        serving = gevent.getcurrent()
         run, client, log = runtime().reads.run, client_of(request.environ), app.logger
 
         def make() -> Iterator[bytes]:
             made = 0
             try:
                 for page in range(count):
-                    if page == fail:
+                    if page == fail and error is None:
+                        serving.kill(block=False)  # as the end of the worker does
+                        gevent.sleep(60)
+                    elif page == fail:
                         raise error("as it was told to")
                     run(EXPORT, query, seconds if page == slow else 0.0, client=client)
                     made += 1

@@ -221,10 +221,19 @@ def test_a_client_that_shuts_down_its_sending_side_gets_what_is_quick_and_hears_
 
 
 def test_a_stream_goes_on_to_a_client_that_has_shut_down_its_sending_side(server: Probed) -> None:
-    with closing(connect(server, "/probe/pages?count=4&bytes=8&slow=2&s=1.5")) as client:
-        client.shutdown(socket.SHUT_WR)
+    with closing(connect(server)) as client:
+        client.send(b"GET /probe/pages?count=4&bytes=8&slow=2&s=1.5 HTTP/1.1\r\nHost: x\r\n\r\n", socket.MSG_MORE)
+        client.shutdown(socket.SHUT_WR)  # goes with the request, in one packet
         answer = everything(client)
     assert answer.endswith(b"0000003\n\r\n0\r\n\r\n")
+
+
+def test_a_client_that_read_all_there_was_and_left_cancels_the_next_page(server: Probed) -> None:
+    with closing(connect(server, "/probe/pages?count=4&bytes=8&slow=1&s=60")) as client:
+        wait_until(lambda: busy(server.database), what="the second page")
+        assert client.recv(1000).endswith(b"0000000\n\r\n")
+    wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
+    assert "Traceback" not in server.news()
 
 
 @pytest.mark.long

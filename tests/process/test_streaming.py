@@ -53,6 +53,12 @@ def closed_after(log: str) -> Iterator[int]:
             yield int(line.split("after ")[1].split(" ")[0])
 
 
+def wait_closed(server: Probed, *pages: int) -> None:
+    """Wait until as many streams were closed, each after so many pages."""
+    wait_until(lambda: len(list(closed_after(server.news()))) >= len(pages), WELL_BEFORE_S, "the streams to be closed")
+    assert list(closed_after(server.news())) == list(pages)
+
+
 def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Probed) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
         for size in (8, 200_000, BIG_BYTES):
@@ -61,7 +67,7 @@ def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Probed
             assert answer.headers["Transfer-Encoding"] == "chunked"
             assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
             assert answer.read() == b"".join(content(page, size) for page in range(5))
-    assert list(closed_after(server.news())) == [5, 5, 5]
+    wait_closed(server, 5, 5, 5)
 
 
 def test_no_pages_are_an_empty_answer(server: Probed) -> None:
@@ -100,11 +106,22 @@ def test_an_error_on_a_later_page_breaks_the_transfer_and_is_logged_once(
             read_into(received, client)
     assert received.count(b"HTTP/1.") == 1, "a second head is no part of the stream"
     assert not received.endswith(b"0\r\n\r\n")
-    wait_until(lambda: list(closed_after(server.news())) == [3], what="the stream to be closed")
+    wait_closed(server, 3)
     log = server.news()
     assert log.count("broken off") == 1
     assert log.count("Traceback") == tracebacks
     assert server.status("/health") == 200
+
+
+def test_nothing_follows_a_stream_whose_greenlet_was_killed(server: Probed) -> None:
+    stream = "GET /probe/pages?count=5&bytes=80&fail=3&error=kill HTTP/1.1\r\nHost: x\r\n\r\n"
+    received = bytearray()
+    with closing(connect(server)) as client:
+        client.sendall(f"{stream}GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with pytest.raises(ConnectionResetError):
+            read_into(received, client)
+    assert received.count(b"HTTP/1.") == 1, "the next request's answer is no part of the stream"
+    wait_closed(server, 3)
 
 
 def test_a_broken_transfer_is_an_error_for_who_reads_it_with_a_library(server: Probed) -> None:
@@ -120,7 +137,7 @@ def test_head_makes_one_page_at_most_and_sends_none(server: Probed) -> None:
             client.request("HEAD", "/probe/pages?count=5&bytes=8000")
             answer = client.getresponse()
             assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, None, b"")
-    assert list(closed_after(server.news())) == [1, 1]
+    wait_closed(server, 1, 1)
 
 
 def test_a_client_that_does_not_read_holds_two_pages_and_no_connection(server: Probed) -> None:
@@ -136,7 +153,7 @@ def test_a_client_that_does_not_read_holds_two_pages_and_no_connection(server: P
         assert busy(server.database) == []
         assert psutil.Process(worker).memory_info().rss - before_bytes < 6 * BIG_BYTES
         client.recv(100)
-    wait_until(lambda: list(closed_after(server.news())) == [2], WELL_BEFORE_S, "the stream to be closed")
+    wait_closed(server, 2)
     assert "Traceback" not in server.news()
 
 
@@ -145,7 +162,7 @@ def test_a_client_that_leaves_ends_the_stream_and_the_query_of_the_page_ahead(se
         wait_until(lambda: busy(server.database), what="the page ahead")
         client.recv(100)
     wait_until(lambda: not busy(server.database), WELL_BEFORE_S, "the query to be cancelled")
-    wait_until(lambda: list(closed_after(server.news())) == [1], what="the stream to be closed")
+    wait_closed(server, 1)
     assert "Traceback" not in server.news()
     assert server.request("GET", "/probe/read?kind=export&s=0")[0] == 200
 
