@@ -154,9 +154,7 @@ def test_every_bar_of_one_write_has_one_version_and_the_next_write_another(cur: 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(rows(max_size=8), max_size=5))
-def test_it_changes_when_and_only_when_the_ticks_of_its_days_do(
-    cur: cursor, batches: list[list[Row]]
-) -> None:
+def test_it_changes_when_and_only_when_the_ticks_of_its_days_do(cur: cursor, batches: list[list[Row]]) -> None:
     """Against the ticks themselves: whatever comes late, twice or in conflict, by days and symbols."""
     spans = [(MIDNIGHT_US + day * DAY_US, MIDNIGHT_US + (day + 1) * DAY_US) for day in (-2, -1, 0, 1)]
     spans += [(spans[1][0], spans[2][1])]
