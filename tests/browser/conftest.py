@@ -1,0 +1,91 @@
+"""A real browser for pages, and servers for it. Whatever a page asks for beyond 127.0.0.1 fails its test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, Playwright, sync_playwright
+
+from tests.process.conftest import data_template, make_server  # noqa: F401 - fixtures
+
+ARGUMENTS = [
+    "--no-sandbox",  # it refuses to run as root with it
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+TIMEOUT_MS = 30_000
+
+
+@dataclass
+class Browser:
+    """One page of a fresh Chromium, with all that it asked for and complained about."""
+
+    page: Page
+    requested: list[str] = field(default_factory=list)
+    """URLs, WebSockets too."""
+    complaints: list[str] = field(default_factory=list)
+    """Errors on its console. A test that provokes some takes them out; any that are left fail it."""
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    # Not for the session: while it lives this thread has a running event loop, which no test elsewhere expects.
+    with sync_playwright() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    path = shutil.which("chromium") or "/usr/bin/chromium"
+    if not os.access(path, os.X_OK):
+        why = "Chromium is not installed, so no page is looked at: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+    return path
+
+
+@pytest.fixture
+def browser(chromium_path: str, playwright: Playwright, tmp_path: Path) -> Iterator[Browser]:
+    """Yield a browser without a past; at the end it must have asked this machine only, and have no complaint."""
+    context = playwright.chromium.launch_persistent_context(
+        tmp_path / "profile",
+        executable_path=chromium_path,
+        args=ARGUMENTS,
+        viewport={"width": 1280, "height": 1024},
+    )
+    try:
+        context.set_default_timeout(TIMEOUT_MS)
+        found = Browser(context.pages[0] if context.pages else context.new_page())
+
+        def said(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                found.complaints.append(message.text)
+
+        found.page.on("console", said)
+        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        found.page.on("websocket", lambda socket: found.requested.append(socket.url))
+        context.on("request", lambda request: found.requested.append(request.url))
+        yield found
+        foreign = [url for url in found.requested if not is_ours(url)]
+        assert not foreign, "a page must do without the net"
+        assert not found.complaints
+    finally:
+        context.close()
+
+
+def is_ours(url: str) -> bool:
+    """Tell whether a URL leads to this machine, or nowhere."""
+    parts = urlsplit(url)
+    return parts.scheme in ("data", "blob", "about") or parts.hostname == "127.0.0.1"
