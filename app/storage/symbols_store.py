@@ -181,7 +181,6 @@ def checked(new: NewSymbol) -> NewSymbol:
         if text is None or "," in text or len(text) > MAX_NAME:
             raise BadField(f"aliases: {alias[:MAX_NAME]!r} is not a usable name (1 to {MAX_NAME} characters, no comma)")
         aliases.setdefault(text.upper(), text)
-    aliases.pop(symbol.upper(), None)
     if texts["currency"] is not None and not _CURRENCY.fullmatch(texts["currency"]):
         raise BadField(f"currency is no code of 3 to 8 letters, as USD: {texts['currency'][:MAX_NAME]!r}")
     if texts["timezone"] is not None and not known_zone(texts["timezone"]):

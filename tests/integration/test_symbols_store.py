@@ -151,12 +151,15 @@ def test_a_change_leaves_what_it_does_not_name(own: Connection) -> None:
     done(own, add_symbol, NewSymbol(symbol="GOLD", aliases=["XAU"], name="Gold", digits=2, allow_nonpositive=True))
     changed = done(own, change_symbol, NewSymbol(symbol="xau", aliases=["XAUUSD"], currency="USD", digits=3))
     assert changed == SymbolRow("GOLD", ["XAU", "XAUUSD"], "Gold", None, "USD", None, 3, None, True)
+    changed = done(own, change_symbol, NewSymbol(symbol="gold", timezone="UTC", allow_nonpositive=False))
+    assert changed == SymbolRow("GOLD", ["XAU", "XAUUSD"], "Gold", None, "USD", "UTC", 3, None, False)
 
 
 def test_an_alias_may_be_given_again_but_not_to_another(own: Connection) -> None:
     assert done(own, add_alias, "tsla.us", "TSLA.O").aliases == ["TSLA.O", "TSLA.US"]
     assert done(own, add_alias, "TSLA", "tsla.o").aliases == ["TSLA.O", "TSLA.US"]
     assert done(own, add_alias, "TSLA", "tsla").aliases == ["TSLA.O", "TSLA.US"]
+    assert done(own, add_alias, "tsla.us", "Tsla").aliases == ["TSLA.O", "TSLA.US"]
     with pytest.raises(Conflict, match=r"TSLA\.O is an alias of TSLA already"):
         done(own, add_alias, "NVDA", "TSLA.O")
     with pytest.raises(Conflict, match="NVDA is there already"):
