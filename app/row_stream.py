@@ -95,7 +95,7 @@ class RowStream:
     lasting: bool = True
     done: bool = False
     _encoder: Encoder | None = field(default=None, repr=False)
-    _sent: int = 0
+    _read: int = 0
     _after: bytes | None = None
 
     def open(self, cur: Cursor, with_version: bool) -> None:
@@ -112,28 +112,38 @@ class RowStream:
 
     def page(self, cur: Cursor) -> bytes:
         """Return the next bytes of the answer; after the last ones it is `done`."""
+        return self.encode(self.read(cur))
+
+    def read(self, cur: Cursor) -> Table:
+        """Return the next rows; after the last ones it is `done`."""
         asked, instrument = self.request, self.instrument
         assert instrument is not None
-        out = b""
-        encoder = self._encoder
-        if encoder is None:
-            encoder = self._encoder = self._make_encoder(instrument)
-            out = encoder.head()
-        left = PAGE_ROWS if asked.limit is None else min(PAGE_ROWS, asked.limit - self._sent)
-        read = asked.source.read(
+        left = PAGE_ROWS if asked.limit is None else min(PAGE_ROWS, asked.limit - self._read)
+        found = asked.source.read(
             cur, instrument, after=self._after, descending=asked.descending or asked.newest, max_rows=left
         )
-        table = read.table.backwards() if asked.newest and not asked.descending else read.table
-        self._sent += len(table)
-        self._after = read.place
+        table = found.table.backwards() if asked.newest else found.table
+        self._read += len(table)
+        self._after = found.place
         self.lasting = self.lasting and asked.source.lasting(table)
+        self.done = not found.more or self._read == asked.limit
+        if self.done and found.more and not asked.newest and found.place is not None:
+            self.next_token = make_token(self._token_kind(instrument), found.place)
+        return table
+
+    def encode(self, table: Table, last: bool | None = None) -> bytes:
+        """Return the rows as bytes, with what comes before the first and behind the last of them.
+
+        Tables are encoded in the order in which they were read. last: given where reading has gone on meanwhile.
+        """
+        encoder, out = self._encoder, b""
+        if encoder is None:
+            assert self.instrument is not None
+            encoder = self._encoder = self._make_encoder(self.instrument)
+            out = encoder.head()
         if len(table):
             out += encoder.rows(table)
-        full = asked.limit is not None and self._sent >= asked.limit
-        self.done = full or not read.more
-        if self.done:
-            if read.more and not asked.newest and read.place is not None:
-                self.next_token = make_token(self._token_kind(instrument), read.place)
+        if self.done if last is None else last:
             out += encoder.tail(self.next_token)
         return out
 

@@ -121,7 +121,7 @@ class Runtime:
         )
         self.meters = Meters(self.dirs.run, slot, settings.tick_timezone)
         self.figures = Figures(self.dirs.run)
-        self.decoding = Lane("decode")
+        self.decoding, self.formatting = Lane("decode"), Lane("format")
         self._journal_lane, self._files_lane = Lane("journal"), Lane("files")
         self._flush_lane, self._reference_lane = Lane("flush"), Lane("reference")
         self._flush_connection = self._connection("flush", settings.db_statement_timeout_s)
@@ -269,6 +269,7 @@ class Runtime:
     def _lanes(self) -> tuple[Lane, ...]:
         return (
             self.decoding,
+            self.formatting,
             self._journal_lane,
             self._files_lane,
             self._flush_lane,

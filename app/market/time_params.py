@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 from app.errors import BadParameter
@@ -15,6 +17,11 @@ _MICROSECONDS_A_NANOSECOND = Fraction(1, 1000)
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_COMMON = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]{6})?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _BLANK_OFFSET = re.compile(r"(.{19,}) ([0-9]{2}(:?[0-9]{2})?)", re.ASCII)
 _SHOWN_CHARS = 60
 
@@ -45,8 +52,13 @@ def _number(text: str) -> int | None:
 def _written(text: str) -> int | None:
     if _DATE.fullmatch(text):
         text += "T00:00:00Z"
+    if _COMMON.fullmatch(text):
+        # A third of the time that the columns below take for one; what it refuses they refuse too.
+        with suppress(ValueError, OverflowError):
+            us = (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+            return us if MIN_US <= us <= MAX_US else None
     # A + in a URL arrives as a blank unless it was sent as %2B, which people forget.
-    elif blank := _BLANK_OFFSET.fullmatch(text):
+    if blank := _BLANK_OFFSET.fullmatch(text):
         text = f"{blank[1]}+{blank[2]}"
     times = parse_times([text])
     if not times.ok[0]:

@@ -42,6 +42,8 @@ _EXACT = """
     CASE WHEN {0} < %(large)s THEN 0 ELSE div({0}, %(billion)s)::bigint END,
     (CASE WHEN {0} = 0 THEN 0 WHEN {0} < %(large)s THEN {0} * %(unit)s
         ELSE mod({0}, %(billion)s) * %(unit)s END)::bigint"""
+# The cast goes by way of a text, which takes as long as all the rest of a quote's bar.
+_NEAREST = "CASE WHEN {0} = 0 THEN 0 ELSE {0}::float8 END"
 _VOLUMES = ("volume", "buy_volume", "sell_volume")
 _EXTENT = """
     SELECT (SELECT time FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
@@ -70,7 +72,7 @@ def finished_bars(
     """Return at most `rows` maintained bars of [low_us, high_us) that have the price, the first in the direction."""
     names = sides_of(price)
     prices = [f"coalesce({', '.join(f'{name}_{part}' for name in names)})" for part in _PARTS]
-    columns = ["time", *prices, *(f"{name}::float8" for name in _VOLUMES), "ticks"]
+    columns = ["time", *prices, *(_NEAREST.format(name) for name in _VOLUMES), "ticks"]
     query = _BARS.format(columns=", ".join(columns), having=_having(price), order="DESC" if descending else "")
     found = _read(cur, query, (">i8", *[">f8"] * 7, ">i8"), symbol_id, resolution_s, low_us, high_us, rows)
     if descending:

@@ -54,7 +54,7 @@ Limit = (
 
 def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:
     """Return the parameters as their type. Raises BadParameter, with the parameter's name, for the first bad one."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     types = _given_types(kind)
     values: dict[str, Any] = {}
     for name, text in given:
@@ -88,6 +88,11 @@ def _why(error: msgspec.ValidationError, kind: Any) -> str:
         return f"is none of {', '.join(map(str, choices))}"
     reason = str(error).replace("`", "").removesuffix(", got str")
     return f"cannot be used: {reason}"
+
+
+@cache
+def _fields(kind: type[Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 @cache

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from flask import Response, request
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import BadParameter
 from app.formats.encoders import MIMETYPES, Format
+from app.formats.table import Table
 from app.reads import EXPORT, PAGE
 from app.row_stream import RowsRequest, RowStream, Source
 from app.runtime import Runtime
 from app.web.client import client_of
 from app.web.params import Time
-from app.web.streaming import stream_pages
+from app.web.streaming import Ahead, stream_pages
 
 DEFAULT_ROWS = 1000
 MOST_ROWS = 10_000
@@ -106,12 +108,26 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
     if single:
         return Response(first, mimetype=mimetype, headers=headers)
 
-    def pages(first: bytes) -> Iterator[bytes]:
-        yield first
-        while not stream.done:
-            yield read(stream.page)
+    return stream_pages(_pages(run, stream, first, read), mimetype=mimetype, headers=headers)
 
-    return stream_pages(pages(first), mimetype=mimetype, headers=headers)
+
+def _pages(run: Runtime, stream: RowStream, first: bytes, read: Callable[..., Any]) -> Iterator[bytes]:
+    """Yield the answer's bytes; while one page is encoded the database makes the next."""
+
+    def tables() -> Iterator[Table]:
+        while not stream.done:
+            yield read(stream.read)
+
+    yield first
+    reading = tables()
+    ahead = Ahead(reading)
+    try:
+        while (table := ahead.get()) is not None:
+            last = stream.done
+            ahead = Ahead(reading)
+            yield run.formatting.call(stream.encode, table, last)
+    finally:
+        ahead.stop()
 
 
 def _open(stream: RowStream, with_version: bool, cur: Cursor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Generator, Iterator, Mapping
+from typing import Generic, TypeVar
 
 import gevent
 from flask import Response, request
@@ -19,6 +20,8 @@ speed; what stands still so long is a program that does not read, and it holds t
 
 PIECES_A_TURN = 4
 """After so many pieces the other greenlets get a turn: a client as fast as this server would never make it wait."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("tickhub")
 
@@ -47,13 +50,13 @@ def stream_pages(
 def _pieces(
     page: bytes | None, pages: Iterator[bytes], client: SocketClient | NoClient, path: str
 ) -> Iterator[bytes]:
-    ahead: _Ahead | None = None
+    ahead: Ahead[bytes] | None = None
     complete = False
     stalled = _broken("the client does not read")
     client.begin()
     try:
         while page is not None:
-            ahead = _Ahead(pages)
+            ahead = Ahead(pages)
             for count, start in enumerate(range(0, len(page), PIECE_BYTES), 1):
                 with gevent.Timeout(STALLED_S, stalled):
                     yield page[start : start + PIECE_BYTES]
@@ -89,28 +92,27 @@ def _broken(why: str) -> ConnectionResetError:
     return ConnectionResetError(errno.ECONNRESET, why)
 
 
-class _Ahead:
-    """The next page, being made."""
+class Ahead(Generic[T]):
+    """The next item of an iterator, being made."""
 
-    def __init__(self, pages: Iterator[bytes]) -> None:
-        self._pages = pages
-        self._page: bytes | None = None
-        self._error: Exception | None = _broken("making the next page was ended")  # until it has come to an end itself
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._item: T | None = None
+        self._error: Exception | None = None
         self._greenlet = gevent.spawn(self._make)
 
     def _make(self) -> None:
         try:
-            self._page = next(self._pages, None)
-            self._error = None
-        except Exception as error:  # noqa: BLE001 - whoever waits for the page gets it
+            self._item = next(self._items, None)
+        except Exception as error:  # noqa: BLE001 - whoever waits for the item gets it
             self._error = error
 
-    def get(self) -> bytes | None:
-        """Return the page, or None behind the last one; raises what making it raised."""
+    def get(self) -> T | None:
+        """Return the item, or None behind the last one; raises what making it raised."""
         self._greenlet.join()
         if self._error is not None:
             raise self._error
-        return self._page
+        return self._item
 
     def stop(self) -> None:
         """Make it no further; what it reads is cancelled."""
