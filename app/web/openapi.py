@@ -92,8 +92,7 @@ class RowsRefused(Error):
 
 def document(endpoints: Iterable[Endpoint], *, version: str, with_keys: bool) -> Json:
     """Return the document. with_keys: API keys are configured, so operations with a scope ask for one."""
-    order = list(GROUPS)
-    listed = sorted(endpoints, key=lambda declared: order.index(declared.group))
+    listed = in_order(endpoints)
     types = [Error, RowsRefused, *(kind for declared in listed for kind in _types_of(declared))]
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=REF)
     of_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
@@ -109,6 +108,12 @@ def document(endpoints: Iterable[Endpoint], *, version: str, with_keys: bool) ->
         "paths": paths,
         "components": {"schemas": components, **({"securitySchemes": SECURITY_SCHEMES} if with_keys else {})},
     }
+
+
+def in_order(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return the endpoints group by group, each group in the order of declaration."""
+    groups = list(GROUPS)
+    return sorted(endpoints, key=lambda declared: groups.index(declared.group))
 
 
 def parameters_of(params: type[Struct]) -> list[Json]:
@@ -198,7 +203,7 @@ def _responses(declared: Endpoint, of_type: Mapping[int, Json], with_keys: bool)
         found[304] = {"description": "Not Modified: If-None-Match names the answer", "headers": {"ETag": ETAG}}
     kind: Any = RowsRefused if declared.row_codes else Error
     for status, codes in errors_of(declared, with_keys=with_keys).items():
-        found[status] = _response(status, **_error(of_type[id(kind)], codes))
+        found[status] = _response(status, **_error(status, of_type[id(kind)], codes))
     for status, kind in declared.also.items():
         found[status] = _response(status, schema=of_type[id(kind)])
     return {str(status): response for status, response in sorted(found.items())}
@@ -226,9 +231,11 @@ def _response(status: int, **content: Json) -> Json:
     return response
 
 
-def _error(schema: Json, codes: Sequence[str]) -> Json:
+def _error(status: int, schema: Json, codes: Sequence[str]) -> Json:
     """Return the media type of an error with one of these codes: its schema, and an example of each."""
     words = {error.code: error.__doc__ or "" for error in RequestError.__subclasses__()} | CODE_WORDS
+    if status == 414:
+        words[TooLarge.code] = "this is not a request that can be read: the address is too long"
     examples = {code: {"value": {"status": "error", "code": code, "message": words[code]}} for code in codes}
     of_codes = {"type": "object", "properties": {"code": {"type": "string", "enum": list(codes)}}}
     return {"schema": {"allOf": [schema, of_codes]}, "examples": examples}

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from app.web.api import ENDPOINTS, Endpoint, endpoint
 from app.web.errors import answer
+from app.web.openapi import in_order
 
 blueprint = Blueprint("query", __name__)
 
@@ -28,4 +29,4 @@ class Index(Struct):
 @endpoint(blueprint, Endpoint("GET", "/", "This list", "documentation", scope="", answer=Index))
 def index() -> Response:
     """List the endpoints."""
-    return answer(Index([Listed(declared.method, declared.path, declared.summary) for declared in ENDPOINTS]))
+    return answer(Index([Listed(one.method, one.path, one.summary) for one in in_order(ENDPOINTS)]))
