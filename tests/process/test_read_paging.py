@@ -15,6 +15,7 @@ from tests.process.harness import Server
 from tests.process.reading import DAY_MS, Row, bars_path, made_ticks, read, refusal, store, text_of, ticks_path
 from tests.process.wire import ask, running, without
 
+MOST_PAGES = 300
 SYMBOLS = iter([f"P{number}" for number in range(1000)])
 
 
@@ -32,7 +33,7 @@ def pages(
     """Return all rows of all pages; `between` is called with those so far before each further page."""
     found: list[Row] = []
     name = "bars" if path.startswith("/api/bars") else "ticks"
-    while True:
+    for _ in range(MOST_PAGES):
         limit = next(limits)
         answer = read(server, path, limit=limit, **params)
         assert answer.status == 200, answer
@@ -44,6 +45,7 @@ def pages(
         assert len(page[name]) == limit, "a page that is not the last one is full"
         params["page_token"] = page["next_page_token"]
         between(found)
+    raise AssertionError(f"there is no end to the pages: {len(found)} rows")
 
 
 def nothing(found: list[Row]) -> None:
