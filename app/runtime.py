@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import gevent
+from gevent.event import Event
 
 from app.demo import Demo
 from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
@@ -185,6 +186,7 @@ class Runtime:
             self.meters.reads,
         )
         self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
+        self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
@@ -295,6 +297,7 @@ class Runtime:
     def _database_is_back(self) -> None:
         log.info("the database is connected")
         self.flusher.try_now()
+        self._read_quotes_now.set()
 
     def _refresh_symbols(self) -> None:
         while True:
@@ -316,7 +319,8 @@ class Runtime:
                     log.debug("quotes were not read: %s", error)
                 except Exception:
                     log.exception("reading all quotes failed")
-            gevent.sleep(wait_s)
+            self._read_quotes_now.wait(wait_s)
+            self._read_quotes_now.clear()
 
     def _every_second(self) -> None:
         while True:
