@@ -85,6 +85,7 @@ class TickKey:
         except struct.error as error:
             raise ValueError("not a tick's key") from error
         timestamp(key.time_us)
+        timestamp(key.time_us + 1)  # where what is before it ends
         timestamp(key.received_us)
         return key
 

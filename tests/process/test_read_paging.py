@@ -237,6 +237,8 @@ def test_no_tampered_token_is_more_than_a_bad_parameter(
     places = [b"", place[:-1], place + b"\0", b"\xff" * len(place), b"\x7f" + b"\xff" * (len(place) - 1)]
     places += [b"\x80" + b"\0" * (len(place) - 1), bytes(len(place))]
     places += [bytes(rng.choice((0, 0xFF, 0x7F, 0x80, rng.randrange(256))) for _ in place) for _ in range(100)]
+    for edge_us in (253_402_300_799_999_999, -62_135_596_800_000_000, 7_258_118_399_999_999, 0):
+        places.append(edge_us.to_bytes(8, "big", signed=True) + place[8:])
     for _ in range(100):
         changed = bytearray(place)
         changed[rng.randrange(len(place))] = rng.randrange(256)
