@@ -127,6 +127,18 @@ class Conflict(RequestError):
     status = 409
 
 
+class PreconditionFailed(Conflict):
+    """What If-Match names is not there, or no more."""
+
+    status = 412
+
+
+class OutOfRange(BadParameter):
+    """The answer has no such bytes."""
+
+    status = 416
+
+
 class QueryTimeout(RequestError):
     """The query took too long. Ask for less, or again later."""
 

@@ -28,6 +28,7 @@ from app.market.accept import Limits
 from app.market.clock import BrokerClock
 from app.market.symbols import Instrument
 from app.meters import Meters
+from app.parquet_spool import Spool
 from app.pipeline.flusher import Flusher, FlushLimits
 from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
@@ -98,10 +99,11 @@ class RunDir:
         self.books = self.run / "books"
         self.slots = self.run / "slots"
         self.metrics = self.run / "metrics"
+        self.spool = self.run / "spool"
 
     def make(self) -> None:
         """Make what is missing."""
-        for path in (self.journals, self.books, self.slots, self.metrics):
+        for path in (self.journals, self.books, self.slots, self.metrics, self.spool):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
@@ -185,6 +187,7 @@ class Runtime:
             lambda: None if self.keeper.connected else self.keeper.reason,
             self.meters.reads,
         )
+        self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
         self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
@@ -200,6 +203,7 @@ class Runtime:
         self._spawn(self._every_second)
         self._spawn(self._refresh_symbols)
         self._spawn(self._refresh_quotes)
+        self._spawn(self.spool.run)
         self.cache.start()
         if self._demo is not None:
             self._spawn(self._demo.run)
@@ -229,6 +233,7 @@ class Runtime:
         gevent.killall(self._greenlets)
         self.reads.stop()
         self.cache.stop()
+        self.spool.stop()
         self._recovery.close()
         try:
             self._flush_lane.call_within(STOP_TIMEOUT_S, self._flush_connection.interrupt, self._sink.close)

@@ -133,6 +133,13 @@ class Settings:
     journal_keep_s: float = _setting(
         3600.0, "how long segments stay after the commit of their rows", unit="s", minimum=0
     )
+    spool_max_bytes: int = _setting(
+        GIB,
+        "Parquet answers kept as files for clients that read them in pieces; 0 = none",
+        kind="size",
+        unit="bytes",
+        minimum=0,
+    )
     db_pool_size: int = _setting(
         10,
         "most database connections of one worker",

@@ -1,4 +1,4 @@
-"""Types of answers, for the OpenAPI document: made from the fields of the rows themselves."""
+"""Types of answers, for the OpenAPI document: made from the fields of the rows themselves. Names of their headers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.formats.table import Field
+
+NEXT_PAGE_HEADER = "X-Next-Page-Token"
+"""Carries what `next_page_token` is in JSON, for formats that have no place for it."""
 
 Timestamp = Annotated[
     str,

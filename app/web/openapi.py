@@ -10,12 +10,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.errors import BadParameter, Forbidden, NotFound, RequestError, TooLarge, Unauthorized
+from app.errors import (
+    BadParameter,
+    Conflict,
+    Forbidden,
+    NotFound,
+    OutOfRange,
+    PreconditionFailed,
+    RequestError,
+    TooLarge,
+    Unauthorized,
+)
 from app.formats.encoders import MIMETYPES, Format
 from app.market.decode import Rejected
+from app.web.answers import NEXT_PAGE_HEADER
 from app.web.api import Endpoint
 from app.web.params import TIME_SCHEMA, Time, choices_of
-from app.web.rows import NEXT_PAGE_HEADER
 
 Json = dict[str, Any]
 
@@ -51,11 +61,22 @@ FORMAT_WORDS: Mapping[Format, str] = {
     "ndjson": "one JSON object a line, a row each",
     "csv": "a header line, then a line a row; null is nothing between the commas",
     "arrow": "an Arrow IPC stream; times are timestamp[us, UTC]",
-    "parquet": "a Parquet file; times are timestamp[us, UTC]",
+    "parquet": "a Parquet file; times are timestamp[us, UTC]. HEAD and Range are understood, as polars sends them",
 }
 
 CODE_WORDS = {"too_old": "timestamp is before 1990-01-01", "unknown_symbol": "Unknown symbol: FOO"}
 """Messages of codes that no error class stands for, or says too little about."""
+
+STATUS_WORDS: Mapping[int, Mapping[str, str]] = {
+    409: {"conflict": "the file that was begun has made room for others: begin again, at its end or with HEAD"},
+    412: {"conflict": PreconditionFailed.__doc__ or ""},
+    414: {"too_large": "this is not a request that can be read: the address is too long"},
+    416: {"bad_parameter": "Range: the answer has 1234 bytes"},
+}
+"""Messages that a code has with this status only."""
+
+PIECES_ERRORS = (Conflict, PreconditionFailed, OutOfRange)
+"""Of requests for pieces of a Parquet answer."""
 
 RETRY_AFTER: Json = {
     "description": "when to ask again, s",
@@ -142,6 +163,8 @@ def parameters_of(params: type[Struct]) -> list[Json]:
 def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
     """Return the codes that an endpoint may answer with, by status."""
     errors: list[type[RequestError]] = [*declared.errors]
+    if "parquet" in declared.formats:
+        errors += PIECES_ERRORS
     if declared.params is not None:
         errors.append(BadParameter)
     if declared.scope and with_keys:
@@ -201,6 +224,10 @@ def _responses(declared: Endpoint, of_type: Mapping[int, Json], with_keys: bool)
     found: dict[int, Json] = {declared.status: success}
     if "ETag" in headers:
         found[304] = {"description": "Not Modified: If-None-Match names the answer", "headers": {"ETag": ETAG}}
+    if "parquet" in declared.formats:
+        mimetype = _plain(MIMETYPES["parquet"])
+        piece = {"schema": {"type": "string", "contentMediaType": mimetype}}
+        found[206] = {"description": "Partial Content: the bytes that Range asks for", "content": {mimetype: piece}}
     kind: Any = RowsRefused if declared.row_codes else Error
     for status, codes in errors_of(declared, with_keys=with_keys).items():
         found[status] = _response(status, **_error(status, of_type[id(kind)], codes))
@@ -234,8 +261,7 @@ def _response(status: int, **content: Json) -> Json:
 def _error(status: int, schema: Json, codes: Sequence[str]) -> Json:
     """Return the media type of an error with one of these codes: its schema, and an example of each."""
     words = {error.code: error.__doc__ or "" for error in RequestError.__subclasses__()} | CODE_WORDS
-    if status == 414:
-        words[TooLarge.code] = "this is not a request that can be read: the address is too long"
+    words |= STATUS_WORDS.get(status, {})
     examples = {code: {"value": {"status": "error", "code": code, "message": words[code]}} for code in codes}
     of_codes = {"type": "object", "properties": {"code": {"type": "string", "enum": list(codes)}}}
     return {"schema": {"allOf": [schema, of_codes]}, "examples": examples}

@@ -15,16 +15,15 @@ from app.formats.table import Table
 from app.reads import EXPORT, PAGE
 from app.row_stream import RowsRequest, RowStream, Source
 from app.runtime import Runtime
+from app.web.answers import NEXT_PAGE_HEADER
 from app.web.client import client_of
 from app.web.params import Time
+from app.web.ranges import answer_pieces, asks_for_pieces
 from app.web.streaming import Ahead, stream_pages
 
 DEFAULT_ROWS = 1000
 MOST_ROWS = 10_000
 """Rows of one JSON answer. More belong into a stream of another format."""
-
-NEXT_PAGE_HEADER = "X-Next-Page-Token"
-"""Carries what `next_page_token` is in JSON, for formats that have no place for it."""
 
 
 def range_of(start: Time | None, end: Time | None) -> tuple[int | None, int | None]:
@@ -88,6 +87,12 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
     headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache"}
     if asked.gzip:
         headers["Content-Encoding"] = "gzip"
+    mimetype = MIMETYPES[asked.format].split(";")[0]  # Flask adds the charset of texts
+    if asked.format == "parquet" and asks_for_pieces():
+        making = _Making(run, asked, read)
+        pieces = answer_pieces(run.spool, client, making, mimetype=mimetype, headers=headers, closed=closed)
+        if pieces is not None:
+            return pieces
     first: bytes | None = None
     if known_to_client or (cached is not None and cached.worth_asking):
         read(partial(_open, stream, True))
@@ -95,20 +100,41 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
         if known_to_client and known_to_client.contains_weak(tag):
             return Response(status=304, headers={"ETag": f'W/"{tag}"', **headers})
         if cached is not None:
-            first = cached.get(tag)
+            kept = cached.get(tag)
+            if kept is not None:
+                token, _, first = kept.partition(b"\n")
+                stream.next_token = token.decode() or None
     if first is None:
         first = read(partial(_first_page, stream, closed))
         if cached is not None and stream.lasting and stream.version is not None:
-            cached.put(stream.identity(), first, run.settings.cache_ttl_s)
+            kept = (stream.next_token or "").encode() + b"\n" + first
+            cached.put(stream.identity(), kept, run.settings.cache_ttl_s)
     if closed:
         headers["ETag"] = f'W/"{stream.identity()}"'
     if stream.next_token is not None:
         headers[NEXT_PAGE_HEADER] = stream.next_token
-    mimetype = MIMETYPES[asked.format].split(";")[0]  # Flask adds the charset of texts
     if single:
         return Response(first, mimetype=mimetype, headers=headers)
 
     return stream_pages(_pages(run, stream, first, read), mimetype=mimetype, headers=headers)
+
+
+class _Making:
+    """An answer that is made as a whole, with what is known of it then."""
+
+    def __init__(self, run: Runtime, asked: RowsRequest, read: Callable[..., Any]) -> None:
+        self._run, self._stream, self._read = run, RowStream(asked), read
+
+    def identity(self) -> str:
+        self._read(partial(_open, self._stream, True))
+        return self._stream.identity()
+
+    def pages(self) -> Iterator[bytes]:
+        first = self._read(partial(_first_page, self._stream, True))
+        return _pages(self._run, self._stream, first, self._read)
+
+    def ending(self) -> tuple[bool, str | None]:
+        return self._stream.lasting, self._stream.next_token
 
 
 def _pages(run: Runtime, stream: RowStream, first: bytes, read: Callable[..., Any]) -> Iterator[bytes]:
