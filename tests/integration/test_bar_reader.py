@@ -62,6 +62,7 @@ def _read(cur: cursor, query: BarQuery, descending: bool = False, page_bars: int
             assert len(found) <= page_bars
             return bars
         assert len(found) == page_bars
+        assert found[-1][0] != after_us, "the same page again, for ever"
         after_us = found[-1][0]
 
 
@@ -137,7 +138,7 @@ def _cases(draw: st.DrawFn) -> _Drawn:
     time = st.builds(
         lambda bucket, within: MIDNIGHT_US + bucket * step_us + within,
         st.integers(0, 40) | st.integers(0, 3),
-        st.sampled_from([0, 1, 500_000, step_us // 2, step_us - 1]),
+        st.sampled_from([0, 1, 500_000, step_us // 2, step_us - 1]) | st.integers(0, 5).map(lambda m: m * 60_000_000),
     )
     price = st.sampled_from([NAN, 0.0, 1.5, 2.0, 2.25])
     ticks = draw(
@@ -167,17 +168,81 @@ def _cases(draw: st.DrawFn) -> _Drawn:
     )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(_cases())
-def test_pages_in_either_direction_are_what_a_plain_reading_of_the_ticks_gives(
-    conn: connection, cur: cursor, drawn: _Drawn
-) -> None:
+def _pages_are_a_plain_reading(conn: connection, cur: cursor, drawn: _Drawn) -> None:
     _store(cur, drawn.ticks)
     with patch.multiple(bar_sources, CHUNK_ROWS=drawn.chunk_rows, FIRST_ROWS=1):
         found = _read(cur, drawn.query, drawn.descending, drawn.page_bars)
     conn.rollback()
     expected = _plain_bars(drawn.ticks, drawn.query)
     assert found == (expected[::-1] if drawn.descending else expected)
+
+
+# The database is one for all examples; each rolls back.
+FEW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FEW
+@given(_cases())
+def test_pages_in_either_direction_are_what_a_plain_reading_of_the_ticks_gives(
+    conn: connection, cur: cursor, drawn: _Drawn
+) -> None:
+    _pages_are_a_plain_reading(conn, cur, drawn)
+
+
+@pytest.mark.long
+@settings(FEW, max_examples=2_000)
+@given(_cases())
+def test_very_many_pages_are_what_a_plain_reading_of_the_ticks_gives(
+    conn: connection, cur: cursor, drawn: _Drawn
+) -> None:
+    _pages_are_a_plain_reading(conn, cur, drawn)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("bounds", [(None, None), (-2, None), (None, 50), (-2, 50), (11, 29), (11, None), (None, 29)])
+def test_pages_may_end_within_a_gap(
+    conn: connection, cur: cursor, bounds: tuple[int | None, int | None], descending: bool
+) -> None:
+    """Ticks in buckets 0, 1, 2, 10, 30 and 31; now is in 40."""
+    for interval in ("1s", "1m", "5m", "4h", "1d", "1M"):
+        buckets = Buckets(interval)
+        first_us = buckets.start(MIDNIGHT_US)
+        starts = buckets.between(first_us, first_us + 60 * buckets.longest_s * 1_000_000).tolist()
+        ticks = [Row(time_us=starts[at] + 1, bid=float(at + 1)) for at in (0, 1, 2, 10, 30, 31)]
+        _store(cur, ticks)
+        low, high = (None if at is None else starts[at] if at >= 0 else first_us - 70 * DAY_US for at in bounds)
+        query = _query(interval, start_us=low, end_us=high, fill=True, now_us=starts[40] + 1)
+        expected = _plain_bars(ticks, query)
+        for page_bars in (1, 5):
+            found = _read(cur, query, descending, page_bars)
+            assert found == (expected[::-1] if descending else expected), (interval, page_bars)
+        conn.rollback()
+        cur.execute("SET timezone = 'UTC'")
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 7])
+def test_parts_that_end_anywhere_lose_and_repeat_nothing(
+    cur: cursor, chunk_rows: int, descending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bar_sources, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(bar_sources, "FIRST_ROWS", 1)
+    ticks = [
+        Row(
+            time_us=_at(0, 60 * minute + second),
+            seq=seq,
+            bid=1.0 + minute + second / 64 + seq / 256,
+            received_us=seq + 9,
+        )
+        for minute in range(20)
+        for second in (0, 0.5, 31)
+        for seq in (-3, -2, 0, 5)
+    ]
+    _store(cur, ticks)
+    for interval, zone in (("1s", "UTC"), ("30s", "UTC"), ("3m", "UTC"), ("5m", "UTC"), ("1d", "Asia/Kathmandu")):
+        query = _query(interval, zone)
+        expected = _plain_bars(ticks, query)
+        assert _read(cur, query, descending) == (expected[::-1] if descending else expected), interval
 
 
 def _at(day: int, second: float = 0) -> int:
@@ -242,9 +307,9 @@ def test_prices_that_are_not_positive_count_where_the_instrument_allows_them(cur
 
 def test_volumes_of_any_size_are_exact(cur: cursor) -> None:
     """As the table's sums, also beyond what 64 bits hold in units of 1e-8."""
-    volumes = [0.0, 1e-8, 0.1, 89_999_999_999.5, 90e9, 123_456_789_012.25, 1e12, 1e12]
+    volumes = [0.0, 1e-8, 0.1, 1e9, 44_999_999_999.25, 45e9, 123_456_789_012.25, 1e12]
     ticks = [
-        Row(time_us=_at(0, 10 * at), seq=seq, last=1.0, volume=volume, flags=(24, 56, 88)[seq % 3])
+        Row(time_us=_at(0, 20 * at), seq=seq, last=1.0, volume=volume, flags=(24, 56, 88)[seq % 3])
         for at, volume in enumerate(volumes)
         for seq in range(at + 1)
     ]
@@ -263,7 +328,7 @@ def test_volumes_of_any_size_are_exact(cur: cursor) -> None:
             cur.execute(f"SELECT sum({name})::float8 FROM bars WHERE resolution = 60 AND symbol_id = 1")
             found = [float(bar[at]) for bar in bars]
             assert found == ([*expected] if interval == "1m" else [*(cur.fetchone() or ())])
-    assert float(_read(cur, _query("30s", price="last"))[-1][5]) == 15e12
+    assert float(_read(cur, _query("30s", price="last"))[-1][5]) == 8e12 + 7 * 123_456_789_012.25
 
 
 # ---- what a page costs
