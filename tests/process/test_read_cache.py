@@ -178,8 +178,17 @@ def test_the_second_answer_comes_from_redis_and_a_new_tick_is_in_the_third(cache
         assert hits(server) == before + 2, "ticks of other days have evicted it"
 
 
-@pytest.mark.parametrize("params", [{}, {"limit": 1}, {"limit": 1, "order": "desc"}, {"start": "today"}])
-@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize(
+    ("params", "fill"),
+    [
+        ({}, False),
+        ({"start": "today"}, True),
+        pytest.param({}, True, marks=pytest.mark.long),
+        pytest.param({"limit": 1}, False, marks=pytest.mark.long),
+        pytest.param({"limit": 1, "order": "desc"}, False, marks=pytest.mark.long),
+        pytest.param({"start": "today"}, False, marks=pytest.mark.long),
+    ],
+)
 def test_a_running_bar_is_never_kept(cached: tuple[Server, RedisServer], params: dict[str, Any], fill: bool) -> None:
     server, _ = cached
     symbol = "NVDA" if fill else "META"
