@@ -92,8 +92,7 @@ print()
 print(by_pandas[["timestamp", "bid", "ask", "last", "volume", "flags"]].head().to_string(index=False))
 
 # %%
-with urllib.request.urlopen(f"{DAY}&format=parquet") as answer:
-    by_polars = pl.read_parquet(answer.read())
+by_polars = pl.read_parquet(f"{DAY}&format=parquet")
 with pl.Config(tbl_width_chars=100):
     print(by_polars.select("timestamp", "bid", "ask", "last", "volume", "flags").head())
 
