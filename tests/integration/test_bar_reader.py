@@ -309,7 +309,7 @@ def test_volumes_of_any_size_are_exact(cur: cursor) -> None:
     """As the table's sums, also beyond what 64 bits hold in units of 1e-8."""
     volumes = [0.0, 1e-8, 0.1, 1e9, 44_999_999_999.25, 45e9, 123_456_789_012.25, 1e12]
     ticks = [
-        Row(time_us=_at(0, 20 * at), seq=seq, last=1.0, volume=volume, flags=(24, 56, 88)[seq % 3])
+        Row(time_us=_at(0, 60 * at), seq=seq, last=1.0, volume=volume, flags=(24, 56, 88)[seq % 3])
         for at, volume in enumerate(volumes)
         for seq in range(at + 1)
     ]
@@ -321,14 +321,14 @@ def test_volumes_of_any_size_are_exact(cur: cursor) -> None:
     )
     minutes = cur.fetchone()
     assert minutes is not None
-    for interval in ("1m", "3m", "1h", "1d"):
+    for interval in ("1m", "15m", "1h", "4h", "1d"):
         bars = _read(cur, _query(interval, price="last"))
         for name, expected in zip(names, minutes, strict=True):
             at = [field.name for field in BARS].index(name)
             cur.execute(f"SELECT sum({name})::float8 FROM bars WHERE resolution = 60 AND symbol_id = 1")
             found = [float(bar[at]) for bar in bars]
             assert found == ([*expected] if interval == "1m" else [*(cur.fetchone() or ())])
-    assert float(_read(cur, _query("30s", price="last"))[-1][5]) == 8e12 + 7 * 123_456_789_012.25
+    assert float(_read(cur, _query("30s", price="last"))[-1][5]) == 8e12
 
 
 # ---- what a page costs
@@ -339,22 +339,26 @@ class _Watched:
     """A cursor that remembers what passed through it."""
 
     cur: cursor
-    statements: int = 0
+    queries: list[str] = field(default_factory=list)
     most_bytes: int = 0
     mogrify: Callable[..., bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.mogrify = self.cur.mogrify
 
+    @property
+    def statements(self) -> int:
+        return len(self.queries)
+
     def execute(self, query: str, parameters: Any = None) -> None:
-        self.statements += 1
+        self.queries.append(query)
         self.cur.execute(query, parameters)
 
     def fetchone(self) -> Any:
         return self.cur.fetchone()
 
     def copy_expert(self, query: str, out: Any) -> None:
-        self.statements += 1
+        self.queries.append(query)
         self.cur.copy_expert(query, out)
         self.most_bytes = max(self.most_bytes, out.tell())
 
@@ -433,6 +437,19 @@ def test_a_price_that_there_never_is_is_not_searched_for(cur: cursor) -> None:
         for interval in INTERVALS:
             watched, bars = _cost(cur, _query(interval, price=price), 1000)
             assert (watched.statements, bars) == (1, 0)
+            assert "resolution = 86400" in watched.queries[0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.sampled_from([1, 9_999, 10_001, 20_000, 10**6])), max_size=30))
+def test_ticks_are_asked_for_in_ranges_that_are_bounded(gaps: list[tuple[int, int]]) -> None:
+    minutes = np.cumsum(np.array([60_000_000 * minute for minute, _ in gaps], np.int64))
+    ticks = np.array([count for _, count in gaps], np.int64)
+    for order in (slice(None), slice(None, None, -1)):
+        cuts = list(bar_sources._cuts(minutes[order], ticks[order]))
+        assert [at for first, last in cuts for at in range(first, last + 1)] == list(range(len(gaps)))
+        for first, last in cuts:
+            assert first == last or ticks[order][first : last + 1].sum() <= bar_sources.CHUNK_ROWS
+            assert abs(minutes[order][first] - minutes[order][last]) <= 28 * DAY_US
 
 
 # ---- while ticks arrive
