@@ -44,13 +44,13 @@ _BEHIND = """
 """
 # The maintained days tell where ticks are. The nearest one may lie half outside the range, so it does not count.
 _DAYS = """
-    SELECT (SELECT time {days} ORDER BY time {order} LIMIT 1),
-        coalesce(
-            (SELECT time FROM (
-                SELECT time, sum(ticks) OVER days - first_value(ticks) OVER days AS ticks_behind_the_first {days}
-                WINDOW days AS (ORDER BY time {order} ROWS UNBOUNDED PRECEDING)) counted
-             WHERE ticks_behind_the_first >= %(limit)s ORDER BY time {order} LIMIT 1),
-            (SELECT time {days} ORDER BY time {opposite} LIMIT 1))
+    SELECT nearest, enough, CASE WHEN enough IS NULL THEN (SELECT time {days} ORDER BY time {opposite} LIMIT 1) END
+    FROM (SELECT
+        (SELECT time {days} ORDER BY time {order} LIMIT 1) AS nearest,
+        (SELECT time FROM (
+            SELECT time, sum(ticks) OVER days - first_value(ticks) OVER days AS ticks_behind_the_nearest {days}
+            WINDOW days AS (ORDER BY time {order} ROWS UNBOUNDED PRECEDING)) counted
+         WHERE ticks_behind_the_nearest >= %(limit)s ORDER BY time {order} LIMIT 1) AS enough) found
 """
 _OF_DAYS = """
     FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
@@ -120,10 +120,6 @@ def read_ticks(
         "end": "infinity" if end_us is None else timestamp(end_us),
         "limit": max_rows + 1,
     }
-    bounds = _narrowed(cur, parameters, start_us, end_us, descending)
-    if bounds is None:
-        return TickPage(empty(TICKS), None, False)
-    parameters |= {"start": timestamp(bounds[0]), "end": timestamp(bounds[1])}
     behind = ""
     if after is not None:
         compare = "<" if descending else ">"
@@ -137,8 +133,14 @@ def read_ticks(
             "journal_no": after.journal_no,
         }
     key = _KEY.format(" DESC" if descending else "")
-    query = cur.mogrify(_READ.format(columns=_COLUMNS, key=key, behind=behind), parameters).decode()
-    rows = copy_out(cur, query, _FORMATS)
+    query = _READ.format(columns=_COLUMNS, key=key, behind=behind)
+    near = _near(cur, parameters, start_us, end_us, descending)
+    if near is None:
+        return TickPage(empty(TICKS), None, False)
+    rows = copy_out(cur, cur.mogrify(query, parameters | near.range).decode(), _FORMATS)
+    if near.should_be_enough and len(rows) <= max_rows:
+        # Bars may outlive their ticks: then the days promise what is not there.
+        rows = copy_out(cur, cur.mogrify(query, parameters).decode(), _FORMATS)
     more = len(rows) > max_rows
     rows = rows[:max_rows]
     if not len(rows):
@@ -155,10 +157,18 @@ def read_ticks(
     return TickPage(Table(TICKS, list(columns)), last_key, more)
 
 
-def _narrowed(
+@dataclass(slots=True)
+class _Near:
+    """A part of a range that holds its first ticks in the direction, all of them unless it should be enough."""
+
+    range: dict[str, str]
+    should_be_enough: bool
+
+
+def _near(
     cur: Cursor, parameters: dict[str, Any], start_us: int | None, end_us: int | None, descending: bool
-) -> tuple[int, int] | None:
-    """Return the part of the range that holds the first ticks in the direction; None: there are no ticks at all.
+) -> _Near | None:
+    """Return the part of the range to look in for a page; None: there are no ticks in the range.
 
     Planning looks at every weekly partition that a range touches: 160 ms for those of ten years, 1 for one.
     """
@@ -167,12 +177,15 @@ def _narrowed(
     cur.execute(
         _DAYS.format(days=_OF_DAYS, order=order, opposite=opposite), {**parameters, "first_day": first_day}
     )
-    row = cur.fetchone()
-    if row is None or row[0] is None:
+    found = cur.fetchone()
+    if found is None or found[0] is None:
         return None
-    low_us, high_us = sorted(round(day.timestamp()) * 1_000_000 for day in row)
+    nearest, enough, farthest = found
+    low_us, high_us = sorted(round(day.timestamp()) * 1_000_000 for day in (nearest, enough or farthest))
     high_us += _DAY_US
-    return low_us if start_us is None else max(low_us, start_us), high_us if end_us is None else min(high_us, end_us)
+    low_us = low_us if start_us is None else max(low_us, start_us)
+    high_us = high_us if end_us is None else min(high_us, end_us)
+    return _Near({"start": timestamp(low_us), "end": timestamp(high_us)}, enough is not None)
 
 
 def timestamp(us: int) -> str:
