@@ -19,13 +19,14 @@ def create_app() -> Flask:
     """
     from flask import Flask
 
-    from app.web import docs, errors, health, ingest, market, query, quotes, stats, udf
+    from app.web import cors, docs, errors, health, ingest, market, query, quotes, stats, udf
 
     app = Flask("tickhub", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # Else a symbol's // is answered with a redirect, in HTML, to a symbol with one.
     app.url_map.merge_slashes = False
     errors.register(app)
+    cors.register(app)
     for room in (ingest, quotes, market, udf, query, stats, health, docs):
         app.register_blueprint(room.blueprint)
     return app

@@ -17,6 +17,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|b|kb|kib|mb|mib|gb|gib)", re.IGNORECASE
 _SIZE_UNIT = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": MIB, "gb": GIB, "gib": GIB}
 
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One row of the table; kind says how its text is read, flags are written without their dashes."""
@@ -68,6 +72,8 @@ def parse(row: Setting, text: str, base: Path) -> Any:
             value = str((base / Path(text).expanduser()).resolve()) if text else ""
         case "keys":
             value = _keys(text)
+        case "origins":
+            value = _origins(text)
         case "database":
             value = _database_url(text)
         case "redis":
@@ -127,6 +133,26 @@ def _keys(text: str) -> tuple[str, ...]:
     if any(len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key for key in keys):
         raise ValueError("every API key needs at least 16 characters, ASCII without spaces")
     return keys
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(_origin(part.strip()) for part in text.split(",") if part.strip()))
+    if "*" in found and len(found) > 1:
+        raise ValueError("* is every origin: leave the others out")
+    return found
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers write it: in lower case, without the port that its scheme has anyway."""
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None or int(found[3] or 1) not in range(1, 65536):
+        raise ValueError(f"{text[:60]!r} is no origin: write it as https://desk.example or http://127.0.0.1:8080")
+    scheme, host, port = found.groups()
+    if port is None or int(port) == _DEFAULT_PORTS[scheme]:
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{int(port)}"
 
 
 def _database_url(text: str) -> str:

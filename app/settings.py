@@ -93,9 +93,12 @@ class Settings:
     access_log: bool = _setting(False, "log every request to stdout", flags=("enable-access-log",))
     ssl_keyfile: str = _setting("", "private key for HTTPS; needs ssl_certfile", kind="file")
     ssl_certfile: str = _setting("", "certificate for HTTPS; needs ssl_keyfile", kind="file")
+    cors_origins: tuple[str, ...] = _setting(
+        (), "web pages that may read, by origin: https://desk.example, comma separated; * = all", kind="origins"
+    )
     dev: bool = _setting(False, "restart workers when the code changes")
     demo: bool = _setting(False, "feed a simulated market")
-    insecure: bool = _setting(False, "allow an address beyond loopback without API keys")
+    insecure: bool = _setting(False, "allow an address beyond loopback, or every web page, without API keys")
     pg_port: int = _setting(0, "loopback TCP port of the embedded server; 0 = none", minimum=0, maximum=65535)
     pg_memory_mb: int = _setting(
         0,
@@ -287,6 +290,12 @@ def _check_together(s: Settings) -> None:
         raise SettingsError(
             f"host={s.host} is reachable from other machines and no API key is set: "
             f"set {PREFIX}API_KEY_INGEST, _READ or _ADMIN, or allow it with --insecure"
+        )
+    # A page anywhere on the web would read, through the browser of whoever opens it, what loopback keeps from others.
+    if "*" in s.cors_origins and not (s.has_api_keys or s.insecure):
+        raise SettingsError(
+            "cors_origins=* lets every web page that somebody opens here read all data, and no API key is set: "
+            f"name the origins, set {PREFIX}API_KEY_READ, or allow it with --insecure"
         )
     planned = s.workers * s.db_pool_size + SPARE_CONNECTIONS
     if not s.database_url and planned > s.pg_max_connections:

@@ -200,6 +200,47 @@ def test_beyond_loopback_it_needs_a_key_or_to_be_told() -> None:
         assert read(host=host).host == host
 
 
+def test_origins_are_written_as_browsers_write_them() -> None:
+    assert read().cors_origins == ()
+    for text, origins in {
+        "": (),
+        "https://desk.example": ("https://desk.example",),
+        " HTTPS://Desk.Example:443 , http://h:80,": ("https://desk.example", "http://h"),
+        "http://127.0.0.1:8080,http://127.0.0.1:08080": ("http://127.0.0.1:8080",),
+        "http://[::1]:3000": ("http://[::1]:3000",),
+        "https://h:80": ("https://h:80",),
+    }.items():
+        assert read(cors_origins=text).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "desk.example",
+        "https://desk.example/",
+        "https://desk.example/chart",
+        "https://u@desk.example",
+        "https://h:0",
+        "https://h:65536",
+        "https://h:",
+        "ftp://h",
+        "null",
+        "https://*.desk.example",
+        "https://a.example https://b.example",
+        "*,https://desk.example",
+    ],
+)
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    assert "cors_origins" in refusal(cors_origins=text, api_key_read=KEY).lower()
+
+
+def test_every_web_page_may_read_only_with_a_key_or_when_told() -> None:
+    for host in ("127.0.0.1", "localhost"):
+        assert "cors_origins=*" in refusal(host=host, cors_origins="*")
+        assert read(host=host, cors_origins="*", api_key_read=KEY).cors_origins == ("*",)
+        assert read(host=host, cors_origins="*", insecure="true").cors_origins == ("*",)
+
+
 def test_workers_fit_the_embedded_server() -> None:
     assert "--pg-max-connections 210" in refusal(workers="20")
     assert read(workers="20", pg_max_connections="210").workers == 20
