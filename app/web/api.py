@@ -30,7 +30,8 @@ class Endpoint:
     types of further JSON answers that are no errors in shape, by status. formats: of the rows, beside JSON; answers
     with rows have an ETag where their range is closed. etag: every answer has one. mimetype: of an answer that is no
     JSON. errors: classes that it may answer with, beyond those of its key. row_codes: of rows that are refused; one
-    that is all of the request is a 400. scope: what an API key must allow; "" for anybody.
+    that is all of the request is a 400. error: the errors' type, where they have members of their own. scope: what an
+    API key must allow; "" for anybody.
     """
 
     method: Method
@@ -49,6 +50,7 @@ class Endpoint:
     mimetype: str = ""
     errors: tuple[type[RequestError], ...] = ()
     row_codes: tuple[str, ...] = ()
+    error: Any = None
     more: Mapping[str, Any] = field(default_factory=dict)
     """Members of the OpenAPI operation that nothing else gives."""
 

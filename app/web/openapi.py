@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -104,6 +104,11 @@ class Error(Struct):
     code: str
     message: str
 
+    @classmethod
+    def of(cls, code: str, message: str) -> Self:
+        """Return the error with this code and message."""
+        return cls("error", code, message)
+
 
 class RowsRefused(Error):
     """An error that may be about rows."""
@@ -182,7 +187,7 @@ def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
 
 
 def _types_of(declared: Endpoint) -> list[Any]:
-    kinds = (declared.body, declared.answer, *declared.also.values())
+    kinds = (declared.body, declared.answer, declared.error, *declared.also.values())
     return [kind for kind in kinds if kind is not None]
 
 
@@ -228,9 +233,9 @@ def _responses(declared: Endpoint, of_type: Mapping[int, Json], with_keys: bool)
         mimetype = _plain(MIMETYPES["parquet"])
         piece = {"schema": {"type": "string", "contentMediaType": mimetype}}
         found[206] = {"description": "Partial Content: the bytes that Range asks for", "content": {mimetype: piece}}
-    kind: Any = RowsRefused if declared.row_codes else Error
+    kind = declared.error or (RowsRefused if declared.row_codes else Error)
     for status, codes in errors_of(declared, with_keys=with_keys).items():
-        found[status] = _response(status, **_error(status, of_type[id(kind)], codes))
+        found[status] = _response(status, **_error(status, kind, of_type[id(kind)], codes))
     for status, kind in declared.also.items():
         found[status] = _response(status, schema=of_type[id(kind)])
     return {str(status): response for status, response in sorted(found.items())}
@@ -258,11 +263,11 @@ def _response(status: int, **content: Json) -> Json:
     return response
 
 
-def _error(status: int, schema: Json, codes: Sequence[str]) -> Json:
+def _error(status: int, kind: type[Error], schema: Json, codes: Sequence[str]) -> Json:
     """Return the media type of an error with one of these codes: its schema, and an example of each."""
     words = {error.code: error.__doc__ or "" for error in RequestError.__subclasses__()} | CODE_WORDS
     words |= STATUS_WORDS.get(status, {})
-    examples = {code: {"value": {"status": "error", "code": code, "message": words[code]}} for code in codes}
+    examples = {code: {"value": msgspec.to_builtins(kind.of(code, words[code]))} for code in codes}
     of_codes = {"type": "object", "properties": {"code": {"type": "string", "enum": list(codes)}}}
     return {"schema": {"allOf": [schema, of_codes]}, "examples": examples}
 

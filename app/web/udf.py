@@ -1,7 +1,8 @@
 """TradingView's UDF: what its charting library asks a data feed.
 
-Protocol: https://www.tradingview.com/charting-library-docs/latest/connecting_data/UDF. Errors carry UDF's members
-beside ours. A chart shows what MetaTrader's would: last where an instrument has trades, else bid.
+Protocol: https://www.tradingview.com/charting-library-docs/latest/connecting_data/UDF, as the library's own
+udf-compatible-datafeed speaks it. Errors carry UDF's members beside ours. A chart shows what MetaTrader's would: last
+where an instrument has trades, else bid.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
+import msgspec
 from flask import Blueprint, Response, request
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
@@ -22,11 +24,23 @@ from app.storage.quote_reader import chart_side
 from app.storage.symbols_store import SymbolRow, list_symbols
 from app.web.api import Endpoint, endpoint
 from app.web.client import client_of
-from app.web.errors import answer
+from app.web.errors import answer, encode
 from app.web.market import bar_source
-from app.web.quotes import newest, resolve
+from app.web.quotes import MOST_SYMBOLS, newest, resolve
 from app.web.server import runtime
-from app.web.udf_answers import UdfBars, UdfConfig, UdfFound, UdfNoBars, UdfQuotes, UdfSymbol
+from app.web.udf_answers import (
+    UdfBars,
+    UdfConfig,
+    UdfError,
+    UdfFound,
+    UdfNoBars,
+    UdfNoQuote,
+    UdfNothing,
+    UdfQuote,
+    UdfQuotes,
+    UdfSymbol,
+    UdfValues,
+)
 
 blueprint = Blueprint("udf", __name__)
 
@@ -52,13 +66,22 @@ DEFAULT_DIGITS = 5
 """Decimals of an instrument that nobody has given any: what currency pairs have."""
 
 MOST_BARS = 20_000
-"""Bars of one answer; the newest before `to`. Who scrolls further back asks again."""
+"""Bars of one answer: 2 MB. Part of a range would look like all there is of it, so a longer one is refused."""
 
 Symbol = Annotated[str, Meta(description="name or alias, in any case")]
 Epoch = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799, description="epoch seconds")]
 
 
-class SymbolParams(Struct, kw_only=True):
+class ConversionParams(Struct, kw_only=True):
+    """What the library sends back of a symbol's description, for feeds that convert; this one does not."""
+
+    currency_code: Annotated[str, Meta(description="ignored: prices are not converted")] = field(
+        default="", name="currencyCode"
+    )
+    unit_id: Annotated[str, Meta(description="ignored: volumes are not converted")] = field(default="", name="unitId")
+
+
+class SymbolParams(ConversionParams, kw_only=True):
     """Parameters of /udf/symbols."""
 
     symbol: Symbol
@@ -73,7 +96,7 @@ class SearchParams(Struct, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="most symbols")] = 30
 
 
-class HistoryParams(Struct, kw_only=True):
+class HistoryParams(ConversionParams, kw_only=True):
     """Parameters of /udf/history."""
 
     symbol: Symbol
@@ -101,7 +124,18 @@ def _declared(
     path: str, summary: str, answer: Any, params: type[Struct] | None = None, *, mimetype: str = ""
 ) -> Endpoint:
     errors = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded, NotReady) if params else ()
-    return Endpoint("GET", path, summary, "udf", params=params, answer=answer, mimetype=mimetype, errors=errors)
+    return Endpoint(
+        "GET", path, summary, "udf", params=params, answer=answer, mimetype=mimetype, errors=errors, error=UdfError
+    )
+
+
+@blueprint.after_app_request
+def with_protocol_errors(response: Response) -> Response:
+    """Add UDF's members to an error at any address below /udf."""
+    if response.status_code >= 400 and request.path.startswith("/udf/") and response.mimetype == "application/json":
+        error = msgspec.json.decode(response.get_data())
+        response.set_data(encode(UdfError.of(error["code"], error["message"])))
+    return response
 
 
 @endpoint(blueprint, _declared("/udf/config", "What the feed can do", UdfConfig))
@@ -135,34 +169,37 @@ def udf_symbols(params: SymbolParams) -> Response:
     if rejected:
         raise (UnknownSymbol if rejected[0].code == UnknownSymbol.code else DatabaseNeeded)(rejected[0].message)
     rows = run.reads.run(PAGE, list_symbols, client=client_of(request.environ))
-    return answer(_symbol_info(next(row for row in rows if row.symbol == known[0])))
+    found = next((row for row in rows if row.symbol == known[0]), None)
+    if found is None:
+        raise UnknownSymbol(f"Unknown symbol: {params.symbol[:64]}")
+    return answer(_symbol_info(found))
 
 
-def _symbol_info(row: SymbolRow) -> dict[str, Any]:
-    return {
-        "name": row.symbol,
-        "ticker": row.symbol,
-        "full_name": row.symbol,
-        "description": row.name or row.symbol,
-        "type": "",
-        "exchange": row.exchange or "",
-        "listed_exchange": row.exchange or "",
-        "currency_code": row.currency or "",
-        "session": "24x7",
-        "timezone": "Etc/UTC",
-        "format": "price",
-        "minmov": 1,
-        "pricescale": 10 ** (DEFAULT_DIGITS if row.digits is None else row.digits),
-        "volume_precision": 8,
-        "has_seconds": True,
-        "seconds_multipliers": ["1", "5", "15", "30"],
-        "has_intraday": True,
-        "intraday_multipliers": ["1", "3", "5", "15", "30", "60", "240"],
-        "has_daily": True,
-        "has_weekly_and_monthly": True,
-        "supported_resolutions": list(RESOLUTIONS),
-        "data_status": "streaming",
-    }
+def _symbol_info(row: SymbolRow) -> UdfSymbol:
+    return UdfSymbol(
+        name=row.symbol,
+        ticker=row.symbol,
+        full_name=row.symbol,
+        description=row.name or row.symbol,
+        type="",
+        exchange=row.exchange or "",
+        listed_exchange=row.exchange or "",
+        currency_code=row.currency or UNSET,
+        session="24x7",
+        timezone="Etc/UTC",
+        format="price",
+        minmov=1,
+        pricescale=10 ** (DEFAULT_DIGITS if row.digits is None else row.digits),
+        volume_precision=8,
+        has_seconds=True,
+        seconds_multipliers=["1", "5", "15", "30"],
+        has_intraday=True,
+        intraday_multipliers=["1", "3", "5", "15", "30", "60", "240"],
+        has_daily=True,
+        has_weekly_and_monthly=True,
+        supported_resolutions=list(RESOLUTIONS),
+        data_status="streaming",
+    )
 
 
 @endpoint(blueprint, _declared("/udf/search", "Find symbols", list[UdfFound], SearchParams))
@@ -228,6 +265,8 @@ def _history(cur: Cursor, params: HistoryParams, interval: str) -> tuple[Table, 
         raise BadParameter("to: is before from")
     source = bar_source(interval, price, "UTC", start_us, end_us)
     page = source.read(cur, known, after=None, descending=True, max_rows=params.countback or MOST_BARS)
+    if page.more and start_us is not None:
+        raise BadParameter(f"from: more than {MOST_BARS} bars lie before `to`: ask for fewer, or with countback")
     if len(page.table) or start_us is None:
         return page.table.backwards(), None
     older = bar_source(interval, price, "UTC", None, start_us)
@@ -242,29 +281,39 @@ def _resolution(text: str) -> str:
 
 @endpoint(blueprint, _declared("/udf/quotes", "Newest quotes", UdfQuotes, QuotesParams))
 def udf_quotes(params: QuotesParams) -> Response:
-    """Return the quotes of the named symbols, each with its own status."""
+    """Return a quote, or that there is none, for each name in the order of the request; repeated ones once."""
     run = runtime()
-    names = [name for name in (text.strip() for text in params.symbols.split(",")) if name]
-    known, rejected = resolve(run, names)
-    found = [_quote(quote) for quote in newest(run, known)] if known else []
-    return answer({"s": "ok", "d": found + [{"s": "error", "n": one.symbol, "v": {}} for one in rejected]})
+    names = list(dict.fromkeys(name for name in (text.strip() for text in params.symbols.split(",")) if name))
+    if len(names) > MOST_SYMBOLS:
+        raise BadParameter(f"symbols: at most {MOST_SYMBOLS} at once")
+    known, _ = resolve(run, names)
+    quotes = {quote.symbol: quote for quote in newest(run, known)} if known else {}
+    symbols = run.symbols.map
+    # Each under the name that the library knows it by.
+    found: list[UdfQuote | UdfNoQuote] = []
+    for name in names:
+        index = symbols.index(name)
+        quote = quotes.get(symbols.names[index]) if index >= 0 else None
+        found.append(UdfNoQuote(name, UdfNothing()) if quote is None else UdfQuote(name, _values(quote)))
+    return answer(UdfQuotes(found))
 
 
-def _quote(quote: Quote) -> dict[str, Any]:
+def _values(quote: Quote) -> UdfValues:
     before = None if quote.price is None or quote.change is None else quote.price - quote.change
-    return {
-        "s": "ok",
-        "n": quote.symbol,
-        "v": {
-            "short_name": quote.symbol,
-            "description": quote.symbol,
-            "lp": quote.price,
-            "bid": quote.bid,
-            "ask": quote.ask,
-            "spread": quote.spread,
-            "volume": quote.volume,
-            "ch": quote.change,
-            "chp": quote.change_percent,
-            "prev_close_price": before,
-        },
-    }
+    return UdfValues(
+        short_name=quote.symbol,
+        description=quote.symbol,
+        lp=_known(quote.price),
+        bid=_known(quote.bid),
+        ask=_known(quote.ask),
+        spread=_known(quote.spread),
+        volume=_known(quote.volume),
+        ch=_known(quote.change),
+        chp=_known(quote.change_percent),
+        prev_close_price=_known(before),
+    )
+
+
+def _known(value: float | None) -> float | UnsetType:
+    """Return a value, or that there is none: for the library a null is a price."""
+    return UNSET if value is None else value

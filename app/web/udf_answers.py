@@ -1,12 +1,26 @@
-"""Types of the answers to TradingView, for the OpenAPI document."""
+"""Types of the answers to TradingView; the OpenAPI document is made of them too."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.web.openapi import Error
 
 Column = list[float]
+
+
+class UdfError(Error):
+    """An error, with the members that UDF gives it."""
+
+    s: Literal["error"]
+    errmsg: Annotated[str, Meta(description="the message")]
+
+    @classmethod
+    def of(cls, code: str, message: str) -> Self:
+        """Return the error with this code and message."""
+        return cls("error", code, message, "error", message)
 
 
 class UdfNamed(Struct):
@@ -39,7 +53,6 @@ class UdfSymbol(Struct):
     type: str
     exchange: str
     listed_exchange: str
-    currency_code: str
     session: str
     timezone: str
     format: str
@@ -54,6 +67,7 @@ class UdfSymbol(Struct):
     has_weekly_and_monthly: bool
     supported_resolutions: list[str]
     data_status: str
+    currency_code: str | UnsetType = UNSET
 
 
 class UdfFound(Struct):
@@ -85,18 +99,18 @@ class UdfNoBars(Struct, tag_field="s", tag="no_data", omit_defaults=True):
 
 
 class UdfValues(Struct):
-    """A quote; null is what is not known."""
+    """A quote; what is not known is left out."""
 
     short_name: str
     description: str
-    lp: Annotated[float | None, Meta(description="price")]
-    bid: float | None
-    ask: float | None
-    spread: float | None
-    volume: float | None
-    ch: Annotated[float | None, Meta(description="change")]
-    chp: Annotated[float | None, Meta(description="change in percent")]
-    prev_close_price: float | None
+    lp: Annotated[float | UnsetType, Meta(description="price")] = UNSET
+    bid: float | UnsetType = UNSET
+    ask: float | UnsetType = UNSET
+    spread: float | UnsetType = UNSET
+    volume: float | UnsetType = UNSET
+    ch: Annotated[float | UnsetType, Meta(description="change")] = UNSET
+    chp: Annotated[float | UnsetType, Meta(description="change in percent")] = UNSET
+    prev_close_price: float | UnsetType = UNSET
 
 
 class UdfQuote(Struct, tag_field="s", tag="ok"):

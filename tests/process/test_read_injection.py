@@ -64,9 +64,9 @@ PARAMETERS = {
     "/api/ticks/AAPL": ["start", "end", "limit", "order", "page_token", "format"],
     "/api/bars/AAPL": ["start", "end", "limit", "order", "page_token", "format", "interval", "price", "tz", "fill"],
     "/api/quotes": ["symbols"],
-    "/udf/symbols": ["symbol"],
+    "/udf/symbols": ["symbol", "currencyCode", "unitId"],
     "/udf/search": ["query", "type", "exchange", "limit"],
-    "/udf/history": ["symbol", "resolution", "from", "to", "countback"],
+    "/udf/history": ["symbol", "resolution", "from", "to", "countback", "currencyCode", "unitId"],
     "/udf/quotes": ["symbols"],
 }
 GOOD = {"/udf/search": "query=A", "/udf/history": "symbol=AAPL&resolution=5&from=0&to=1", "/udf/symbols": "symbol=AAPL"}

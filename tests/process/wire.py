@@ -101,7 +101,9 @@ def checked(answer: Answer) -> Answer:
             assert error["status"] == "error"
             assert error["code"] in CODES, answer
             assert error["message"]
-            assert set(error) <= {"status", "code", "message", "rejected"}
+            own = {"s": "error", "errmsg": error["message"]} if "s" in error else {}  # of UDF
+            assert {name: error[name] for name in own} == own
+            assert set(error) - set(own) <= {"status", "code", "message", "rejected"}
     return answer
 
 
