@@ -37,6 +37,7 @@ class QuoteBoard:
         self._symbols = symbols
         self._stale_after_s = stale_after_s
         self._book = QuoteBook()
+        self._read: set[str] = set()
         self._waiting: deque[tuple[Ticks, int]] = deque()
         self._waiting_rows = 0
 
@@ -65,8 +66,14 @@ class QuoteBoard:
     def loaded(self, rows: Sequence[QuoteRow]) -> None:
         """Take note of what the database has; others are served meanwhile."""
         for start in range(0, len(rows), SLICE_LOADED):
-            self._book.load(islice(rows, start, start + SLICE_LOADED), self._symbols())
+            part = list(islice(rows, start, start + SLICE_LOADED))
+            self._book.load(part, self._symbols())
+            self._read.update(row.symbol for row in part)
             gevent.sleep(0)
+
+    def was_read(self, symbol: str) -> bool:
+        """Tell whether the database was ever read for this instrument; else its quote is of this worker's ticks."""
+        return symbol in self._read
 
     def get(self, symbols: Sequence[str] | None = None) -> list[Quote]:
         """Return the quotes of these instruments (exact names), in that order, or of all that there are, by name.

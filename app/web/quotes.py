@@ -74,12 +74,12 @@ def quotes(params: QuotesParams) -> Response:
     """Return the quotes of the named symbols in that order, or of all that there are."""
     run = runtime()
     if params.symbols is None:
-        return answer(Quotes(newest(run, None), []))
+        return answer(_told_apart(run, newest(run, None), []))
     names = [name for name in (text.strip() for text in params.symbols.split(",")) if name]
     if len(names) > MOST_SYMBOLS:
         raise BadParameter(f"symbols: at most {MOST_SYMBOLS} at once")
     known, rejected = resolve(run, names)
-    return answer(Quotes(newest(run, known) if known else [], rejected))
+    return answer(_told_apart(run, newest(run, known) if known else [], rejected))
 
 
 @endpoint(
@@ -99,7 +99,10 @@ def quote(symbol: str) -> Response:
     known, rejected = resolve(run, [symbol])
     if rejected:
         raise (UnknownSymbol if rejected[0].code == UnknownSymbol.code else DatabaseNeeded)(rejected[0].message)
-    return answer(newest(run, known)[0])
+    (found,) = newest(run, known)
+    if _is_unknown(run, found):
+        raise DatabaseNeeded
+    return answer(found)
 
 
 def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[RejectedSymbol]]:
@@ -127,7 +130,27 @@ def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
     """Return the quotes (names: canonical; None: of all that have one), those not yet committed included."""
     with suppress(DatabaseAway, QueryTimeout):  # what is in memory is no older than the moment the database was lost
         run.quotes.loaded(run.reads.run(QUOTE, read_quotes, names, client=client_of(request.environ)))
-    return run.quotes.get(names)
+    return [
+        found
+        if run.quotes.was_read(found.symbol)
+        else msgspec.structs.replace(found, change=None, change_percent=None)  # yesterday's price is in the database
+        for found in run.quotes.get(names)
+    ]
+
+
+def _is_unknown(run: Runtime, found: Quote) -> bool:
+    """Tell whether a quote has no values only because this worker was begun while the database was away."""
+    return found.timestamp is None and not run.quotes.was_read(found.symbol)
+
+
+def _told_apart(run: Runtime, found: list[Quote], rejected: list[RejectedSymbol]) -> Quotes:
+    """Return the quotes, those that are unknown among the rejected."""
+    unknown = [
+        RejectedSymbol(one.symbol, DatabaseNeeded.code, f"the quote of {one.symbol} is in the database, which is away")
+        for one in found
+        if _is_unknown(run, one)
+    ]
+    return Quotes([one for one in found if not _is_unknown(run, one)] if unknown else found, rejected + unknown)
 
 
 @endpoint(

@@ -73,3 +73,41 @@ def test_a_worker_that_never_was_asked_knows_the_quotes_when_the_database_goes(
         return known
 
     wait_until(known_without_a_database, what="the quotes to have been read")
+
+
+@pytest.mark.long
+def test_a_worker_begun_without_the_database_says_so_instead_of_giving_nulls(
+    make_server: MakeServer, database: Database, proxy: Proxy
+) -> None:
+    server = make_server("--database-url", proxy.url)
+    server.database = database
+    proxy.open()
+    server.start().wait_ready()
+    yesterday, today, later = (tick(symbol="AAPL", flags=6) for _ in range(3))
+    yesterday |= {"timestamp": yesterday["timestamp"] - 48 * 3_600_000, "bid": 180.0}
+    assert server.post([yesterday, today])[0] == 200
+    server.wait_drained()
+    server.stop()
+    proxy.close()
+    server.start().wait_accepting()
+    status, refused, _ = server.request("GET", "/api/quotes/AAPL")
+    assert (status, refused["code"]) == (503, "database_away")
+    for path, names in (("/api/quotes?symbols=aapl.us,TSLA", ["AAPL", "TSLA"]), ("/api/quotes", None)):
+        status, some, _ = server.request("GET", path)
+        assert (status, some["quotes"]) == (200, [])
+        assert {one["code"] for one in some["rejected"]} == {"database_away"}
+        assert names is None or [one["symbol"] for one in some["rejected"]] == names
+    # What comes in meanwhile is known; what yesterday's price was is not.
+    assert server.post([later | {"bid": 191.0}])[0] == 200
+    alone = wait_until(lambda: _of_the_worker_that_has_it(server), what="the worker that took the tick")
+    assert (alone["bid"], alone["change"], alone["change_percent"]) == (191.0, None, None)
+    proxy.open()
+    server.wait_drained()
+    wait_until(lambda: server.request("GET", "/api/quotes/AAPL")[0] == 200, what="the quote of the database")
+    found = quote(server, "AAPL")
+    assert (found["bid"], found["change"]) == (191.0, 11.0)
+
+
+def _of_the_worker_that_has_it(server: Server) -> dict[str, Any] | None:
+    status, answer, _ = server.request("GET", "/api/quotes/AAPL")
+    return dict(answer) if status == 200 else None
