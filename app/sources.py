@@ -104,7 +104,7 @@ class BarSource:
         """Return the next bars. Raises BadParameter for a place that is none."""
         try:
             after_us = None if after is None else int(_PLACE.unpack(after)[0])
-            if after_us is not None and not 0 <= after_us < BARS_END_US:
+            if after_us is not None and not -BARS_END_US < after_us < BARS_END_US:
                 raise ValueError("no time of a bar")
         except (struct.error, ValueError) as error:
             raise foreign_token() from error
