@@ -152,7 +152,9 @@ class RowStream:
         asked, instrument = self.request, self.instrument
         assert instrument is not None
         assert self.version is not None
-        whole = [self.version, instrument.symbol, *self._token_kind(instrument), asked.source.range]
+        # Bars below a minute are made when asked for: which prices count in them, the ticks do not say.
+        whole = [self.version, instrument.symbol, instrument.nonpositive_ok]
+        whole += [*self._token_kind(instrument), asked.source.range]
         whole += [asked.format, asked.gzip, asked.limit, asked.newest, asked.page_token]
         return hashlib.sha256(msgspec.json.encode(whole)).hexdigest()[:32]
 
