@@ -1,4 +1,4 @@
-"""Which web pages may read: none, those of the setting, or all; as a browser asks before it lets a page see an answer."""
+"""Which web pages may read: none, those of the setting, or all. Asked as a browser asks before it shows an answer."""
 
 from __future__ import annotations
 

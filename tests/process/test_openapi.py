@@ -99,7 +99,7 @@ def test_every_error_has_the_common_shape_and_a_code_of_the_list(made: dict[str,
             if int(status) < 400 or (path, status) == ("/health", "503"):
                 continue
             shape, of_code = response["content"]["application/json"]["schema"]["allOf"]
-            assert shape["$ref"].endswith(("/Error", "/RowsRefused"))
+            assert shape["$ref"].endswith(("/UdfError",) if path.startswith("/udf/") else ("/Error", "/RowsRefused"))
             codes = of_code["properties"]["code"]["enum"]
             assert codes
             assert set(codes) <= CODES, (path, status)
