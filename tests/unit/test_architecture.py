@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "datasets": BASE | {"storage"},
     "web": BASE | ROOMS | RUNTIME,
     "cli": BASE | ROOMS | RUNTIME,
+    "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms
 }
