@@ -35,6 +35,27 @@ _ADMIT = """
                   greatest(1, current_setting('max_connections')::int / 3), %s)
 """
 
+# What everybody may do unless told otherwise, and a reader must not: fill the disk that the journal needs, with large
+# objects, log records or sorts, or hold the locks under which partitions, symbols and migrations are made. The owner is
+# a superuser, whom none of it concerns; nobody else comes in by name.
+_FORBID = """
+    DO $$
+    DECLARE
+        v_function regprocedure;
+    BEGIN
+        FOR v_function IN
+            SELECT oid FROM pg_proc
+            WHERE pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('{role}', oid, 'EXECUTE')
+              AND (proname ~ '^pg_(try_)?advisory' OR proname IN
+                  ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lowrite', 'pg_logical_emit_message'))
+        LOOP
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', v_function);
+        END LOOP;
+    END $$;
+    REVOKE TEMPORARY ON DATABASE tickhub FROM PUBLIC;
+    ALTER ROLE {role} SET temp_file_limit = '1GB'
+"""
+
 
 def admit(config: EmbeddedConfig) -> str:
     """Let the role that reads log in with the password of the file, made if there is none; return the password.
@@ -59,8 +80,7 @@ def admit(config: EmbeddedConfig) -> str:
             cur.execute(_ADMIT.format(role=READ_ROLE), (hashed,))
             (statement,) = cur.fetchone() or ("",)
             cur.execute(statement)
-            # Temporary tables would let a reader fill the disk that the journal needs; nobody else comes in by name.
-            cur.execute("REVOKE TEMPORARY ON DATABASE tickhub FROM PUBLIC")
+            cur.execute(_FORBID.format(role=READ_ROLE))
     except psycopg2.errors.UndefinedObject as why:
         raise EmbeddedError(f"there is no role {READ_ROLE} yet: python -m app database up") from why
     except psycopg2.Error as why:

@@ -38,6 +38,22 @@ def home(template: Path) -> Iterator[Path]:
         yield copy(template, path / "h")
 
 
+HARM = [
+    # Fill the disk that the journal needs.
+    "CREATE TEMPORARY TABLE mine (x integer)",
+    "SELECT lo_from_bytea(0, 'mine')",
+    "SELECT lo_create(0)",
+    "SELECT pg_logical_emit_message(false, 'mine', 'mine')",
+    "SET temp_file_limit = -1",
+    "SELECT count(*) FROM (SELECT g FROM generate_series(1, 200000000) AS g ORDER BY -g) AS sorted",
+    # Keep others out: migrations, new partitions, new symbols.
+    "SELECT pg_advisory_lock(x'7469636B68756201'::bigint)",
+    "SELECT pg_advisory_xact_lock(x'7469636B68756202'::bigint)",
+    "SELECT pg_try_advisory_lock(1, 2)",
+]
+"""What readers could do to everybody else."""
+
+
 def _app(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-B", "-m", "app", *words, "--data-dir", str(home)],
@@ -75,8 +91,10 @@ def test_with_a_port_readers_come_in_by_the_url_that_the_command_prints() -> Non
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cur:
             cur.execute("SET default_transaction_read_only = off")
             connection.commit()
-            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                cur.execute("CREATE TEMPORARY TABLE mine (x integer)")
+            for statement in HARM:
+                with pytest.raises((psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ConfigurationLimitExceeded)):
+                    cur.execute(statement)
+                connection.rollback()
         # They cannot take all the connections.
         assert ask(home, "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'tickhub_read'") == [(10,)]
         # Another up changes neither the password nor anything else.
