@@ -12,7 +12,7 @@ from app.web.answers import NEXT_PAGE_HEADER
 from app.web.server import runtime
 
 METHODS = "GET, HEAD"
-"""Pages read. What they must not do is send data, so a preflight for that is told so."""
+"""Pages read. A browser that asks whether one may send JSON, or delete, is told no."""
 
 REQUEST_HEADERS = "Authorization, X-API-Key, If-None-Match, If-Match, If-Range, Range"
 ANSWER_HEADERS = f"ETag, Retry-After, Accept-Ranges, Content-Range, Content-Disposition, {NEXT_PAGE_HEADER}"

@@ -85,7 +85,7 @@ def test_a_preflight_is_answered_without_a_key_and_allows_to_send_one(server: Se
 
 
 @pytest.mark.parametrize("path", ["/tick", "/tick/batch", "/api/symbols"])
-def test_no_page_may_send_data(server: Server, for_all: Server, path: str) -> None:
+def test_a_page_that_asks_whether_it_may_send_json_is_told_no(server: Server, for_all: Server, path: str) -> None:
     for reached in (server, for_all):
         answer = preflight(reached, path, OURS, "POST", "content-type,x-api-key")
         assert "post" not in listed(answer, "access-control-allow-methods")
