@@ -86,3 +86,13 @@ def spool_bytes(server: Server) -> int:
                 found = path.stat()
                 sizes[found.st_ino] = found.st_size  # one that is just renamed counts once
     return sum(sizes.values())
+
+
+def kept_open(server: Server) -> list[str]:
+    """The files that workers hold open, those without a name too; none is seen where there is no /proc."""
+    spool, found = str(server.home / "run" / "spool"), []
+    for pid in server.worker_pids():
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(FileNotFoundError):
+                found.append(os.readlink(descriptor))
+    return [target for target in found if target.startswith(spool)]

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.process.harness import Server
-from tests.process.pieces import DAY, MIB, TSLA, columns_of, files, get, moments, more, table, url, whole
+from tests.process.harness import Server, wait_until
+from tests.process.pieces import DAY, MIB, TSLA, columns_of, files, get, kept_open, moments, more, table, url, whole
 from tests.process.reading import made_ticks, store
 from tests.process.wire import running
 
@@ -34,6 +34,7 @@ def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, workers=2) as server:
         store(server, made_ticks("TSLA", moments(ROWS)))
         yield server
+        wait_until(lambda: not kept_open(server), what="files to be closed")
         assert "Traceback" not in server.log()
 
 
@@ -48,6 +49,7 @@ def csv_columns(server: Server, path: str) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.long
 def test_polars_pandas_and_pyarrow_read_the_values_of_the_csv_by_the_address_alone(server: Server) -> None:
     expected = csv_columns(server, TSLA)
     assert len(expected["bid"]) == ROWS
@@ -198,6 +200,23 @@ def test_a_range_that_has_not_changed_is_one_file_for_all_workers_and_clients(se
     assert len(files(server)) == before + 1
 
 
+@pytest.mark.parametrize(
+    ("begins", "symbol"), [("bytes=0-", "INTC"), ("bytes=0-99", "META"), ("bytes=-99", "AVGO"), ("HEAD", "PLTR")]
+)
+def test_whoever_begins_to_read_gets_the_rows_as_they_are_now(server: Server, begins: str, symbol: str) -> None:
+    path, tags = f"/api/ticks/{symbol}?{DAY}", []
+    for seed in range(3):
+        more(server, symbol, 100, seed)
+        for _ in range(2):
+            answer = get(server, path, method="HEAD") if begins == "HEAD" else get(server, path, begins)
+            rest = get(server, path, "bytes=100-")
+            assert rest.headers["etag"] == answer.headers["etag"]
+            assert rest.data == whole(server, path)[100:]
+            tags.append(answer.headers["etag"])
+    assert tags[::2] == tags[1::2]
+    assert len(set(tags)) == 3
+
+
 class HttpFile(io.RawIOBase):
     """A file that is read as DuckDB and fsspec do: HEAD, then ranges; no tag is remembered."""
 
@@ -261,6 +280,7 @@ def test_programs_on_one_machine_get_the_pieces_of_the_file_that_each_has_begun(
             assert get(server, path, f"bytes={start}-{end - 1}").data == data[start:end]
 
 
+@pytest.mark.long
 def test_programs_that_read_while_ticks_arrive_each_see_one_state(server: Server) -> None:
     paths = [f"/api/ticks/NVDA?{DAY}", f"/api/ticks/NVDA?{DAY}", "/api/ticks/NVDA?start=2026-01-13&format=parquet"]
     ticks = made_ticks("NVDA", moments(60_000, 7), 7)

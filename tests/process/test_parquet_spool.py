@@ -29,6 +29,7 @@ from tests.process.pieces import (
     columns_of,
     files,
     get,
+    kept_open,
     moments,
     more,
     spool_bytes,
@@ -50,6 +51,7 @@ def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, workers=2) as server:
         store(server, made_ticks("TSLA", moments(ROWS)))
         yield server
+        wait_until(lambda: not kept_open(server), what="files to be closed")
         assert "Traceback" not in server.log()
 
 
@@ -150,21 +152,24 @@ def test_the_files_take_no_more_room_than_they_may_and_the_oldest_unread_go_firs
         most = 0
         while not stop:
             most = max(most, spool_bytes(server))
+            time.sleep(0.002)  # the workers want the lock too
         return most
 
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
-        assert [get(server, path, "bytes=-9").status for path in paths[:3]] == [206, 206, 200], "two are being read"
-        age(server)
-        assert get(server, paths[1], "bytes=4-9").status == 206
-        (oldest,) = (path for path in files(server) if time.time() - path.stat().st_mtime > AGED_S / 2)
-        assert get(server, paths[2], "bytes=-9").status == 206
-        assert not oldest.exists()
-        assert get(server, paths[1], "bytes=4-9").status == 206
-        for path in paths * 3:
+        try:
+            assert [get(server, path, "bytes=-9").status for path in paths[:3]] == [206, 206, 200], "two are being read"
             age(server)
-            assert list(pool.map(lambda path: get(server, path, "bytes=-9").status, [path] * 3)) == [206] * 3
-        stop = True
+            assert get(server, paths[1], "bytes=4-9").status == 206
+            (oldest,) = (path for path in files(server) if time.time() - path.stat().st_mtime > AGED_S / 2)
+            assert get(server, paths[2], "bytes=-9").status == 206
+            assert not oldest.exists()
+            assert get(server, paths[1], "bytes=4-9").status == 206
+            for path in paths * 3:
+                age(server)
+                assert list(pool.map(lambda path: get(server, path, "bytes=-9").status, [path] * 3)) == [206] * 3
+        finally:
+            stop = True
         most = watching.result()
     assert size <= most <= 2 * MIB
     assert len(pl.read_parquet(url(server, paths[5]))) > 0
