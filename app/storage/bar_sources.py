@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from app.market.bar_series import BILLION, REST, Pieces, Series, Side, Sums, com
 from app.market.bars import VOLUME_UNIT
 from app.market.columns import F8, I8
 from app.market.intervals import Buckets
-from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_out
+from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
 from app.storage.tick_reader import TickKey, read_ticks, timestamp
 
 CHUNK_ROWS = 20_000
@@ -38,10 +38,11 @@ _BARS = """
 _PARTS = ("open", "high", "low", "close")
 # int8 holds no more than 9e18 units of 1e-8, so exact sums come in two parts. Arithmetic on numeric is most of what a
 # read costs: it is done only where there is a volume, and the division only where the sum is that large.
-_EXACT = """
-    CASE WHEN {0} < %(large)s THEN 0 ELSE div({0}, %(billion)s)::bigint END,
-    (CASE WHEN {0} = 0 THEN 0 WHEN {0} < %(large)s THEN {0} * %(unit)s
-        ELSE mod({0}, %(billion)s) * %(unit)s END)::bigint"""
+_EXACT = (
+    "CASE WHEN {0} < %(large)s THEN 0 ELSE div({0}, %(billion)s)::bigint END",
+    "(CASE WHEN {0} = 0 THEN 0 WHEN {0} < %(large)s THEN {0} * %(unit)s ELSE mod({0}, %(billion)s) * %(unit)s END)"
+    "::bigint",
+)
 # The cast goes by way of a text, which takes as long as all the rest of a quote's bar.
 _NEAREST = "CASE WHEN {0} = 0 THEN 0 ELSE {0}::float8 END"
 _VOLUMES = ("volume", "buy_volume", "sell_volume")
@@ -73,13 +74,9 @@ def finished_bars(
     names = sides_of(price)
     prices = [f"coalesce({', '.join(f'{name}_{part}' for name in names)})" for part in _PARTS]
     columns = ["time", *prices, *(_NEAREST.format(name) for name in _VOLUMES), "ticks"]
-    query = _BARS.format(columns=", ".join(columns), having=_having(price), order="DESC" if descending else "")
+    query = _BARS.format(columns=_named(columns), having=_having(price), order="DESC" if descending else "")
     found = _read(cur, query, (">i8", *[">f8"] * 7, ">i8"), symbol_id, resolution_s, low_us, high_us, rows)
-    if descending:
-        found = found[::-1]
-    values = [_native(found, at) for at in range(9)]
-    values[0] += POSTGRES_EPOCH_US
-    return Series(*values)
+    return Series(*(values[::-1] for values in found) if descending else found)
 
 
 def bar_pieces(
@@ -90,18 +87,19 @@ def bar_pieces(
     rows: how many are probably needed; the first part has no more.
     """
     names = sides_of(price)
-    columns = ["time", "ticks", *(_EXACT.format(name) for name in _VOLUMES)]
+    columns = ["time", "ticks", *(part.format(name) for name in _VOLUMES for part in _EXACT)]
     columns += [f"coalesce({name}_{part}, 'NaN')" for name in names for part in _PARTS]
-    query = _BARS.format(columns=", ".join(columns), having="", order="DESC" if descending else "")
+    query = _BARS.format(columns=_named(columns), having="", order="DESC" if descending else "")
     formats = (*[">i8"] * 8, *[">f8"] * (4 * len(names)))
     rows = min(max(rows, FIRST_ROWS), CHUNK_ROWS)
     while low_us < high_us:
         found = _read(cur, query, formats, symbol_id, resolution_s, low_us, high_us, rows)
-        if len(found):
-            yield _pieces(found[::-1] if descending else found, len(names))
-        if len(found) < rows:
+        times = found[0]
+        if len(times):
+            yield _pieces([values[::-1] for values in found] if descending else found)
+        if len(times) < rows:
             return
-        last_us = int(found["v0"][-1]) + POSTGRES_EPOCH_US
+        last_us = int(times[-1])
         low_us, high_us = (low_us, last_us) if descending else (last_us + 1, high_us)
         rows = min(2 * rows, CHUNK_ROWS)
 
@@ -149,16 +147,16 @@ def _windows(
 
     The maintained minutes tell where ticks are: a range has CHUNK_ROWS of them at most, or is a single minute.
     """
-    query = _BARS.format(columns="time, ticks", having=having, order="DESC" if descending else "")
+    query = _BARS.format(columns=_named(["time", "ticks"]), having=having, order="DESC" if descending else "")
     rows = min(max(rows, 2), CHUNK_ROWS)
     start_us, end_us = low_us // _MINUTE_US * _MINUTE_US, high_us
     while start_us < end_us:
         found = _read(cur, query, (">i8", ">i8"), symbol_id, 60, start_us, end_us, rows)
-        minutes, ticks = _native(found, 0) + POSTGRES_EPOCH_US, _native(found, 1)
+        minutes, ticks = found
         for first, last in _cuts(minutes, ticks):
             one, other = int(minutes[first]), int(minutes[last])
             yield max(min(one, other), low_us), min(max(one, other) + _MINUTE_US, high_us)
-        if len(found) < rows:
+        if len(minutes) < rows:
             return
         last_us = int(minutes[-1])
         start_us, end_us = (start_us, last_us) if descending else (last_us + _MINUTE_US, end_us)
@@ -178,6 +176,10 @@ def _cuts(minutes: I8, ticks: I8) -> Iterator[tuple[int, int]]:
         first = end
 
 
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(f"{column} AS c{at}" for at, column in enumerate(columns))
+
+
 def _having(price: str) -> str:
     return f"AND coalesce({', '.join(f'{name}_close' for name in sides_of(price))}) IS NOT NULL"
 
@@ -191,7 +193,8 @@ def _read(
     low_us: int,
     high_us: int,
     rows: int,
-) -> Any:
+) -> list[Any]:
+    """Return the query's columns, the first of them times."""
     parameters = {
         "symbol_id": symbol_id,
         "resolution": resolution_s,
@@ -202,23 +205,20 @@ def _read(
         "large": 90 * BILLION,
         "unit": VOLUME_UNIT,
     }
-    return copy_out(cur, cur.mogrify(query, parameters).decode(), formats)
+    names = [f"c{at}" for at in range(len(formats))]
+    columns = copy_columns(cur, cur.mogrify(query, parameters), names, formats)
+    columns[0] += POSTGRES_EPOCH_US
+    return columns
 
 
-def _native(found: Any, at: int) -> Any:
-    values = found[f"v{at}"]
-    return values.astype(values.dtype.newbyteorder("="))
-
-
-def _pieces(found: Any, sides: int) -> Pieces:
-    columns = [_native(found, at) for at in range(8 + 4 * sides)]
+def _pieces(columns: list[Any]) -> Pieces:
     time_us, ticks, *halves = columns[:8]
     sums = []
     for billions, rest in zip(halves[::2], halves[1::2], strict=True):
         more, rest = np.divmod(rest, REST)
         sums.append(Sums(billions + more, rest))
     return Pieces(
-        time_us=time_us + POSTGRES_EPOCH_US,
+        time_us=time_us,
         ticks=ticks,
         sums=(sums[0], sums[1], sums[2]),
         sides=tuple(Side(*columns[at : at + 4]) for at in range(8, len(columns), 4)),

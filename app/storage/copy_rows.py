@@ -8,6 +8,7 @@ in all rows of a call are left out of the column list instead.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,8 @@ from psycopg2.extensions import cursor as Cursor
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
+_INT = struct.Struct(">i")
+_ARRAY_HEAD = 5 * _INT.size
 POSTGRES_EPOCH_US = 946_684_800_000_000
 """2000-01-01 UTC in microseconds since 1970: timestamptz counts from there."""
 
@@ -62,6 +65,39 @@ def copy_out(cur: Cursor, query: str, formats: Sequence[str]) -> npt.NDArray[Any
     dtype = _row_dtype(tuple(formats))
     count = (len(data) - len(_HEADER) - len(_TRAILER)) // dtype.itemsize
     return np.frombuffer(data, dtype, count, len(_HEADER))
+
+
+def copy_columns(
+    cur: Cursor, query: bytes | str, names: Sequence[str], formats: Sequence[str]
+) -> list[npt.NDArray[Any]]:
+    """Run a query whose columns are all NOT NULL and of fixed width; return them as arrays of native numbers.
+
+    names: of the query's columns. formats: ">i4", ">i8", ">f8"; integers come as int64.
+
+    The server makes an array of each column and sends all of it as one row. That costs it a quarter more than rows
+    would, and spares a turn of the interpreter's lock for every row: next to a busy event loop each may take 0.5 ms.
+    Array format: ndim, flags, element type, dimension, lower bound (int32 each), then length and bytes of each.
+    """
+    text = query if isinstance(query, str) else query.decode()
+    out = io.BytesIO()
+    columns = ", ".join(f"array_agg({name})" for name in names)
+    # The names are ours, and the query's values were bound by the driver.
+    cur.copy_expert(f"COPY (SELECT {columns} FROM ({text}) AS page) TO STDOUT (FORMAT binary)", out)  # noqa: S608
+    data = out.getbuffer()
+    at = len(_HEADER) + 2
+    found: list[npt.NDArray[Any]] = []
+    for code in formats:
+        (length,) = _INT.unpack_from(data, at)
+        at += _INT.size
+        native = np.float64 if code == ">f8" else np.int64
+        if length < 0:  # of no rows there is no array
+            found.append(np.zeros(0, native))
+            continue
+        (rows,) = _INT.unpack_from(data, at + 3 * _INT.size)
+        dtype = np.dtype([("length", ">i4"), ("value", code)])
+        found.append(np.frombuffer(data, dtype, rows, at + _ARRAY_HEAD)["value"].astype(native))
+        at += length
+    return found
 
 
 def timestamps(us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from app.formats.table import Field, Table, empty
-from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_out
+from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
 
 TICKS: tuple[Field, ...] = (
     Field("timestamp", "time", "when it happened, UTC"),
@@ -26,8 +26,9 @@ TICKS: tuple[Field, ...] = (
 )
 
 # A column that may be NULL would change a row's width; no stored price is NaN.
-_COLUMNS = """time, coalesce(bid, 'NaN'), coalesce(ask, 'NaN'), coalesce(last, 'NaN'), coalesce(spread, 'NaN'),
-    volume, buy_volume, sell_volume, flags, seq"""
+_COLUMNS = """time, coalesce(bid, 'NaN') AS bid, coalesce(ask, 'NaN') AS ask, coalesce(last, 'NaN') AS last,
+    coalesce(spread, 'NaN') AS spread, volume, buy_volume, sell_volume, flags, seq"""
+_NAMES = ("time", "bid", "ask", "last", "spread", "volume", "buy_volume", "sell_volume", "flags", "seq")
 _FORMATS = (">i8", *[">f8"] * 7, ">i4", ">i8")
 # The order of the keys: at one time those with a seq of the sender's first, by it, then the others by arrival. The
 # index gives the time; only ticks of one time are sorted.
@@ -137,15 +138,14 @@ def read_ticks(
     near = _near(cur, parameters, start_us, end_us, descending)
     if near is None:
         return TickPage(empty(TICKS), None, False)
-    rows = copy_out(cur, cur.mogrify(query, parameters | near.range).decode(), _FORMATS)
-    if near.should_be_enough and len(rows) <= max_rows:
+    columns = copy_columns(cur, cur.mogrify(query, parameters | near.range), _NAMES, _FORMATS)
+    if near.should_be_enough and len(columns[0]) <= max_rows:
         # Bars may outlive their ticks: then the days promise what is not there.
-        rows = copy_out(cur, cur.mogrify(query, parameters).decode(), _FORMATS)
-    more = len(rows) > max_rows
-    rows = rows[:max_rows]
-    if not len(rows):
+        columns = copy_columns(cur, cur.mogrify(query, parameters), _NAMES, _FORMATS)
+    more = len(columns[0]) > max_rows
+    columns = [values[:max_rows] for values in columns]
+    if not len(columns[0]):
         return TickPage(empty(TICKS), None, False)
-    columns = [rows[f"v{index}"].astype(_native(code)) for index, code in enumerate(_FORMATS)]
     columns[0] += POSTGRES_EPOCH_US
     last_us, last_seq = int(columns[0][-1]), int(columns[9][-1])
     last_key = TickKey(last_us, last_seq)
@@ -193,7 +193,3 @@ def timestamp(us: int) -> str:
     if not -62_135_596_800_000_000 <= us <= 253_402_300_799_999_999:
         raise ValueError("no time that can be stored")
     return f"{np.datetime64(us, 'us')}Z"
-
-
-def _native(code: str) -> type[np.int64] | type[np.float64]:
-    return np.float64 if code == ">f8" else np.int64
