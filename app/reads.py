@@ -91,9 +91,9 @@ def shares(db_pool_size: int) -> dict[Kind, int]:
     return {QUOTE: quote, PAGE: left - quote - export, EXPORT: export}
 
 
-def _read(connection: Connection, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
-    """Run `fn` in a transaction. Lane side."""
-    with connection.reading(timeout_s) as cur:
+def _read(connection: Connection, kind: Kind, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
+    """Run `fn` in a transaction; as a quote, with one for each of its statements. Lane side."""
+    with (connection.looking if kind is QUOTE else connection.reading)(timeout_s) as cur:
         return fn(cur, *args)
 
 
@@ -187,7 +187,9 @@ class Reads:
     ) -> T:
         self._check()
         reader = self._take(readers, client)
-        result = readers.running[reader] = reader.lane.submit(_read, reader.connection, readers.timeout_s, fn, *args)
+        result = readers.running[reader] = reader.lane.submit(
+            _read, reader.connection, readers.kind, readers.timeout_s, fn, *args
+        )
         try:
             left = self._wait(result, readers.timeout_s + SERVER_GRACE_S, client)
         except BaseException:

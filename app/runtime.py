@@ -42,7 +42,7 @@ from app.slots import STATES
 from app.storage import schema
 from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
-from app.storage.quote_reader import read_quotes
+from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
 from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol
 from app.storage.ticks_writer import TicksWriter
@@ -188,6 +188,7 @@ class Runtime:
             self.meters.reads,
         )
         self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
+        self.quote_reader = QuoteReader()
         self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
@@ -318,7 +319,7 @@ class Runtime:
             if self.keeper.connected:
                 try:
                     # Not as a quote: those who ask for one must not wait for this.
-                    self.quotes.loaded(self.reads.run(PAGE, read_quotes, None))
+                    self.quotes.loaded(self.reads.run(PAGE, self.quote_reader.read, None))
                     wait_s = max(wait_s, (time.monotonic() - started) / QUOTES_REFRESH_SHARE)
                 except (DatabaseAway, RequestError) as error:
                     log.debug("quotes were not read: %s", error)

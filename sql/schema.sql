@@ -99,6 +99,52 @@ END $$;
 
 COMMENT ON FUNCTION public.instruments_history_view() IS 'Keeps the history views in step with instruments';
 
+CREATE FUNCTION public.newest_quotes(p_symbols text[], p_days timestamp with time zone[], p_hours timestamp with time zone[], p_starts timestamp with time zone[], p_ends timestamp with time zone[]) RETURNS TABLE(symbol text, digits smallint, timezone text, bid double precision, bid_key bytea, ask double precision, ask_key bytea, last double precision, last_key bytea, tick_key bytea, spread double precision, volume double precision, buy_volume double precision, sell_volume double precision, flags integer, before double precision, before_key bytea, open double precision, open_key bytea)
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT i.symbol, i.digits, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
+        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key
+    FROM unnest(p_symbols, p_days, p_hours, p_starts, p_ends) WITH ORDINALITY
+        AS s (symbol, day, hour, start, end_, number)
+    JOIN public.instruments i ON i.symbol = s.symbol
+    LEFT JOIN public.current c ON c.symbol = i.symbol
+    LEFT JOIN LATERAL (
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END AS price,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END AS key
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 60 AND time >= s.hour AND time < s.start
+             AND s.hour < s.start AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 3600 AND time >= s.day AND time < s.hour
+             AND s.day < s.hour AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 86400 AND time < s.day
+             AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END AS price,
+               CASE WHEN c.last IS NOT NULL THEN last_open_key ELSE bid_open_key END AS key
+        FROM public.bars WHERE b.price IS NULL AND symbol_id = i.symbol_id AND resolution = 60
+            AND time >= s.start AND time < s.end_
+            AND CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END IS NOT NULL
+        ORDER BY time LIMIT 1
+    ) o ON true
+    ORDER BY s.number;
+END $$;
+
+COMMENT ON FUNCTION public.newest_quotes(p_symbols text[], p_days timestamp with time zone[], p_hours timestamp with time zone[], p_starts timestamp with time zone[], p_ends timestamp with time zone[]) IS 'Newest prices of instruments; the last price before each one''s session, or else the first one in it';
+
 CREATE TABLE public.ticks (
     symbol_id integer NOT NULL,
     "time" timestamp with time zone NOT NULL,

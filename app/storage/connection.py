@@ -7,9 +7,10 @@ into the session, so that it also works behind a transaction pooler.
 from __future__ import annotations
 
 import os
-from _socket import SHUT_RDWR, socket
+from _socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR, socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
@@ -133,31 +134,51 @@ class Connection:
             self.close()
             raise
 
+    @contextmanager
+    def looking(self, timeout_s: float) -> Iterator[Cursor]:
+        """Run statements each of which is a read-only transaction of its own, and one round trip.
+
+        For what is answered many times a second: on a busy machine each round trip waits for its turn twice. Raises
+        what `reading` raises.
+        """
+        connection = self._ready()
+        try:
+            connection.autocommit = True
+            with connection.cursor(cursor_factory=_Look) as cur:
+                # A string of several statements is a transaction.
+                cur.before = f"SET TRANSACTION READ ONLY; {_reading_settings(connection, round(timeout_s * 1000))}; "
+                yield cur
+        except psycopg2.errors.QueryCanceled as error:
+            raise QueryTimeout(QueryTimeout.__doc__) from error
+        except TickhubError:
+            raise
+        except psycopg2.Error as error:
+            if (error.pgcode or "").startswith(OUR_MISTAKES):
+                raise
+            self.close()
+            raise DatabaseAway(first_line(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
     def _begin_reading(self, timeout_ms: int) -> Cursor:
-        is_new = self._connection is None or bool(self._connection.closed)
-        while True:
-            connection = self.open()
+        connection = self._ready()
+        try:
+            connection.autocommit = True
+            cur = connection.cursor()
             # One round trip: psycopg2 would send a BEGIN of its own before.
-            begin = (
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                f"SET LOCAL statement_timeout = {timeout_ms}; "
-                f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms + IDLE_GRACE_MS}; "
-                "SET LOCAL timezone = 'UTC'; "
-                "SET LOCAL extra_float_digits = 1; "  # as many as it takes
-                "SET LOCAL jit = off"  # compiling takes longer than a page of rows
-            )
-            if connection.server_version >= LOOK_FOR_THE_CLIENT:
-                begin += "; SET LOCAL client_connection_check_interval = '1s'"
-            try:
-                connection.autocommit = True
-                cur = connection.cursor()
-                cur.execute(begin)
-                return cur
-            except psycopg2.Error as error:
-                self.close()
-                if is_new:
-                    raise DatabaseAway(first_line(error)) from error
-                is_new = True  # the server was restarted since this connection was last used, say: nothing is lost yet
+            settings = _reading_settings(connection, timeout_ms)
+            cur.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}")
+        except psycopg2.Error as error:
+            self.close()
+            raise DatabaseAway(first_line(error)) from error
+        return cur
+
+    def _ready(self) -> psycopg2.extensions.connection:
+        """Return the connection, made anew where the server ended it since it was last used (a restart, say)."""
+        if self._fd is not None and _has_news(self._fd):
+            self.close()
+        return self.open()
 
     def _end_reading(self) -> None:
         connection = self._connection
@@ -216,6 +237,42 @@ class Connection:
             self._connection.rollback()
         except psycopg2.Error:
             self.close()
+
+
+class _Look(Cursor):
+    """Sends `before` along with every statement."""
+
+    before = ""
+
+    def execute(self, query: str | bytes | Any, vars: Any = None) -> None:
+        super().execute(self.before.encode() + self.mogrify(query, vars))
+
+
+def _reading_settings(connection: psycopg2.extensions.connection, timeout_ms: int) -> str:
+    settings = (
+        f"SET LOCAL statement_timeout = {timeout_ms}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {timeout_ms + IDLE_GRACE_MS}; "
+        "SET LOCAL timezone = 'UTC'; "
+        "SET LOCAL extra_float_digits = 1; "  # as many as it takes
+        "SET LOCAL jit = off"  # compiling takes longer than a page of rows
+    )
+    if connection.server_version >= LOOK_FOR_THE_CLIENT:
+        settings += "; SET LOCAL client_connection_check_interval = '1s'"
+    return settings
+
+
+def _has_news(fd: int) -> bool:
+    """Tell whether an idle connection has something to say: hardly anything else than that it ends."""
+    own = socket(fileno=os.dup(fd))
+    try:
+        own.recv(1, MSG_PEEK | MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        own.close()
+    return True
 
 
 def first_line(error: BaseException) -> str:

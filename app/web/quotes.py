@@ -26,7 +26,6 @@ from app.errors import (
 from app.market.quotes import Quote
 from app.reads import PAGE, QUOTE
 from app.runtime import Runtime
-from app.storage.quote_reader import read_quotes
 from app.storage.symbols_store import NewSymbol, SymbolRow, list_symbols
 from app.web.api import Endpoint, endpoint
 from app.web.body import body_of
@@ -129,7 +128,7 @@ def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[RejectedSym
 def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
     """Return the quotes (names: canonical; None: of all that have one), those not yet committed included."""
     with suppress(DatabaseAway, QueryTimeout):  # what is in memory is no older than the moment the database was lost
-        run.quotes.loaded(run.reads.run(QUOTE, read_quotes, names, client=client_of(request.environ)))
+        run.quotes.loaded(run.reads.run(QUOTE, run.quote_reader.read, names, client=client_of(request.environ)))
     return [
         found
         if run.quotes.was_read(found.symbol)

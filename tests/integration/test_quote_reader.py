@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from psycopg2.extensions import connection as PgConnection
 
-from app.market.quotes import Quote, quotes_of
+from app.market.quotes import Quote, QuoteRow, quotes_of
 from app.market.symbols import SymbolMap
 from app.quote_board import QuoteBoard
 from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
-from app.storage.quote_reader import read_quotes
+from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
 from tests.batches import NAN, NOON_US, Feeder, Tick, execute, new_sink, ticks, write_all
 from tests.quote_model import arrivals, quote
@@ -39,9 +39,17 @@ def own(database_url: str) -> Iterator[Connection]:
     connection.close()
 
 
+READER = QuoteReader()
+"""Of all tests: what it remembers of one database is wrong for the next."""
+
+
+def rows_of(own: Connection, symbols: Sequence[str] | None) -> list[QuoteRow]:
+    with own.looking(10.0) as cur:
+        return READER.read(cur, symbols)
+
+
 def read(own: Connection, symbols: Sequence[str] | None = None) -> list[Quote]:
-    with own.reading(10.0) as cur:
-        return quotes_of(read_quotes(cur, symbols), NOW_US, 60.0)
+    return quotes_of(rows_of(own, symbols), NOW_US, 60.0)
 
 
 def zone(conn: PgConnection, name: str, symbol: str = "TSLA") -> None:
@@ -207,13 +215,11 @@ def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
     for batch in batches:
         received_us = feeder.received_us
         if random.random() < 0.3:
-            with own.reading(10.0) as cur:
-                board.loaded(read_quotes(cur, random.choice([None, names])))
+            board.loaded(rows_of(own, random.choice([None, names])))
         board.accepted(ticks(batch), received_us)
         write_all(sink, feeder, batch)
         if random.random() < 0.2:
-            with own.reading(10.0) as cur:
-                board.loaded(read_quotes(cur, None))
+            board.loaded(rows_of(own, None))
     arrived = arrivals(batches, begin_us)
     expected = [
         quote(
@@ -222,10 +228,8 @@ def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
         for name in names
     ]
     assert read(own, names) == expected
-    with own.reading(10.0) as cur:
-        board.loaded(read_quotes(cur, names))
+    board.loaded(rows_of(own, names))
     assert board.get(names) == expected
     unaware = QuoteBoard(lambda: instruments, 60.0)
-    with own.reading(10.0) as cur:
-        unaware.loaded(read_quotes(cur, None))
+    unaware.loaded(rows_of(own, None))
     assert unaware.get(names) == expected

@@ -177,10 +177,13 @@ def test_a_connection_that_reads_can_write_again(world: World) -> None:
     connection.close()
 
 
-def test_a_read_takes_three_round_trips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "trips"), [(QUOTE, 1), (PAGE, 3), (EXPORT, 3)])
+def test_a_quote_takes_one_round_trip_and_other_reads_two_more_than_their_own(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: Kind, trips: int
+) -> None:
     """Counted where they are made: what psycopg2 sends of its own accord would be a statement too."""
-    world.reads.run(QUOTE, backend)
-    pid = world.reads.run(QUOTE, backend)
+    world.reads.run(kind, backend)
+    pid = world.reads.run(kind, backend)
     world.rows("SELECT pg_stat_force_next_flush()")
     sent = []
     (connection,) = world.connections
@@ -188,7 +191,7 @@ def test_a_read_takes_three_round_trips(world: World, monkeypatch: pytest.Monkey
 
     class Counting:
         def __init__(self, cur: Any) -> None:
-            self._cur = cur
+            vars(self)["_cur"] = cur
 
         def execute(self, *args: Any) -> None:
             sent.append(args[0])
@@ -203,29 +206,56 @@ def test_a_read_takes_three_round_trips(world: World, monkeypatch: pytest.Monkey
         def __getattr__(self, name: str) -> Any:
             return getattr(self._cur, name)
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(self._cur, name, value)
+
     class Passing:
         autocommit = False
 
-        def cursor(self) -> Counting:
+        def cursor(self, **how: Any) -> Counting:
             real.autocommit = self.autocommit
-            return Counting(real.cursor())
+            return Counting(real.cursor(**how))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
 
     monkeypatch.setattr(connection, "open", lambda: Passing())
-    assert world.reads.run(QUOTE, backend) == pid
-    assert len(sent) == 3
+    assert world.reads.run(kind, backend) == pid
+    assert len(sent) == trips
     assert real.autocommit, "psycopg2 would send a BEGIN of its own"
 
 
-def test_a_query_that_takes_too_long_ends_and_its_connection_is_used_again(world: World) -> None:
-    before = world.reads.run(PAGE, backend)
+@pytest.mark.parametrize("kind", list(Kind))
+def test_no_read_can_write_and_all_have_their_settings(world: World, kind: Kind) -> None:
+    world.rows("CREATE TABLE kept (n int); SELECT 1")
+
+    def write(cur: Cursor) -> None:
+        cur.execute("INSERT INTO kept VALUES (1)")
+
+    def told(cur: Cursor) -> list[str]:
+        cur.execute("SHOW statement_timeout")
+        timeout = cur.fetchone()
+        cur.execute("SELECT current_setting('jit'), current_setting('timezone')")
+        return [*(timeout or ()), *(cur.fetchone() or ())]
+
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        world.reads.run(kind, write)
+    assert world.rows("SELECT count(*) FROM kept") == [(0,)]
+    timeout, *others = world.reads.run(kind, told)
+    assert timeout != "0"
+    assert others == ["off", "UTC"]
+    assert world.reads.run(kind, backend) == world.reads.run(kind, backend), "the connection was of use still"
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_query_that_takes_too_long_ends_and_its_connection_is_used_again(world: World, kind: Kind) -> None:
+    reads = world.make(**{f"{kind}_timeout_s": 0.3})
+    before = reads.run(kind, backend)
     with pytest.raises(QueryTimeout, match="took too long"):
-        world.reads.run(PAGE, sleep, WAIT_S)
+        reads.run(kind, sleep, WAIT_S)
     assert world.busy() == []
-    assert world.reads.run(PAGE, backend) == before
-    assert world.outcomes("timeout", PAGE) == 1
+    assert reads.run(kind, backend) == before
+    assert world.outcomes("timeout", kind) == 1
 
 
 def test_a_read_of_many_short_statements_ends_too(world: World) -> None:
