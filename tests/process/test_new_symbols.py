@@ -1,0 +1,47 @@
+"""A symbol that was added is known by every worker from then on: a 400 would lose its ticks for good."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import ExitStack, closing
+from typing import Any
+
+from tests.process.conftest import MakeServer
+from tests.process.wire import tick
+
+CONNECTIONS = 6
+"""Enough for each of two workers to have some."""
+
+
+def request(client: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    client.request(method, path, None if body is None else json.dumps(body))
+    answer = client.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def test_a_tick_of_a_symbol_that_was_just_added_is_taken_whichever_worker_gets_it(make_server: MakeServer) -> None:
+    server = make_server(workers=2).start().wait_ready()
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)))
+            for _ in range(CONNECTIONS)
+        ]
+        for number in range(2):
+            name = f"NEW{number}"
+            for client in clients:  # each worker has read its map just now
+                assert request(client, "POST", "/tick", tick(symbol=name))[0] == 400
+            new = {"symbol": name, "aliases": [f"{name}.x"]}
+            assert request(clients[number], "POST", "/api/symbols", new)[0] == 201
+            for at, client in enumerate(clients):
+                match at % 3:
+                    case 0:
+                        answer = request(client, "POST", "/tick", tick(symbol=name))
+                    case 1:
+                        rows = [tick(symbol=f"{name}.X"), tick(symbol="AAPL")]
+                        answer = request(client, "POST", "/tick/batch", {"ticks": rows})
+                    case _:
+                        answer = request(client, "GET", f"/api/quotes/{name}")
+                assert answer[0] == 200, answer
+                assert answer[1].get("status", "success") == "success", answer
+    assert server.wait_drained()["stored"] == 2 * 6
