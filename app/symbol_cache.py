@@ -18,8 +18,8 @@ from app.market.symbols import SEED, Instrument, SymbolMap
 
 MISS_INTERVAL_S = 0.2
 """A name that is not in the map makes us ask the database, but with so much time between at least, whatever clients
-send: reading 10,000 symbols takes 15 ms. A request with such a name waits for its turn, so with more a sender who always
-has one among others would be held up."""
+send: reading 10,000 symbols takes 15 ms. A request with such a name waits for its turn: were it longer, a sender who
+always has one among others would be held up."""
 
 MISS_TIMEOUT_S = 2.0
 """How long a look that a request with an unknown name waits for may take."""
