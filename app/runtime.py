@@ -46,6 +46,7 @@ from app.storage.quote_reader import read_quotes
 from app.storage.sink import DatabaseSink
 from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol
 from app.storage.ticks_writer import TicksWriter
+from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
 
 SWITCH_INTERVAL_S = 0.0005
@@ -187,6 +188,7 @@ class Runtime:
             lambda: None if self.keeper.connected else self.keeper.reason,
             self.meters.reads,
         )
+        self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
         self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
         self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
         self._read_quotes_now = Event()
