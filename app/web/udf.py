@@ -8,6 +8,7 @@ where an instrument has trades, else bid.
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,7 @@ from app.storage.symbols_store import SymbolRow, list_symbols
 from app.web.api import Endpoint, endpoint
 from app.web.client import client_of
 from app.web.errors import answer, encode
-from app.web.quotes import MOST_SYMBOLS, newest, resolve
+from app.web.quotes import MOST_SYMBOLS, is_unknown, newest, resolve
 from app.web.server import runtime
 from app.web.udf_answers import (
     UdfBars,
@@ -263,12 +264,17 @@ def udf_quotes(params: QuotesParams) -> Response:
     for name in names:
         index = symbols.index(name)
         quote = quotes.get(symbols.names[index]) if index >= 0 else None
-        found.append(UdfNoQuote(name, UdfNothing()) if quote is None else UdfQuote(name, _values(quote)))
+        if quote is None or is_unknown(run, quote):
+            found.append(UdfNoQuote(name, UdfNothing()))
+        else:
+            found.append(UdfQuote(name, _values(quote)))
     return answer(UdfQuotes(found))
 
 
 def _values(quote: Quote) -> UdfValues:
-    before = None if quote.price is None or quote.change is None else quote.price - quote.change
+    before = None
+    if quote.price is not None and quote.change is not None:  # the difference of the numbers that people see
+        before = float(Decimal(repr(quote.price)) - Decimal(repr(quote.change)))
     return UdfValues(
         short_name=quote.symbol,
         description=quote.symbol,
