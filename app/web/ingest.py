@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 from flask import Blueprint, Response, request
 from msgspec import Meta, Struct
@@ -34,6 +35,12 @@ LEAST_ROW_BYTES = 50
 
 DATASET = "ticks"
 
+_failed: set[str] = set()
+"""Listeners that have failed before: what a log says of each request would fill it."""
+
+P = ParamSpec("P")
+
+log = logging.getLogger("tickhub")
 
 ERRORS = (BadJson, BadField, MissingField, TooLarge, UnsupportedEncoding, BufferFull, NotReady)
 ROW_CODES = ("unknown_symbol", "too_old")
@@ -139,13 +146,27 @@ def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepte
         accepted = accept(rows, symbols, run.clock, run.limits, now_us, refused)
     if len(accepted.ticks):
         received_us = run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
-        run.quotes.accepted(accepted.ticks, received_us)
-        run.meters.acknowledged(time.perf_counter() - started)
+        _tell(run.quotes.accepted, accepted.ticks, received_us)
+        _tell(run.meters.acknowledged, time.perf_counter() - started)
     if accepted.ahead:
-        run.meters.ahead(accepted.ahead, accepted.most_ahead_us)
+        _tell(run.meters.ahead, accepted.ahead, accepted.most_ahead_us)
     if accepted.rejected:
-        run.meters.refused(len(accepted.rejected))
+        _tell(run.meters.refused, len(accepted.rejected))
     return accepted
+
+
+def _tell(listener: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Tell of a request whose rows are on disk; a listener that fails is logged, the first time as an error.
+
+    They are on disk all the same: a 500 would only have them sent again, and again.
+    """
+    try:
+        listener(*args, **kwargs)
+    except Exception:
+        name = getattr(listener, "__qualname__", repr(listener))
+        level = logging.DEBUG if name in _failed else logging.ERROR
+        _failed.add(name)
+        log.log(level, "[ERROR] %s failed; the ticks are stored all the same", name, exc_info=True)
 
 
 def _register(symbols: SymbolMap, names: list[str]) -> None:
