@@ -174,6 +174,8 @@ def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
         errors.append(BadParameter)
     if declared.scope and with_keys:
         errors += [Unauthorized, Forbidden]
+    elif declared.scope not in ("", "read"):
+        errors.append(Forbidden)  # a web page of elsewhere
     found: dict[int, list[str]] = {}
     for error in errors:
         found.setdefault(error.status, []).append(error.code)
