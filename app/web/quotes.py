@@ -180,7 +180,16 @@ def symbols() -> Response:
         body=NewSymbol,
         answer=SymbolRow,
         status=201,
-        errors=(BadJson, BadField, MissingField, Conflict, TooLarge, UnsupportedEncoding, DatabaseNeeded),
+        errors=(
+            BadJson,
+            BadField,
+            MissingField,
+            Conflict,
+            TooLarge,
+            UnsupportedEncoding,
+            QueryTimeout,
+            DatabaseNeeded,
+        ),
     ),
 )
 def add_symbol() -> Response:

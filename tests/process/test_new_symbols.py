@@ -45,3 +45,21 @@ def test_a_tick_of_a_symbol_that_was_just_added_is_taken_whichever_worker_gets_i
                 assert answer[0] == 200, answer
                 assert answer[1].get("status", "success") == "success", answer
     assert server.wait_drained()["stored"] == 2 * 6
+
+
+def test_a_symbol_that_cannot_be_added_now_is_refused_and_the_database_is_not_taken_for_away(
+    make_server: MakeServer,
+) -> None:
+    server = make_server().start().wait_ready()
+    with closing(server.database.connect()) as other, other.cursor() as cur:
+        cur.execute("LOCK TABLE instruments IN SHARE MODE")
+        for _ in range(3):
+            status, answer, headers = server.request("POST", "/api/symbols", b'{"symbol":"NEW"}')
+            assert (status, answer["code"]) == (503, "query_timeout")
+            assert "Retry-After" in headers
+        # Who has no names to add does not wait for it.
+        assert server.post([tick(), tick(symbol="NEW")])[1]["status"] == "partial"
+    assert server.request("POST", "/api/symbols", b'{"symbol":"NEW"}')[0] == 201
+    assert server.post([tick(symbol="NEW")])[0] == 200
+    server.wait_drained()
+    assert "the database is away" not in server.log()
