@@ -16,7 +16,7 @@ from app.errors import DatabaseAway
 from app.lanes import Lane, LaneTimeout
 from app.market.symbols import SEED, Instrument, SymbolMap
 
-MISS_INTERVAL_S = 0.2
+MISS_INTERVAL_S = 0.1
 """A name that is not in the map makes us ask the database, but with so much time between at least, whatever clients
 send: reading 10,000 symbols takes 15 ms. A request with such a name waits for its turn: were it longer, a sender who
 always has one among others would be held up."""

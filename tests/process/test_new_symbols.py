@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from tests.process.conftest import MakeServer
+from tests.process.harness import wait_until
 from tests.process.wire import tick
 
 CONNECTIONS = 6
@@ -27,6 +28,7 @@ def test_a_tick_of_a_symbol_that_was_just_added_is_taken_whichever_worker_gets_i
             stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)))
             for _ in range(CONNECTIONS)
         ]
+        wait_until(lambda: all(request(client, "GET", "/health")[0] == 200 for client in clients), what="both workers")
         for number in range(2):
             name = f"NEW{number}"
             for client in clients:  # each worker has read its map just now
@@ -53,7 +55,7 @@ def test_a_symbol_that_cannot_be_added_now_is_refused_and_the_database_is_not_ta
     server = make_server().start().wait_ready()
     with closing(server.database.connect()) as other, other.cursor() as cur:
         cur.execute("LOCK TABLE instruments IN SHARE MODE")
-        for _ in range(3):
+        for _ in range(2):
             status, answer, headers = server.request("POST", "/api/symbols", b'{"symbol":"NEW"}')
             assert (status, answer["code"]) == (503, "query_timeout")
             assert "Retry-After" in headers
