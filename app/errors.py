@@ -63,7 +63,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """This API key does not allow that."""
+    """The API key, or the web page that this comes from, may not do that."""
 
     code = "forbidden"
     status = 403

@@ -21,6 +21,11 @@ PAGE_ROWS = 20_000
 """Rows of an export that are read, formatted and sent at a time: some 20 ms of a lane, 2 MB of CSV. Twice as many are
 hardly quicker; ten times fewer cost a third more."""
 
+ANSWERS_VERSION = 1
+"""Part of every answer's identity, so that nobody goes on with what an older release made of the same ticks: clients
+with their ETags, Redis with its bodies. Raise it with whatever makes another answer of them: columns, their order or
+types, how a value is written, what bars are made of, what a page or its token is."""
+
 
 @dataclass(slots=True)
 class Page:
@@ -153,7 +158,7 @@ class RowStream:
         assert instrument is not None
         assert self.version is not None
         # Bars below a minute are made when asked for: which prices count in them, the ticks do not say.
-        whole = [self.version, instrument.symbol, instrument.nonpositive_ok]
+        whole = [ANSWERS_VERSION, self.version, instrument.symbol, instrument.nonpositive_ok]
         whole += [*self._token_kind(instrument), asked.source.range]
         whole += [asked.format, asked.gzip, asked.limit, asked.newest, asked.page_token]
         return hashlib.sha256(msgspec.json.encode(whole)).hexdigest()[:32]

@@ -44,14 +44,19 @@ from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
 from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
-from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol
+from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol_soon
 from app.storage.ticks_writer import TicksWriter
+from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
 
 SWITCH_INTERVAL_S = 0.0005
 """How soon a lane that computes gives way to the event loop; Python's default of 5 ms costs the loop 20."""
 
 REFERENCE_TIMEOUT_S = 10.0
+
+NAMES_WAIT_S = 1.0
+"""How long a new symbol waits for a lock. Well below what the keeper and requests with unknown names give the reference
+lane: an add that waited longer there would look as if the database were away, and be ended with its connection."""
 
 QUOTES_REFRESH_S = 1.0
 QUOTES_REFRESH_SHARE = 0.02
@@ -187,6 +192,7 @@ class Runtime:
             lambda: None if self.keeper.connected else self.keeper.reason,
             self.meters.reads,
         )
+        self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
         self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
         self.quote_reader = QuoteReader()
         self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
@@ -262,7 +268,7 @@ class Runtime:
         return None
 
     def add_symbol(self, new: NewSymbol) -> SymbolRow:
-        """Add an instrument, known to this worker at once. Raises BadField, Conflict, DatabaseAway."""
+        """Add an instrument, known to this worker at once. Raises BadField, Conflict, QueryTimeout, DatabaseAway."""
         if not self.keeper.connected:
             raise DatabaseAway(self.keeper.reason)
         try:
@@ -298,7 +304,7 @@ class Runtime:
 
     def _add_symbol(self, new: NewSymbol) -> SymbolRow:
         with self._reference_connection.transaction() as cur:
-            return add_symbol(cur, new)
+            return add_symbol_soon(cur, new, NAMES_WAIT_S)
 
     def _database_is_back(self) -> None:
         log.info("the database is connected")

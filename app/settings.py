@@ -99,7 +99,9 @@ class Settings:
     dev: bool = _setting(False, "restart workers when the code changes")
     demo: bool = _setting(False, "feed a simulated market")
     insecure: bool = _setting(False, "allow an address beyond loopback, or every web page, without API keys")
-    pg_port: int = _setting(0, "loopback TCP port of the embedded server; 0 = none", minimum=0, maximum=65535)
+    pg_port: int = _setting(
+        0, "loopback TCP port of the embedded server, for the read-only role; 0 = none", minimum=0, maximum=65535
+    )
     pg_memory_mb: int = _setting(
         0,
         "memory for the embedded server (512, 512MB, 2GB); 0 = by the machine",

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Do it; a running server knows new names within a second of their first use.
+    """Do it; a running server knows new names when they are first used.
 
     Starts the embedded database when it is down, and leaves it running. Returns 1 when a row of a file was refused.
     Raises BadField, Conflict, UnknownSymbol, DatabaseAway, UnreadableFile.

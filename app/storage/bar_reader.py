@@ -100,31 +100,66 @@ class _Reader:
                 high_us = min(high_us, buckets.first_from(after_us))
             else:
                 low_us = max(low_us, buckets.next(after_us))
-        bars = self._read(low_us, high_us, self.descending, rows)
-        return self._fill(bars, low_us, high_us, after_us, rows) if query.fill else bars
+        if not query.fill:
+            return self._read(low_us, high_us, self.descending, rows)
+        # No more than that: where bars are rare, as many of them lie far beyond what a page of filled ones reaches.
+        reach_us = rows * (buckets.longest_s * 1_000_000 + _CHANGE_US * buckets.by_calendar)
+        filled_page = self._filled_backwards if self.descending else self._filled
+        return filled_page(low_us, high_us, after_us, rows, reach_us)
 
-    def _fill(self, bars: Series, low_us: int, high_us: int, after_us: int | None, rows: int) -> Series:
+    def _filled(self, low_us: int, high_us: int, after_us: int | None, rows: int, reach_us: int) -> Series:
+        """Return the first `rows` bars of [low_us, high_us), gaps filled; they take `reach_us` at most."""
         query, buckets = self.query, self.query.buckets
-        all_read = len(bars) < rows
-        close_before = float("nan")
-        begins_us = int(bars.time_us[0]) if len(bars) else None
-        bounded = query.start_us is not None or (after_us is not None and not self.descending)
-        if bounded and begins_us != low_us and (all_read or not self.descending):
-            before = self._read(EARLIEST_US, low_us, True, 1)
+        begins_us, close_before = None, float("nan")
+        if query.start_us is not None or after_us is not None:
+            reached_us = buckets.first_from(min(high_us, low_us + reach_us))
+            bars = self._read(low_us, reached_us, False, rows)
+            if len(bars) and int(bars.time_us[0]) == low_us:
+                begins_us = low_us
+            elif len(before := self._read(EARLIEST_US, low_us, True, 1)):
+                begins_us, close_before = low_us, float(before.close[0])
+        if begins_us is None:
+            first = self._read(low_us, high_us, False, 1)
+            if not len(first):
+                return first
+            begins_us = int(first.time_us[0])
+            reached_us = buckets.first_from(min(high_us, begins_us + reach_us))
+            bars = self._read(begins_us, reached_us, False, rows)
+        ends_us = int(bars.time_us[-1]) + 1 if len(bars) else begins_us
+        if len(bars) < rows:
+            if query.start_us is not None or query.end_us is not None:
+                ends_us = max(ends_us, min(high_us, query.now_us))
+            if ends_us < reached_us < high_us and len(self._read(reached_us, high_us, False, 1)):
+                ends_us = reached_us
+        return filled(bars, buckets.between(begins_us, min(ends_us, reached_us))[:rows], close_before)
+
+    def _filled_backwards(self, low_us: int, high_us: int, after_us: int | None, rows: int, reach_us: int) -> Series:
+        """Return the last `rows` bars of [low_us, high_us), gaps filled; they take `reach_us` at most."""
+        query, buckets = self.query, self.query.buckets
+        is_range = query.start_us is not None or query.end_us is not None
+        at_least_us = high_us
+        if after_us is None and is_range:
+            at_least_us = min(high_us, query.now_us)
+        elif after_us is None:
+            newest = self._read(low_us, high_us, True, 1)
+            if not len(newest):
+                return newest
+            at_least_us = int(newest.time_us[0]) + 1
+        reached_us = buckets.start(max(low_us, at_least_us - reach_us))
+        bars = self._read(reached_us, high_us, True, rows)
+        begins_us, close_before = int(bars.time_us[0]) if len(bars) else None, float("nan")
+        if len(bars) < rows and begins_us != reached_us and (query.start_us is not None or reached_us > low_us):
+            before = self._read(EARLIEST_US, reached_us, True, 1)
             if len(before):
-                close_before, begins_us = float(before.close[0]), low_us
+                begins_us, close_before = reached_us, float(before.close[0])
         if begins_us is None:
             return bars
         ends_us = int(bars.time_us[-1]) + 1 if len(bars) else begins_us
-        if self.descending and after_us is not None:
+        if after_us is not None:
             ends_us = high_us
-        elif (query.start_us is not None or query.end_us is not None) and (all_read or self.descending):
-            ends_us = max(ends_us, min(high_us, query.now_us))
-        reach_us = rows * (buckets.longest_s * 1_000_000 + _CHANGE_US * buckets.by_calendar)
-        if self.descending:
-            starts = buckets.between(max(begins_us, ends_us - reach_us), ends_us)[-rows:]
-        else:
-            starts = buckets.between(begins_us, min(ends_us, begins_us + reach_us))[:rows]
+        elif is_range:
+            ends_us = max(ends_us, at_least_us)
+        starts = buckets.between(max(begins_us, ends_us - reach_us), ends_us)[-rows:]
         return filled(bars, starts, close_before)
 
     def _read(self, low_us: int, high_us: int, descending: bool, rows: int) -> Series:

@@ -12,7 +12,7 @@ import psycopg2
 from msgspec import Meta
 from psycopg2.extensions import cursor as Cursor
 
-from app.errors import BadField, Conflict, UnknownSymbol
+from app.errors import BadField, Conflict, QueryTimeout, UnknownSymbol
 from app.market.intervals import known_zone
 from app.market.rfc3339 import rfc3339
 from app.market.symbols import VALID_SYMBOL
@@ -141,6 +141,18 @@ def add_symbol(cur: Cursor, new: NewSymbol) -> SymbolRow:
         symbol_id = _one(cur)
         cur.execute(_ADD_ALIASES, {"id": symbol_id, "aliases": new.aliases})
     return _read(cur, symbol_id)
+
+
+def add_symbol_soon(cur: Cursor, new: NewSymbol, wait_s: float) -> SymbolRow:
+    """Add an instrument as add_symbol, without waiting longer than `wait_s` for whoever holds names or ticks.
+
+    Raises QueryTimeout too.
+    """
+    cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{round(wait_s * 1000)}ms",))
+    try:
+        return add_symbol(cur, new)
+    except psycopg2.errors.LockNotAvailable as error:
+        raise QueryTimeout("Others are changing symbols or tables. Add it again later.") from error
 
 
 def change_symbol(cur: Cursor, new: NewSymbol) -> SymbolRow:

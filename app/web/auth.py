@@ -1,9 +1,16 @@
-"""API keys: who may do what. Without any key configured everybody may do everything (loopback only)."""
+"""API keys: who may do what. Without any key configured everybody on this machine may do everything (loopback only),
+and web pages of elsewhere may not send data.
+
+For whoever opens such a page the browser, which is on this machine, would post ticks: it asks nobody before it sends
+plain text (https://fetch.spec.whatwg.org/#http-cors-protocol), but says from where. Of keys no page knows any.
+"""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from flask import request
 
@@ -21,8 +28,39 @@ def needs(scope: str) -> Callable[[], None]:
             scopes = scopes_of(settings, sent_key())
             if scope not in scopes and "admin" not in scopes:
                 raise Forbidden(f"this API key does not allow {scope}")
+        elif scope != "read":
+            refuse_foreign_pages(settings)
 
     return check
+
+
+def refuse_foreign_pages(settings: Settings) -> None:
+    """Raise Forbidden for what a web page sends that is neither ours nor of `cors_origins`; programs have no Origin."""
+    origin = request.headers.get("Origin")
+    if origin is None or origin in settings.cors_origins or "*" in settings.cors_origins:
+        return
+    if not _is_own(origin, request.headers.get("Host", ""), any_name=settings.insecure):
+        raise Forbidden(
+            f"the web page of {origin[:100]} may not send data here: name its origin in cors_origins, or set API keys"
+        )
+
+
+def _is_own(origin: str, host: str, *, any_name: bool) -> bool:
+    """Tell whether a page came from the address that it sends to.
+
+    any_name: also by a name. Whoever owns a name can have it lead here once the page is there (DNS rebinding); of an
+    address, and of localhost, nobody can.
+    """
+    if origin.partition("://")[2].lower() != host.lower():
+        return False
+    try:
+        name = urlsplit(origin).hostname or ""
+        if any_name or name == "localhost" or name.endswith(".localhost"):
+            return True
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def sent_key() -> str:

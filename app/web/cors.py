@@ -12,7 +12,8 @@ from app.web.answers import NEXT_PAGE_HEADER
 from app.web.server import runtime
 
 METHODS = "GET, HEAD"
-"""Pages read. A browser that asks whether one may send JSON, or delete, is told no."""
+"""What a browser is told that asks before it sends: JSON, and DELETE, it may not. A POST of plain text it sends without
+asking, and with a key whatever is said here; who may do that is looked at in auth.py."""
 
 REQUEST_HEADERS = "Authorization, X-API-Key, If-None-Match, If-Match, If-Range, Range"
 ANSWER_HEADERS = f"ETag, Retry-After, Accept-Ranges, Content-Range, Content-Disposition, {NEXT_PAGE_HEADER}"

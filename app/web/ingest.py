@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 from flask import Blueprint, Response, request
 from msgspec import Meta, Struct
@@ -34,6 +35,12 @@ LEAST_ROW_BYTES = 50
 
 DATASET = "ticks"
 
+_failed: set[str] = set()
+"""Listeners that have failed before: what a log says of each request would fill it."""
+
+P = ParamSpec("P")
+
+log = logging.getLogger("tickhub")
 
 ERRORS = (BadJson, BadField, MissingField, TooLarge, UnsupportedEncoding, BufferFull, NotReady)
 ROW_CODES = ("unknown_symbol", "too_old")
@@ -117,41 +124,68 @@ def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepte
     """Decode, check and journal; returns when the accepted rows are durable."""
     started = time.perf_counter()
     large = len(body) > INLINE_BYTES or body.count(b",") > INLINE_COMMAS
-    rows = run.decoding.call(decode, body) if large else decode(body)
-    symbols, unknown = _symbols_for(run, rows)
+
+    def decoded() -> Rows:
+        return run.decoding.call(decode, body) if large else decode(body)
+
+    rows, refused = decoded(), _unknown
+    if missing := unknown_symbols(rows, run.symbols.map):
+        if run.settings.unknown_symbols == "register":
+            _register(run.symbols.map, missing)
+            refused = _unusable
+        else:
+            del rows, missing  # several times what the body takes, which alone is counted: not while this waits
+            if not run.symbols.know_better():
+                refused = _untold
+            rows = decoded()
+    symbols = run.symbols.map
     now_us = time.time_ns() // 1000
     if large:
-        accepted = run.decoding.call(accept, rows, symbols, run.clock, run.limits, now_us, unknown)
+        accepted = run.decoding.call(accept, rows, symbols, run.clock, run.limits, now_us, refused)
     else:
-        accepted = accept(rows, symbols, run.clock, run.limits, now_us, unknown)
+        accepted = accept(rows, symbols, run.clock, run.limits, now_us, refused)
     if len(accepted.ticks):
         received_us = run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
-        run.quotes.accepted(accepted.ticks, received_us)
-        run.meters.acknowledged(time.perf_counter() - started)
+        _tell(run.quotes.accepted, accepted.ticks, received_us)
+        _tell(run.meters.acknowledged, time.perf_counter() - started)
     if accepted.ahead:
-        run.meters.ahead(accepted.ahead, accepted.most_ahead_us)
+        _tell(run.meters.ahead, accepted.ahead, accepted.most_ahead_us)
     if accepted.rejected:
-        run.meters.refused(len(accepted.rejected))
+        _tell(run.meters.refused, len(accepted.rejected))
     return accepted
 
 
-def _symbols_for(run: Runtime, rows: Rows) -> tuple[SymbolMap, Callable[[str], Rejected]]:
-    """Return the map to use, fresh if a name is not in it, and how to refuse a name that stays unknown."""
-    symbols = run.symbols.map
-    missing = unknown_symbols(rows, symbols)
-    if missing and run.settings.unknown_symbols == "register":
-        for name in missing:
-            if VALID_SYMBOL.fullmatch(name) and symbols.index(name) < 0:
-                symbols.register(name)
-        return symbols, lambda name: Rejected(0, "bad_field", f"symbol is not a usable name: {name[:64]!r}")
-    if missing:
-        fresh = run.symbols.know_better()
-        symbols = run.symbols.map
-        if not fresh:
-            return symbols, lambda name: Rejected(
-                0, "not_ready", f"whether {name[:64]} is a symbol cannot be told while the database is away"
-            )
-    return symbols, lambda name: Rejected(0, "unknown_symbol", f"Unknown symbol: {name[:64]}")
+def _tell(listener: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Tell of a request whose rows are on disk; a listener that fails is logged, the first time as an error.
+
+    They are on disk all the same: a 500 would only have them sent again, and again.
+    """
+    try:
+        listener(*args, **kwargs)
+    except Exception:
+        name = getattr(listener, "__qualname__", repr(listener))
+        level = logging.DEBUG if name in _failed else logging.ERROR
+        _failed.add(name)
+        log.log(level, "[ERROR] %s failed; the ticks are stored all the same", name, exc_info=True)
+
+
+def _register(symbols: SymbolMap, names: list[str]) -> None:
+    for name in names:
+        if VALID_SYMBOL.fullmatch(name) and symbols.index(name) < 0:
+            symbols.register(name)
+
+
+def _unknown(name: str) -> Rejected:
+    return Rejected(0, "unknown_symbol", f"Unknown symbol: {name[:64]}")
+
+
+def _unusable(name: str) -> Rejected:
+    return Rejected(0, "bad_field", f"symbol is not a usable name: {name[:64]!r}")
+
+
+def _untold(name: str) -> Rejected:
+    message = f"whether {name[:64]} is a symbol cannot be told while the database is away"
+    return Rejected(0, "not_ready", message)
 
 
 def _all_refused(rejected: list[Rejected], *, one: bool) -> Response:

@@ -14,7 +14,7 @@ from app.market.intervals import Buckets, known_zone
 from app.sources import BARS_END_US, BarSource, TickSource
 from app.storage.bar_reader import BARS, BarQuery
 from app.storage.tick_reader import TICKS
-from app.web.answers import list_type, row_type
+from app.web.answers import NEXT_PAGE_HEADER, list_type, row_type
 from app.web.api import FORMATS, Endpoint, endpoint
 from app.web.params import End, Limit, Start
 from app.web.rows import answer_rows, range_of, rows_request
@@ -32,7 +32,7 @@ Order = Annotated[
 PageToken = Annotated[
     str | None,
     Meta(
-        description="`next_page_token` of the answer before; opaque",
+        description=f"`next_page_token` of the answer before, in other formats its {NEXT_PAGE_HEADER}; opaque",
         extra_json_schema={"pattern": "^[A-Za-z0-9_-]{8,}$"},
     ),
 ]

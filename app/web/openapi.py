@@ -23,6 +23,7 @@ from app.errors import (
 )
 from app.formats.encoders import MIMETYPES, Format
 from app.market.decode import Rejected
+from app.row_stream import PAGE_ROWS
 from app.web.answers import NEXT_PAGE_HEADER
 from app.web.api import Endpoint
 from app.web.params import TIME_SCHEMA, Time, choices_of
@@ -88,7 +89,8 @@ ETAG: Json = {
     "schema": {"type": "string"},
 }
 NEXT_PAGE: Json = {
-    "description": "what `next_page_token` is in JSON; only where there is a next page",
+    "description": "what `next_page_token` is in JSON; only where there is a next page, and never for a `limit` above "
+    f"{PAGE_ROWS}, unless a Parquet file is read in pieces",
     "schema": {"type": "string"},
 }
 SECURITY_SCHEMES: Json = {
@@ -174,6 +176,8 @@ def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
         errors.append(BadParameter)
     if declared.scope and with_keys:
         errors += [Unauthorized, Forbidden]
+    elif declared.scope not in ("", "read"):
+        errors.append(Forbidden)  # a web page of elsewhere
     found: dict[int, list[str]] = {}
     for error in errors:
         found.setdefault(error.status, []).append(error.code)

@@ -15,6 +15,8 @@ from msgspec import Meta, Struct
 
 from app.errors import BadParameter
 from app.market.time_params import parse_time
+from app.row_stream import PAGE_ROWS
+from app.web.answers import NEXT_PAGE_HEADER
 
 SHOWN_CHARS = 60
 
@@ -48,7 +50,15 @@ End = Annotated[
     Meta(description="time before which rows end, exclusive; as `start`", extra_json_schema=TIME_SCHEMA),
 ]
 Limit = (
-    Annotated[int, Meta(ge=1, description="most rows; default 1000, at most 10000 in JSON and without a range")] | None
+    Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="most rows; default 1000, at most 10000 in JSON and without a range. Headers leave before more "
+            f"than {PAGE_ROWS} are read: of a larger answer there is no {NEXT_PAGE_HEADER}, though rows may follow",
+        ),
+    ]
+    | None
 )
 
 

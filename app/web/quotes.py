@@ -99,7 +99,7 @@ def quote(symbol: str) -> Response:
     if rejected:
         raise (UnknownSymbol if rejected[0].code == UnknownSymbol.code else DatabaseNeeded)(rejected[0].message)
     (found,) = newest(run, known)
-    if _is_unknown(run, found):
+    if is_unknown(run, found):
         raise DatabaseNeeded
     return answer(found)
 
@@ -137,7 +137,7 @@ def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
     ]
 
 
-def _is_unknown(run: Runtime, found: Quote) -> bool:
+def is_unknown(run: Runtime, found: Quote) -> bool:
     """Tell whether a quote has no values only because this worker was begun while the database was away."""
     return found.timestamp is None and not run.quotes.was_read(found.symbol)
 
@@ -147,9 +147,9 @@ def _told_apart(run: Runtime, found: list[Quote], rejected: list[RejectedSymbol]
     unknown = [
         RejectedSymbol(one.symbol, DatabaseNeeded.code, f"the quote of {one.symbol} is in the database, which is away")
         for one in found
-        if _is_unknown(run, one)
+        if is_unknown(run, one)
     ]
-    return Quotes([one for one in found if not _is_unknown(run, one)] if unknown else found, rejected + unknown)
+    return Quotes([one for one in found if not is_unknown(run, one)] if unknown else found, rejected + unknown)
 
 
 @endpoint(
@@ -179,7 +179,16 @@ def symbols() -> Response:
         body=NewSymbol,
         answer=SymbolRow,
         status=201,
-        errors=(BadJson, BadField, MissingField, Conflict, TooLarge, UnsupportedEncoding, DatabaseNeeded),
+        errors=(
+            BadJson,
+            BadField,
+            MissingField,
+            Conflict,
+            TooLarge,
+            UnsupportedEncoding,
+            QueryTimeout,
+            DatabaseNeeded,
+        ),
     ),
 )
 def add_symbol() -> Response:

@@ -127,7 +127,7 @@ def _answer(spool: Spool, opened: Opened, wanted: Wanted | None, mimetype: str, 
         return Response(iter(()), mimetype=mimetype, headers=headers)
     if wanted is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    answer = stream_pages(spool.pieces(opened, start, end), mimetype=mimetype, headers=headers)
+    answer = stream_pages(spool.pieces(opened, start, end), mimetype=mimetype, headers=lambda: headers)
     answer.status_code = 200 if wanted is None else 206
     return answer
 

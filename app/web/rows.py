@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from app.errors import BadParameter
 from app.formats.encoders import MIMETYPES, Format
 from app.formats.table import Table
-from app.reads import EXPORT, PAGE
+from app.reads import EXPORT, PAGE, Client
 from app.row_stream import RowsRequest, RowStream, Source
 from app.runtime import Runtime
 from app.web.answers import NEXT_PAGE_HEADER
@@ -89,7 +89,7 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
         headers["Content-Encoding"] = "gzip"
     mimetype = MIMETYPES[asked.format].split(";")[0]  # Flask adds the charset of texts
     if asked.format == "parquet" and asks_for_pieces():
-        making = _Making(run, asked, read)
+        making = _Making(run, asked, read, client)
         pieces = answer_pieces(run.spool, client, making, mimetype=mimetype, headers=headers, closed=closed)
         if pieces is not None:
             return pieces
@@ -104,56 +104,63 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
             if kept is not None:
                 token, _, first = kept.partition(b"\n")
                 stream.next_token = token.decode() or None
+
+    def told() -> dict[str, str]:
+        """Return the headers, once the first page is made."""
+        own = dict(headers)
+        if closed:
+            own["ETag"] = f'W/"{stream.identity()}"'
+        if stream.next_token is not None:
+            own[NEXT_PAGE_HEADER] = stream.next_token
+        return own
+
+    if not single:
+        return stream_pages(_pages(run, stream, read, client, closed), mimetype=mimetype, headers=told)
     if first is None:
         first = read(partial(_first_page, stream, closed))
         if cached is not None and stream.lasting and stream.version is not None:
             kept = (stream.next_token or "").encode() + b"\n" + first
             cached.put(stream.identity(), kept, run.settings.cache_ttl_s)
-    if closed:
-        headers["ETag"] = f'W/"{stream.identity()}"'
-    if stream.next_token is not None:
-        headers[NEXT_PAGE_HEADER] = stream.next_token
-    if single:
-        return Response(first, mimetype=mimetype, headers=headers)
-
-    return stream_pages(_pages(run, stream, first, read), mimetype=mimetype, headers=headers)
+    return Response(first, mimetype=mimetype, headers=told())
 
 
 class _Making:
     """An answer that is made as a whole, with what is known of it then."""
 
-    def __init__(self, run: Runtime, asked: RowsRequest, read: Callable[..., Any]) -> None:
-        self._run, self._stream, self._read = run, RowStream(asked), read
+    def __init__(self, run: Runtime, asked: RowsRequest, read: Callable[..., Any], client: Client) -> None:
+        self._run, self._stream, self._read, self._client = run, RowStream(asked), read, client
 
     def identity(self) -> str:
         self._read(partial(_open, self._stream, True))
         return self._stream.identity()
 
     def pages(self) -> Iterator[bytes]:
-        first = self._read(partial(_first_page, self._stream, True))
-        return _pages(self._run, self._stream, first, self._read)
+        return _pages(self._run, self._stream, self._read, self._client, True)
 
     def ending(self) -> tuple[bool, str | None]:
         return self._stream.lasting, self._stream.next_token
 
 
-def _pages(run: Runtime, stream: RowStream, first: bytes, read: Callable[..., Any]) -> Iterator[bytes]:
+def _pages(
+    run: Runtime, stream: RowStream, read: Callable[..., Any], client: Client, with_version: bool
+) -> Iterator[bytes]:
     """Yield the answer's bytes; while one page is encoded the database makes the next."""
 
     def tables() -> Iterator[Table]:
         while not stream.done:
             yield read(stream.read)
 
-    yield first
-    reading = tables()
-    ahead = Ahead(reading)
-    try:
-        while (table := ahead.get()) is not None:
-            last = stream.done
-            ahead = Ahead(reading)
-            yield run.formatting.call(stream.encode, table, last)
-    finally:
-        ahead.stop()
+    with run.stream_places.taken(client):
+        yield read(partial(_first_page, stream, with_version))
+        reading = tables()
+        ahead = Ahead(reading)
+        try:
+            while (table := ahead.get()) is not None:
+                last = stream.done
+                ahead = Ahead(reading)
+                yield run.formatting.call(stream.encode, table, last)
+        finally:
+            ahead.stop()
 
 
 def _open(stream: RowStream, with_version: bool, cur: Cursor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import gevent
@@ -30,9 +30,10 @@ def stream_pages(
     pages: Iterator[bytes],
     *,
     mimetype: str,
-    headers: Mapping[str, str] | None = None,
+    headers: Callable[[], Mapping[str, str]] = dict,
 ) -> Response:
-    """Return an answer made of pages; the first is made before this returns, so its errors are still an answer.
+    """Return an answer made of pages; the first is made before this returns, so its errors are still an answer, and
+    `headers` is asked when it is there.
 
     Then one page is made while the one before is sent, not more: a client that does not read holds two pages of memory,
     no lane and no connection, and is dropped after STALLED_S. An error in a later page is logged and breaks the
@@ -42,9 +43,9 @@ def stream_pages(
     first = next(pages, b"")
     if request.method == "HEAD":
         _close(pages)
-        return Response(iter(()), mimetype=mimetype, headers=headers)
+        return Response(iter(()), mimetype=mimetype, headers=headers())
     path = request.environ.get("RAW_URI", request.path)
-    return Response(_pieces(first, pages, client_of(request.environ), path), mimetype=mimetype, headers=headers)
+    return Response(_pieces(first, pages, client_of(request.environ), path), mimetype=mimetype, headers=headers())
 
 
 def _pieces(

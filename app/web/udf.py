@@ -8,25 +8,21 @@ where an instrument has trades, else bid.
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 from flask import Blueprint, Response, request
 from msgspec import UNSET, Meta, Struct, UnsetType, field
-from psycopg2.extensions import cursor as Cursor
 
 from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
-from app.formats.table import Table
 from app.market.quotes import Quote
 from app.reads import PAGE
-from app.storage.instruments import find
-from app.storage.quote_reader import chart_side
 from app.storage.symbols_store import SymbolRow, list_symbols
 from app.web.api import Endpoint, endpoint
 from app.web.client import client_of
 from app.web.errors import answer, encode
-from app.web.market import bar_source
-from app.web.quotes import MOST_SYMBOLS, newest, resolve
+from app.web.quotes import MOST_SYMBOLS, is_unknown, newest, resolve
 from app.web.server import runtime
 from app.web.udf_answers import (
     UdfBars,
@@ -41,6 +37,7 @@ from app.web.udf_answers import (
     UdfSymbol,
     UdfValues,
 )
+from app.web.udf_bars import MOST_BARS, read_history
 
 blueprint = Blueprint("udf", __name__)
 
@@ -64,9 +61,6 @@ RESOLUTIONS = {
 
 DEFAULT_DIGITS = 5
 """Decimals of an instrument that nobody has given any: what currency pairs have."""
-
-MOST_BARS = 20_000
-"""Bars of one answer: 2 MB. Part of a range would look like all there is of it, so a longer one is refused."""
 
 Symbol = Annotated[str, Meta(description="name or alias, in any case")]
 Epoch = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799, description="epoch seconds")]
@@ -237,41 +231,17 @@ def udf_history(params: HistoryParams) -> Response:
         raise BadParameter(f"resolution: {params.resolution[:60]!r} is none of {', '.join(RESOLUTIONS)}")
     if params.countback is None and params.from_ is None:
         raise BadParameter("from: is required without countback")
-    table, next_us = runtime().reads.run(PAGE, _history, params, interval, client=client_of(request.environ))
-    if not len(table):
-        return answer({"s": "no_data"} if next_us is None else {"s": "no_data", "nextTime": next_us // 1_000_000})
-    columns = {f.name: list(values) for f, values in zip(table.fields, table.columns, strict=True)}
-    return answer(
-        {
-            "s": "ok",
-            "t": [int(us) // 1_000_000 for us in columns["timestamp"]],
-            **{short: [float(value) for value in columns[name]] for short, name in _SHORT.items()},
-        }
+    body = runtime().reads.run(
+        PAGE,
+        read_history,
+        params.symbol,
+        interval,
+        params.from_,
+        params.to,
+        params.countback,
+        client=client_of(request.environ),
     )
-
-
-_SHORT = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
-
-
-def _history(cur: Cursor, params: HistoryParams, interval: str) -> tuple[Table, int | None]:
-    """Return the bars in ascending order, and where the next older one is when there are none. Lane side."""
-    known = find(cur, params.symbol)
-    if known is None:
-        raise UnknownSymbol(f"Unknown symbol: {params.symbol[:64]}")
-    price = chart_side(cur, known.symbol)
-    start_us = None if params.countback or params.from_ is None else params.from_ * 1_000_000
-    end_us = params.to * 1_000_000
-    if start_us is not None and end_us < start_us:
-        raise BadParameter("to: is before from")
-    source = bar_source(interval, price, "UTC", start_us, end_us)
-    page = source.read(cur, known, after=None, descending=True, max_rows=params.countback or MOST_BARS)
-    if page.more and start_us is not None:
-        raise BadParameter(f"from: more than {MOST_BARS} bars lie before `to`: ask for fewer, or with countback")
-    if len(page.table) or start_us is None:
-        return page.table.backwards(), None
-    older = bar_source(interval, price, "UTC", None, start_us)
-    found = older.read(cur, known, after=None, descending=True, max_rows=1).table.columns[0]
-    return page.table, int(found[0] or 0) if len(found) else None
+    return Response(body, mimetype="application/json")
 
 
 def _resolution(text: str) -> str:
@@ -294,12 +264,17 @@ def udf_quotes(params: QuotesParams) -> Response:
     for name in names:
         index = symbols.index(name)
         quote = quotes.get(symbols.names[index]) if index >= 0 else None
-        found.append(UdfNoQuote(name, UdfNothing()) if quote is None else UdfQuote(name, _values(quote)))
+        if quote is None or is_unknown(run, quote):
+            found.append(UdfNoQuote(name, UdfNothing()))
+        else:
+            found.append(UdfQuote(name, _values(quote)))
     return answer(UdfQuotes(found))
 
 
 def _values(quote: Quote) -> UdfValues:
-    before = None if quote.price is None or quote.change is None else quote.price - quote.change
+    before = None
+    if quote.price is not None and quote.change is not None:  # the difference of the numbers that people see
+        before = float(Decimal(repr(quote.price)) - Decimal(repr(quote.change)))
     return UdfValues(
         short_name=quote.symbol,
         description=quote.symbol,

@@ -125,7 +125,7 @@ class UdfNothing(Struct):
 
 
 class UdfNoQuote(Struct, tag_field="s", tag="error"):
-    """A name that is no symbol's."""
+    """A name that is no symbol's, or whose quote is not known because the database is away."""
 
     n: Annotated[str, Meta(description="symbol, as asked for")]
     v: UdfNothing

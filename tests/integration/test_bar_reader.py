@@ -18,6 +18,7 @@ from app.market.bar_series import PRICES
 from app.market.intervals import INTERVALS, Buckets
 from app.storage import bar_sources
 from app.storage.bar_reader import BARS, BarQuery, read_bars
+from app.storage.tick_reader import read_ticks
 from app.storage.ticks_writer import TickStore
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, key_of, stored
 
@@ -218,6 +219,38 @@ def test_pages_may_end_within_a_gap(
             assert found == (expected[::-1] if descending else expected), (interval, page_bars)
         conn.rollback()
         cur.execute("SET timezone = 'UTC'")
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("bounds", [(None, None), (0, None), (0, 100), (None, 100)])
+def test_a_page_of_filled_bars_reads_only_the_ticks_that_it_reaches(
+    cur: cursor, bounds: tuple[int | None, int | None], descending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick every 30 s for 50 minutes: of bars of a second, a page of 60 holds two or three ticks."""
+    ticks = [Row(time_us=_at(0, 30 * number), bid=float(number + 1)) for number in range(100)]
+    _store(cur, ticks)
+    read = 0
+
+    def counting(*args: Any, **named: Any) -> Any:
+        nonlocal read
+        page = read_ticks(*args, **named)
+        read += len(page.table)
+        return page
+
+    monkeypatch.setattr(bar_sources, "read_ticks", counting)
+    low_us, high_us = (None if at is None else _at(0, 30 * at) for at in bounds)
+    query = _query("1s", start_us=low_us, end_us=high_us, fill=True, now_us=_at(0, 3000))
+    expected = _plain_bars(ticks, query)
+    expected = expected[::-1] if descending else expected
+    after_us = None
+    for at in (0, 60, 120):
+        read = 0
+        page = read_bars(cur, 1, False, query, after_us=after_us, descending=descending, max_bars=60)
+        found = [tuple(map(_plain, row)) for row in zip(*page.table.columns, strict=True)]
+        assert found == expected[at : at + 60]
+        # Those of the page, and the one before it, looked for a minute or two at a time.
+        assert read <= 12
+        after_us = found[-1][0]
 
 
 @pytest.mark.parametrize("descending", [False, True])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 import psycopg2
+import pytest
 from psycopg2.extensions import connection
 
+from app import row_stream
 from app.market.intervals import Buckets
 from app.row_stream import RowsRequest, RowStream
 from app.sources import BarSource
@@ -43,3 +45,12 @@ def test_an_answer_whose_instrument_is_allowed_other_prices_is_another_one(
         after = _answer(database_url)
     assert after[0] != before[0]
     assert after[1] != before[1]
+
+
+def test_an_answer_of_a_release_that_writes_it_otherwise_is_another_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _answer(database_url)
+    assert _answer(database_url) == before
+    monkeypatch.setattr(row_stream, "ANSWERS_VERSION", row_stream.ANSWERS_VERSION + 1)
+    assert _answer(database_url)[1] != before[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,27 +87,76 @@ def test_without_a_database_nothing_is_known_better_and_the_map_stays(make_cache
     assert cache.map is before
 
 
-def test_misses_ask_the_database_once_in_a_while_however_many_they_are(
+def test_a_symbol_added_elsewhere_is_known_after_a_miss_however_fresh_the_map_is(
+    make_cache: MakeCache, reading: Callable[[], list[Instrument]], conn: PgConnection
+) -> None:
+    cache, of_another_worker = make_cache(reading), make_cache(reading)
+    for number in range(5):
+        assert cache.refresh(10)
+        add(conn, f"NEW{number}")
+        assert of_another_worker.refresh(10)
+        assert of_another_worker.map.index(f"NEW{number}") >= 0
+        assert cache.know_better()
+        assert cache.map.index(f"NEW{number}") >= 0
+
+
+def test_what_was_being_read_when_a_miss_came_in_is_not_good_enough(make_cache: MakeCache) -> None:
+    stored, asked = list(SEED), []
+
+    def read() -> list[Instrument]:
+        found = list(stored)
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+        return found
+
+    cache = make_cache(read)
+    before = gevent.spawn(cache.know_better)
+    while not asked:
+        gevent.sleep(0.01)
+    stored.append(Instrument("EURUSD"))
+    assert cache.know_better()
+    assert cache.map.index("EURUSD") >= 0
+    assert before.get()
+    assert len(asked) == 2
+
+
+def test_misses_share_one_look_and_looks_keep_their_distance_however_many_they_are(
     make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(symbol_cache, "MISS_INTERVAL_S", 0.1)
+    began: list[float] = []
+
+    def read() -> list[Instrument]:
+        began.append(time.monotonic())
+        return list(SEED)
+
+    cache = make_cache(read)
+    assert cache.refresh(10)
+    for _ in range(3):
+        before = len(began)
+        misses = [gevent.spawn(cache.know_better) for _ in range(50)]
+        gevent.joinall(misses)
+        assert [miss.value for miss in misses] == [True] * 50
+        assert len(began) == before + 1
+    assert min(after - before for before, after in itertools.pairwise(began)) >= 0.1
+
+
+def test_misses_wait_for_nothing_when_the_database_was_away_just_now(
+    make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symbol_cache, "MISS_INTERVAL_S", 3600.0)
     asked: list[bool] = []
-    answers = [False, True]
 
     def read() -> list[Instrument]:
         asked.append(True)
-        return list(SEED) if answers[len(asked) - 1] else away()
+        return away()
 
     cache = make_cache(read)
-    monkeypatch.setattr(symbol_cache, "MISS_INTERVAL_S", 3600.0)
-    misses = [gevent.spawn(cache.know_better) for _ in range(50)]
-    gevent.joinall(misses)
-    assert [miss.value for miss in misses] == [False] * 50
-    assert len(asked) == 1
-    monkeypatch.setattr(symbol_cache, "MISS_INTERVAL_S", 0.0)
-    assert cache.know_better()
-    monkeypatch.setattr(symbol_cache, "MISS_INTERVAL_S", 3600.0)
-    assert [cache.know_better() for _ in range(50)] == [True] * 50
-    assert len(asked) == 2
+    for _ in range(2):
+        misses = [gevent.spawn(cache.know_better) for _ in range(50)]
+        gevent.joinall(misses)
+        assert [miss.value for miss in misses] == [False] * 50
+        assert len(asked) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"a":1}', b'[{"name":"AAPL"}]', b"[1]"])

@@ -20,6 +20,7 @@ def make_application() -> Any:
     from flask import Response, request
 
     from app import create_app
+    from app import runtime as runtime_module
     from app.errors import QueryTimeout
     from app.reads import EXPORT, PAGE, QUOTE
     from app.web import streaming
@@ -27,6 +28,7 @@ def make_application() -> Any:
     from app.web.errors import answer
     from app.web.server import runtime
 
+    runtime_module.MOST_STREAMS = int(os.environ.get("PROBE_STREAMS", runtime_module.MOST_STREAMS))
     streaming.STALLED_S = float(os.environ.get("PROBE_STALLED_S", streaming.STALLED_S))
     app = create_app()
 

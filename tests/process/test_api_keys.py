@@ -138,6 +138,56 @@ def test_on_loopback_and_without_configured_keys_every_door_is_open(
         assert ask(open_server, method, path, body_for(path), headers).status == 200
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://evil.example", "https://evil.example:{port}", "null", "", "x", "http://", "file://", "*"),
+        *("http://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.2:{port}", "http://localhost:{port}"),
+        *("127.0.0.1:{port}", "http://127.0.0.1:{port}/", "http://127.0.0.1:{port}, https://evil.example"),
+        *("http://127.0.0.1:{port}@evil.example", "http://[127.0.0.1:{port}", "http://\u00e9"),
+    ],
+)
+def test_without_keys_a_web_page_of_elsewhere_may_read_but_send_nothing(open_server: Server, origin: str) -> None:
+    page = {"Origin": origin.format(port=open_server.port), "Content-Type": "text/plain"}
+    before = open_server.stats()["ticks_received"]
+    for path, body in (("/tick", None), ("/tick/batch", None), ("/api/symbols", b'{"symbol":"EVIL"}')):
+        answer = ask(open_server, "POST", path, body or body_for(path), page)
+        assert (answer.status, answer.json["code"]) == (403, "forbidden"), path
+        assert "cors_origins" in answer.json["message"]
+    assert ask(open_server, "GET", "/stats", headers=page).json["ticks_received"] == before
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:{port}", "localhost:{port}", "LocalHost:{port}", "hub.localhost:{port}", "[::1]:{port}", "10.0.0.1"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_without_keys_the_servers_own_page_may_send(open_server: Server, host: str, scheme: str) -> None:
+    host = host.format(port=open_server.port)
+    own = {"Origin": f"{scheme}://{host.lower()}", "Host": host}
+    assert ask(open_server, "POST", "/tick", body_for("/tick"), own).status == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evillocalhost", "2130706433", ""]
+)
+def test_a_page_that_has_its_name_lead_here_may_not_send(open_server: Server, name: str) -> None:
+    rebound = {"Origin": f"http://{name}", "Host": name}
+    assert ask(open_server, "POST", "/tick", body_for("/tick"), rebound).status == 403
+
+
+def test_a_server_that_is_open_to_all_is_so_by_its_name_but_not_to_other_pages(data_template: Path) -> None:
+    with running(data_template, "--database-url", AWAY, "--insecure") as server:
+        for origin, status in (("http://desk.example", 200), ("http://evil.example", 403)):
+            headers = {"Origin": origin, "Host": "desk.example"}
+            assert ask(server, "POST", "/tick", body_for("/tick"), headers).status == status
+
+
+def test_with_keys_a_web_page_that_has_one_may_send(server: Server) -> None:
+    page = {"Origin": "https://desk.example", "X-API-Key": INGEST}
+    assert ask(server, "POST", "/tick", body_for("/tick"), page).status == 200
+
+
 @contextmanager
 def serving(data_dir: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """A `serve` that can never listen, with its output as a pipe."""

@@ -92,6 +92,13 @@ def test_a_page_that_asks_whether_it_may_send_json_is_told_no(server: Server, fo
         assert "content-type" not in listed(answer, "access-control-allow-headers")
 
 
+def test_a_page_of_the_setting_may_send_where_nobody_needs_a_key_and_no_other_may(data_template: Path) -> None:
+    with running(data_template, "--database-url", AWAY, "--cors-origins", OURS) as server:
+        for origin, status in ((OURS, 200), (OTHER, 403), (f"{OURS}:8443", 403)):
+            page = {"Origin": origin, "Content-Type": "text/plain"}
+            assert ask(server, "POST", "/tick/batch", batch(tick()), page).status == status
+
+
 def test_a_key_is_needed_all_the_same(server: Server, for_all: Server) -> None:
     for reached in (server, for_all):
         answer = ask(reached, "GET", "/udf/config", headers={"Origin": OURS})
@@ -117,4 +124,5 @@ def test_who_is_no_page_is_answered_as_ever(server: Server, closed: Server) -> N
         answer = ask(reached, "GET", "/udf/config", headers={"X-API-Key": READ})
         assert answer.status == 200
         assert allowed(answer) is None
-    assert ask(closed, "POST", "/tick/batch", batch(tick()), {"Origin": OURS}).status == 200
+    assert ask(closed, "POST", "/tick/batch", batch(tick())).status == 200
+    assert ask(closed, "POST", "/tick/batch", batch(tick()), {"Origin": OURS}).status == 403

@@ -6,14 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from matplotlib.testing.compare import compare_images
 
-from app.symbol_cache import MISS_INTERVAL_S
-from tests.process.harness import ROOT
+from tests.process.harness import ROOT, wait_until
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 
@@ -21,8 +19,7 @@ NOTEBOOKS = ROOT / "docs" / "notebooks"
 @pytest.mark.long
 def test_the_first_look_prints_and_draws_what_its_page_shows(make_server, tmp_path: Path) -> None:
     server = make_server(workers=2).start().wait_ready()
-    # A worker that has read the symbols less than this ago takes one that another worker adds for unknown.
-    time.sleep(MISS_INTERVAL_S)
+    wait_until(lambda: server.log().count("the database is connected") == 2, what="both workers")
     for name in ("first_look.py", "render.py"):
         shutil.copy(NOTEBOOKS / name, tmp_path)
     environ = os.environ | {"MARKET_SERVER": f"http://127.0.0.1:{server.port}"}

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from app.row_stream import PAGE_ROWS
 from tests.process.harness import Server
-from tests.process.reading import DAY_MS, Row, bars_path, made_ticks, read, refusal, store, text_of, ticks_path
+from tests.process.reading import DAY_MS, Row, bars_path, made_ticks, read, refusal, rows_of, store, text_of, ticks_path
 from tests.process.wire import ask, running, without
 
 MOST_PAGES = 300
@@ -25,6 +26,14 @@ def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, environ=settings) as server:
         yield server
         assert "Traceback" not in server.log()
+
+
+@pytest.fixture(scope="module")
+def long(server: Server) -> str:
+    """A symbol with two ticks more than a page of a stream holds."""
+    symbol = next(SYMBOLS)
+    store(server, made_ticks(symbol, range(DAY_MS, DAY_MS + PAGE_ROWS + 2)))
+    return symbol
 
 
 def pages(
@@ -167,6 +176,34 @@ def test_a_token_is_good_in_every_format(server: Server, format: str) -> None:
     answer = read(server, ticks_path(symbol), start=DAY_MS, page_token=token, format=format)
     assert answer.status == 200
     assert "x-next-page-token" not in answer.headers
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow", "parquet"])
+def test_the_header_is_known_for_what_is_made_before_it_leaves_and_the_document_says_how_much(
+    server: Server, long: str, format: str
+) -> None:
+    asked = {"start": DAY_MS, "format": format}
+    token = read(server, ticks_path(long), limit=PAGE_ROWS, **asked).headers["x-next-page-token"]
+    rest = rows_of(server, ticks_path(long), start=DAY_MS, page_token=token)
+    assert [row["timestamp"] for row in rest] == [text_of(DAY_MS + PAGE_ROWS), text_of(DAY_MS + PAGE_ROWS + 1)]
+    larger = read(server, ticks_path(long), limit=PAGE_ROWS + 1, **asked)
+    assert larger.status == 200
+    assert "x-next-page-token" not in larger.headers
+    operation = ask(server, "GET", "/openapi.json").json["paths"]["/api/ticks/{symbol}"]["get"]
+    texts = {parameter["name"]: parameter["description"] for parameter in operation["parameters"]}
+    for text in (texts["limit"], operation["responses"]["200"]["headers"]["X-Next-Page-Token"]["description"]):
+        assert str(PAGE_ROWS) in text
+    assert "X-Next-Page-Token" in texts["limit"]
+    assert "X-Next-Page-Token" in texts["page_token"]
+
+
+def test_a_parquet_answer_in_pieces_has_the_header_whatever_the_limit(server: Server, long: str) -> None:
+    asked = {"start": DAY_MS, "format": "parquet", "limit": PAGE_ROWS + 1}
+    answer = read(server, ticks_path(long), {"Range": "bytes=-4"}, **asked)
+    assert (answer.status, answer.data) == (206, b"PAR1")
+    token = answer.headers["x-next-page-token"]
+    (last,) = rows_of(server, ticks_path(long), start=DAY_MS, page_token=token)
+    assert last["timestamp"] == text_of(DAY_MS + PAGE_ROWS + 1)
 
 
 # Tokens that do not belong

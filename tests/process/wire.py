@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.process.harness import Server, copy_template, folder, wait_until
 
-STATUSES = {200, 201, 304, 400, 401, 403, 404, 405, 409, 413, 414, 415, 417, 429, 431, 503}
+STATUSES = {200, 201, 206, 304, 400, 401, 403, 404, 405, 409, 412, 413, 414, 415, 416, 417, 429, 431, 503}
 CODES = {
     "bad_json",
     "missing_field",
