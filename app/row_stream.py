@@ -91,7 +91,7 @@ class RowsRequest:
 
 @dataclass(slots=True)
 class RowStream:
-    """An answer that is being made. `page` returns its next bytes until `done`."""
+    """An answer that is being made. `page` returns its next bytes, of `page_rows` rows at most, until `done`."""
 
     request: RowsRequest
     instrument: Known | None = None
@@ -99,6 +99,7 @@ class RowStream:
     next_token: str | None = None
     lasting: bool = True
     done: bool = False
+    page_rows: int = PAGE_ROWS
     _encoder: Encoder | None = field(default=None, repr=False)
     _read: int = 0
     _after: bytes | None = None
@@ -123,7 +124,7 @@ class RowStream:
         """Return the next rows; after the last ones it is `done`."""
         asked, instrument = self.request, self.instrument
         assert instrument is not None
-        left = PAGE_ROWS if asked.limit is None else min(PAGE_ROWS, asked.limit - self._read)
+        left = self.page_rows if asked.limit is None else min(self.page_rows, asked.limit - self._read)
         found = asked.source.read(
             cur, instrument, after=self._after, descending=asked.descending or asked.newest, max_rows=left
         )

@@ -119,6 +119,7 @@ class Runtime:
         self.settings = settings
         self.dirs = RunDir(settings.data_dir)
         self.dirs.make()
+        self.requests_begun = 0  # the worker counts them: long answers make way for the others
         self.in_flight = InFlight(settings.inflight_max_bytes)
         self.clock = BrokerClock(settings.tick_timezone)
         oldest = datetime.combine(settings.oldest_time, datetime.min.time(), UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from app.errors import BadParameter
 from app.formats.encoders import MIMETYPES, Format
 from app.formats.table import Table
+from app.pacing import Pace, first_page_rows
 from app.reads import EXPORT, PAGE, Client
 from app.row_stream import RowsRequest, RowStream, Source
 from app.runtime import Runtime
@@ -145,18 +147,27 @@ def _pages(
     run: Runtime, stream: RowStream, read: Callable[..., Any], client: Client, with_version: bool
 ) -> Iterator[bytes]:
     """Yield the answer's bytes; while one page is encoded the database makes the next."""
+    worked_s = 0.0
 
     def tables() -> Iterator[Table]:
+        nonlocal worked_s
         while not stream.done:
-            yield read(stream.read)
+            began_s = time.monotonic()
+            table = read(stream.read)
+            worked_s = time.monotonic() - began_s
+            yield table
 
     with run.stream_places.taken(client):
+        stream.page_rows = first_page_rows(stream.request.limit)
         yield read(partial(_first_page, stream, with_version))
+        pace = Pace(lambda: run.requests_begun)
         reading = tables()
         ahead = Ahead(reading)
         try:
             while (table := ahead.get()) is not None:
                 last = stream.done
+                if not last:
+                    stream.page_rows = pace.rest(worked_s)
                 ahead = Ahead(reading)
                 yield run.formatting.call(stream.encode, table, last)
         finally:

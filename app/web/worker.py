@@ -170,6 +170,7 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         """Serve a request; it counts as under way meanwhile."""
         me = gevent.getcurrent()
         self._busy.add(me)
+        self.runtime.requests_begun += 1
         cork = Cork(sock)
         try:
             super().handle_request(listener_name, req, cork, addr)

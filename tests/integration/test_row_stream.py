@@ -9,9 +9,10 @@ import pytest
 from psycopg2.extensions import connection
 
 from app import row_stream
+from app.formats.encoders import Format
 from app.market.intervals import Buckets
 from app.row_stream import RowsRequest, RowStream
-from app.sources import BarSource
+from app.sources import BarSource, TickSource
 from app.storage.bar_reader import BarQuery
 from app.storage.ticks_writer import TickStore
 from tests.tick_sets import MIDNIGHT_US, Row, stored
@@ -54,3 +55,28 @@ def test_an_answer_of_a_release_that_writes_it_otherwise_is_another_one(
     assert _answer(database_url) == before
     monkeypatch.setattr(row_stream, "ANSWERS_VERSION", row_stream.ANSWERS_VERSION + 1)
     assert _answer(database_url)[1] != before[1]
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_an_answer_is_the_same_whatever_the_lengths_of_its_pages(
+    conn: connection, database_url: str, form: Format
+) -> None:
+    with conn.cursor() as cur:
+        cur.execute("SELECT ensure_tick_partition(to_timestamp(%s))", (MIDNIGHT_US / 1e6,))
+        cur.execute("SELECT symbol_id FROM instruments WHERE symbol = 'TSLA'")
+        ((symbol_id,),) = cur.fetchall()
+        rows = [Row(symbol_id=symbol_id, time_us=MIDNIGHT_US + at // 3, seq=at, bid=1.0 + at) for at in range(100)]
+        TickStore().write(cur, stored(rows), {symbol_id: "TSLA"})
+        conn.commit()
+    request = RowsRequest("TSLA", TickSource(MIDNIGHT_US, MIDNIGHT_US + 1000), form, limit=90)
+    answers = []
+    for lengths in ([100], [1, 7, 50, 2, 100], [40, 40, 40]):
+        stream, answer = RowStream(request), b""
+        with closing(psycopg2.connect(database_url)) as own, own.cursor() as cur:
+            stream.open(cur, with_version=False)
+            for stream.page_rows in lengths:
+                answer += b"" if stream.done else stream.page(cur)
+        assert stream.done
+        answers.append(answer)
+    assert answers[0].count(b"\n") == 90 + (form == "csv")
+    assert answers[1:] == [answers[0]] * 2
