@@ -272,14 +272,15 @@ class Reads:
         result = readers.running[reader]
         if self._cancelling is None:
             self._cancelling = Lane("cancel")
-        cancelling = self._cancelling.submit(reader.connection.cancel)
+        canceller = reader.connection.canceller
+        cancelling = self._cancelling.submit(canceller.cancel) if canceller is not None else None
         # Both: a message that is still under way could hit the reader's next query.
-        gevent.wait([result, cancelling], timeout=CANCEL_GRACE_S)
+        gevent.wait([result] if cancelling is None else [result, cancelling], timeout=CANCEL_GRACE_S)
         was_enough: bool = result.ready()
         if not was_enough:
             reader.connection.interrupt()
             result.wait(INTERRUPT_GRACE_S)
-        if not cancelling.ready():
+        if cancelling is not None and not cancelling.ready():
             reader.lane.submit(reader.connection.close)
         if result.ready():
             self._give(readers, reader)

@@ -1,4 +1,4 @@
-"""A connection that belongs to one lane. Lane side, but for `interrupt`; `cancel` on a lane of its own.
+"""A connection that belongs to one lane. Lane side, but for `interrupt` and `canceller`.
 
 Made on first use, dropped on trouble, made anew at the next use. Settings go into each transaction (SET LOCAL), never
 into the session, so that it also works behind a transaction pooler.
@@ -190,13 +190,13 @@ class Connection:
         except psycopg2.Error:
             self.close()
 
-    def cancel(self) -> bool:
-        """Cancel the statement that runs; whether the server took the message. Waits for a server that hangs.
+    @property
+    def canceller(self) -> Canceller | None:
+        """Return what cancels statements of the connection that is open now, and never one of a later connection.
 
-        On another lane than the connection's, of course.
+        On another lane than the connection's, of course. None: nothing is open.
         """
-        canceller = self._canceller
-        return canceller is not None and canceller.cancel()
+        return self._canceller
 
     def notices(self) -> list[str]:
         """Return and forget what the server had to say (warnings of our own functions)."""

@@ -22,6 +22,7 @@ from app.errors import ClientGone, DatabaseAway, NotReady, QueryTimeout, Unknown
 from app.meters import ReadMeters
 from app.reads import EXPORT, PAGE, QUOTE, Kind, Reads, shares
 from app.settings import Settings
+from app.storage.cancelling import Canceller
 from app.storage.connection import Connection
 
 WAIT_S = 30.0
@@ -300,6 +301,30 @@ def test_a_client_that_leaves_while_it_waits_for_a_lane_costs_no_query(world: Wo
         reads.run(QUOTE, _never, client=client)
     holding.get()
     reads.run(QUOTE, backend)
+
+
+def test_a_cancel_that_comes_late_hits_no_query_of_a_later_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = world.make(page_timeout_s=WAIT_S)
+    hold, release = os.pipe()
+    real = Canceller.cancel
+
+    def held(canceller: Canceller) -> bool:
+        os.read(hold, 1)
+        return real(canceller)
+
+    monkeypatch.setattr(Canceller, "cancel", held)
+    jobs = [gevent.spawn(reads.run, PAGE, sleep, WAIT_S) for _ in range(2)]
+    until(lambda: len(world.busy()) == 2)
+    gevent.killall(jobs)  # the second cancel waits behind the first, longer than is waited for it
+    until(lambda: not world.busy())
+    innocent = [gevent.spawn(reads.run, PAGE, sleep, 1.0) for _ in range(2)]
+    until(lambda: len(world.busy()) == 2)
+    os.write(release, b"12")
+    assert len({job.get() for job in innocent}) == 2
+    os.close(release)
+    os.close(hold)
 
 
 def _never(cur: Cursor) -> None:
