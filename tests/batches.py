@@ -87,7 +87,7 @@ def write_all(sink: DatabaseSink, feeder: Feeder, *requests: Sequence[Tick]) -> 
     batch = feeder.batch(*requests)
     entry = sink.ledger(feeder.journal_id)
     while True:
-        moved, _ = sink.write(feeder.journal_id, entry, batch)
+        moved, *_ = sink.write(feeder.journal_id, entry, batch)
         if moved is not entry:
             return moved
 

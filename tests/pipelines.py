@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import numpy as np
 import pytest
 
 from app.errors import DatabaseAway, LedgerMoved
 from app.lanes import Lane
-from app.market.batches import Batch, LedgerEntry, Sink
+from app.market.batches import Batch, LedgerEntry, Record, Sink, Written
 from app.market.columns import Ticks
+from app.market.committed import Committed, Trades
+from app.market.positions import journal_key
 from app.pipeline import flusher as flushers
 from app.pipeline import journal as journals
 from app.pipeline.flusher import Flusher, FlushLimits
@@ -69,7 +72,7 @@ class MemorySink:
         """Return the journal's entry, made if it is not there."""
         return self.entries.setdefault(journal_id, LedgerEntry(len(self.entries) + 1, 0))
 
-    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> tuple[LedgerEntry, Sequence[str]]:
+    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> Written:
         """Write the batch, all or nothing."""
         there = self.entries.get(journal_id)
         if there is None or there.next_row != entry.next_row:
@@ -77,11 +80,13 @@ class MemorySink:
         assert batch.first_row == entry.next_row
         assert batch.end_row - batch.first_row == batch.rows + batch.skipped + batch.lost > 0
         fate = Counter[str]()
+        inserted: list[tuple[Record, int]] = []
         for record in batch.records:
             for at, (key, content) in enumerate(rows_in(record.payload)):
                 if key not in self.content:
                     self.content[key] = content
                     fate["stored"] += 1
+                    inserted.append((record, at))
                 elif self.content[key] == content:
                     fate["duplicates"] += 1
                 else:
@@ -96,9 +101,10 @@ class MemorySink:
             there.set_aside + fate["set_aside"],
             there.skipped + batch.skipped,
             there.lost + batch.lost,
+            batch.received[1] if batch.received else there.done_us,
         )
         self.entries[journal_id] = moved
-        return moved, []
+        return Written(moved, [], committed(journal_id, there, moved, inserted) if batch.records else None)
 
     def snapshot(self) -> Any:
         """Return the state as of now, for `restore`."""
@@ -118,6 +124,25 @@ def rows_in(payload: bytes) -> Iterator[tuple[Key, tuple[str, ...]]]:
             key,
             tuple(str(float(getattr(batch, name)[i])) for name in ("bid", "ask", "last", "volume", "flags")),
         )
+
+
+def committed(
+    journal_id: str, entry: LedgerEntry, moved: LedgerEntry, inserted: Sequence[tuple[Record, int]]
+) -> Committed:
+    """Return what there is to tell of stored rows, given as records and places in them; without what was touched."""
+    rows = [(record.received_us + at, Ticks.decode(record.payload), at) for record, at in inserted]
+    rows = [row for row in rows if row[1].flags[row[2]] & 8]
+    trades = Trades(
+        [ticks.names[ticks.symbol[at]] for _, ticks, at in rows],
+        np.arange(len(rows), dtype=np.int32),
+        *(
+            np.array([getattr(ticks, name)[at] for _, ticks, at in rows], dtype)
+            for name, dtype in (("time_us", np.int64), ("last", float), ("volume", float), ("flags", np.int32))
+        ),
+        np.full(len(rows), journal_key(journal_id)),
+        np.array([us for us, _, _ in rows], np.int64),
+    )
+    return Committed(journal_key(journal_id), entry.done_us, moved.done_us, trades)
 
 
 class Unruly:
@@ -143,7 +168,7 @@ class Unruly:
             raise DatabaseAway("away")
         return self.inner.ledger(journal_id)
 
-    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> tuple[LedgerEntry, Sequence[str]]:
+    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> Written:
         """Do what the script says."""
         self.writes += 1
         word = self.script.popleft() if self.script else "before" if self.away else "ok"
@@ -152,7 +177,7 @@ class Unruly:
         if word == "bug":
             raise ZeroDivisionError("nobody expected this")
         if word == "unmoved":
-            return entry, []
+            return Written(entry, [])
         if word == "late":
             self.late.append((journal_id, entry, batch))
             raise DatabaseAway("the server will do it later")

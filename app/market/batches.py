@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from app.market.columns import StoredTicks
+from app.market.committed import Committed
 
 OBJECTS_BYTES = 256
 """The objects of a record beside its payload's bytes, measured on 64-bit CPython 3.11."""
@@ -53,10 +56,21 @@ class Batch:
     skipped: int = 0
     lost: int = 0
 
+    @property
+    def received(self) -> tuple[int, int] | None:
+        """When the first and the last of its rows were received (UTC microseconds); None: it has no rows."""
+        if not self.records:
+            return None
+        last = self.records[-1]
+        return self.records[0].received_us, last.received_us + last.rows - 1
+
 
 @dataclass(slots=True, frozen=True)
 class LedgerEntry:
-    """A journal's row in the ledger: everything before `next_row` is done, and this is what became of it."""
+    """A journal's row in the ledger: everything before `next_row` is done, and this is what became of it.
+
+    done_us: when the last row that is done was received (UTC microseconds); 0: none is.
+    """
 
     journal_no: int
     next_row: int
@@ -65,23 +79,42 @@ class LedgerEntry:
     set_aside: int = 0
     skipped: int = 0
     lost: int = 0
+    done_us: int = 0
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of written rows; `notes` are lines worth logging."""
+    """What became of written rows; `notes` are lines worth logging.
+
+    inserted: the rows that were stored, if they are ticks, in parts by (symbol, time); names: their symbols by id.
+    """
 
     stored: int = 0
     duplicates: int = 0
     set_aside: int = 0
     notes: list[str] = field(default_factory=list)
+    inserted: list[StoredTicks] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
 
     def __iadd__(self, other: Outcome) -> Outcome:
         self.stored += other.stored
         self.duplicates += other.duplicates
         self.set_aside += other.set_aside
         self.notes += other.notes
+        self.inserted += other.inserted
+        self.names |= other.names
         return self
+
+
+class Written(NamedTuple):
+    """A committed write: the new entry, lines worth logging, and what there is to tell of it.
+
+    committed: None when nothing was written yet, or no rows were.
+    """
+
+    entry: LedgerEntry
+    notes: Sequence[str]
+    committed: Committed | None = None
 
 
 class Sink(Protocol):
@@ -95,6 +128,6 @@ class Sink(Protocol):
         """Return the journal's entry, made if it is not there."""
         ...
 
-    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> tuple[LedgerEntry, Sequence[str]]:
-        """Write the batch in one transaction; return the new entry and lines worth logging."""
+    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> Written:
+        """Write the batch in one transaction; return the new entry and what there is to tell."""
         ...

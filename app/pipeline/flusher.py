@@ -20,6 +20,7 @@ from gevent.event import Event
 from app.errors import DatabaseAway, LedgerMoved, TickhubError
 from app.lanes import Lane, LaneTimeout
 from app.market.batches import LedgerEntry, Sink
+from app.market.committed import Committed
 from app.pipeline.books import Book, journal_mark
 from app.pipeline.window import Window
 
@@ -141,6 +142,8 @@ class Flusher:
         self.idle = Event()
         self.database_ok = False
         self.last_flush_us = 0
+        self.on_committed: Callable[[Committed], None] | None = None
+        """Told of each commit that is known to have taken place, once; must not block."""
 
     def poke(self, source: Source) -> None:
         """Tell the flusher that rows came in."""
@@ -225,7 +228,9 @@ class Flusher:
             raise TickhubError(f"rows from {batch.first_row} on do not add up: {batch.rows} + {batch.skipped}")
         source.flush_began_at = started = time.monotonic()
         try:
-            moved, notes = self._lane.call_within(*self._within(), self._sink.write, source.journal_id, entry, batch)
+            moved, notes, committed = self._lane.call_within(
+                *self._within(), self._sink.write, source.journal_id, entry, batch
+            )
         except LedgerMoved:
             # Somebody else wrote these rows, or the database is an older one: see where the ledger is, for all.
             self._forget_entries()
@@ -250,7 +255,17 @@ class Flusher:
         source.book["last_flush_us"] = self.last_flush_us = time.time_ns() // 1000
         source.publish()
         self._watch.flushed(batch.rows, time.monotonic() - started)
+        if committed is not None:
+            self._tell(committed)
         return True
+
+    def _tell(self, committed: Committed) -> None:
+        try:
+            if self.on_committed is not None:
+                self.on_committed(committed)
+        except Exception:
+            # The rows are stored: a failure here is no reason to flush again.
+            log.exception("telling of a commit failed")
 
     def _due_at(self, source: Source) -> float:
         """Return when the rows that wait are to be flushed, on the monotonic clock."""

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import TickhubError
-from app.market.batches import Batch, LedgerEntry, Outcome, Record
+from app.market.batches import Batch, LedgerEntry, Outcome, Record, Written
+from app.market.committed import committed_rows
+from app.market.positions import journal_key
 from app.storage import ledger
 from app.storage.connection import Connection
 
@@ -38,9 +40,9 @@ class DatabaseSink:
     def ledger(self, journal_id: str) -> LedgerEntry:
         """Return the journal's ledger entry, made if it is not there. Raises DatabaseAway."""
         with self.connection.transaction() as cur:
-            return ledger.open_entry(cur, journal_id)
+            return ledger.open_live_entry(cur, journal_id)
 
-    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> tuple[LedgerEntry, Sequence[str]]:
+    def write(self, journal_id: str, entry: LedgerEntry, batch: Batch) -> Written:
         """Write the batch and move the ledger, in one transaction.
 
         The entry comes back unmoved when preparing took its share of time: call again. Raises DatabaseAway (also
@@ -58,14 +60,18 @@ class DatabaseSink:
             writer = self._writers[dataset]
             rows = writer.prepare(self.connection, entry.journal_no, records)
             if rows is None:
-                return entry, self.connection.notices()
+                return Written(entry, self.connection.notices())
             prepared.append((writer, rows))
         outcome = Outcome()
         with self.connection.transaction() as cur:
             for writer, rows in prepared:
                 outcome += writer.write(cur, rows)
             moved = ledger.advance(cur, journal_id, entry, batch, outcome)
-        return moved, [*outcome.notes, *self.connection.notices()]
+        # After the commit: whoever waits for these rows' locks does not wait for this.
+        committed = committed_rows(
+            journal_key(journal_id), entry.done_us, moved.done_us, outcome.inserted, outcome.names
+        )
+        return Written(moved, [*outcome.notes, *self.connection.notices()], committed if batch.records else None)
 
     def close(self) -> None:
         """Drop the connection."""

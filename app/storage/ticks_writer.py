@@ -143,6 +143,7 @@ class _Part:
     stored: int = 0
     duplicates: int = 0
     aside: list[tuple[StoredTicks, str, str]] = field(default_factory=list)
+    inserted: list[StoredTicks] = field(default_factory=list)
 
     def set_aside(self, ticks: StoredTicks, code: str, message: str) -> None:
         if len(ticks):
@@ -152,6 +153,7 @@ class _Part:
         self.stored += other.stored
         self.duplicates += other.duplicates
         self.aside += other.aside
+        self.inserted += other.inserted
 
 
 class TickStore:
@@ -173,7 +175,7 @@ class TickStore:
                 self._write_repeats(cur, ticks.take(repeated), names, part)
             else:
                 self._write_or_split(cur, ticks, names, part)
-        outcome = Outcome(part.stored, part.duplicates)
+        outcome = Outcome(part.stored, part.duplicates, inserted=part.inserted, names=names)
         for rows, code, message in part.aside:
             set_aside(cur, rows, names, code, message)
             outcome.set_aside += len(rows)
@@ -239,6 +241,7 @@ class TickStore:
         self._expect_known = len(ticks) * 2 < offered
         part.stored += len(ticks)
         if len(ticks):
+            part.inserted.append(ticks)
             merge_bars(cur, bars.aggregate(ticks))
             merge_current(cur, bars.newest(ticks), names)
 

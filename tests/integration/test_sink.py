@@ -73,7 +73,7 @@ def test_the_ledger_moves_over_rows_that_are_not_there(
     conn: connection, sink: DatabaseSink, feeder: Feeder
 ) -> None:
     entry = sink.ledger(feeder.journal_id)
-    moved, _ = sink.write(feeder.journal_id, entry, Batch([], 0, 0, 9, skipped=4, lost=5))
+    moved, *_ = sink.write(feeder.journal_id, entry, Batch([], 0, 0, 9, skipped=4, lost=5))
     assert moved == LedgerEntry(entry.journal_no, 9, skipped=4, lost=5)
     feeder.row = 9
     batch = feeder.batch(many(3))
@@ -110,7 +110,7 @@ def test_a_journal_that_the_database_forgot_is_noticed_and_entered_anew(
     conn: connection, sink: DatabaseSink, feeder: Feeder, change: str
 ) -> None:
     batch = feeder.batch(many(3))
-    entry, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
+    entry, *_ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
     execute(conn, change, "TRUNCATE ticks, bars, current")
     with pytest.raises(LedgerMoved):
         sink.write(feeder.journal_id, entry, feeder.batch(many(3)))
@@ -330,7 +330,7 @@ def test_only_data_and_integrity_errors_are_about_a_row(conn: connection) -> Non
 def test_warnings_of_the_server_are_passed_on_once(conn: connection, sink: DatabaseSink) -> None:
     execute(conn, "CREATE VIEW public.taken_x_history AS SELECT 1")
     feeder = Feeder()
-    _, notes = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), feeder.batch([Tick("TAKEN.X")]))
+    _, notes, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), feeder.batch([Tick("TAKEN.X")]))
     assert len(notes) == 1
     assert "taken_x_history" in notes[0]
     entry = sink.ledger(feeder.journal_id)
@@ -341,7 +341,7 @@ def test_what_is_set_aside_is_noted_once_a_reason(
     conn: connection, sink: DatabaseSink, feeder: Feeder
 ) -> None:
     batch = feeder.batch([Tick(bid=value) for value in (1.0, 2.0, NAN)])
-    _, notes = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
+    _, notes, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
     assert len(notes) == 1
     assert notes[0].startswith("2 ticks set aside in rejected_ticks: seq_conflict")
 
