@@ -13,7 +13,7 @@ from itertools import islice
 
 import gevent
 
-from app.market.columns import Ticks
+from app.market.columns import Ticks, sliced
 from app.market.quote_book import QuoteBook
 from app.market.quotes import Quote, QuoteRow
 from app.market.symbols import SymbolMap
@@ -28,14 +28,24 @@ SLICE_LOADED = 200
 class QuoteBoard:
     """What this worker accepted, on top of what the database had when it was last read.
 
-    Of several workers each knows its own part, until the database has it. A tick counts from its acceptance on, so one
-    that the database sets aside in the end was seen here.
+    What the other workers accepted comes by the bus (fan_out.py); of what was lost there each worker knows its own
+    part, until the database has it. A tick counts from its acceptance on, so one that the database sets aside in the
+    end was seen here.
     """
 
-    def __init__(self, symbols: Callable[[], SymbolMap], stale_after_s: float) -> None:
-        """Take how to get the symbol map as it is now, and the age at which a quote is stale."""
+    def __init__(
+        self,
+        symbols: Callable[[], SymbolMap],
+        stale_after_s: float,
+        on_news: Callable[[Sequence[str]], None] = lambda names: None,
+    ) -> None:
+        """Take how to get the symbol map as it is now, and the age at which a quote is stale.
+
+        on_news: called with the symbols of which a row that was loaded was newer than all ticks until then.
+        """
         self._symbols = symbols
         self._stale_after_s = stale_after_s
+        self._on_news = on_news
         self._book = QuoteBook()
         self._read: set[str] = set()
         self._waiting: deque[tuple[Ticks, int]] = deque()
@@ -48,7 +58,7 @@ class QuoteBoard:
             self._waiting.append((ticks, received_us))
         else:
             for start in range(0, rows, SLICE_ROWS):
-                self._waiting.append((_slice(ticks, start), received_us + start))
+                self._waiting.append((sliced(ticks, start, start + SLICE_ROWS), received_us + start))
         self._waiting_rows += rows
         while self._waiting_rows > SLICE_ROWS:
             self._settle_slice()
@@ -63,13 +73,22 @@ class QuoteBoard:
             if left > 0:
                 gevent.sleep(0)
 
-    def loaded(self, rows: Sequence[QuoteRow]) -> None:
-        """Take note of what the database has; others are served meanwhile."""
+    def loaded(self, rows: Sequence[QuoteRow], *, of_database: bool = True) -> None:
+        """Take note of what the database has, or another worker's board; others are served meanwhile."""
         for start in range(0, len(rows), SLICE_LOADED):
             part = list(islice(rows, start, start + SLICE_LOADED))
-            self._book.load(part, self._symbols())
-            self._read.update(row.symbol for row in part)
+            self.settle()  # what came in before is no news
+            news = self._book.load(part, self._symbols())
+            if of_database:
+                self._read.update(row.symbol for row in part)
+            if news:
+                self._on_news(news)
             gevent.sleep(0)
+
+    def rows(self) -> list[QuoteRow]:
+        """Return what it knows, of the instruments that have a tick, for another worker's board."""
+        self.settle()
+        return self._book.rows(sorted(self._symbols().names))
 
     def was_read(self, symbol: str) -> bool:
         """Tell whether the database was ever read for this instrument; else its quote is of this worker's ticks."""
@@ -94,19 +113,3 @@ class QuoteBoard:
         self._waiting_rows -= rows
         self._book.add(batches, self._symbols())
         return rows
-
-
-def _slice(ticks: Ticks, start: int) -> Ticks:
-    rows = slice(start, start + SLICE_ROWS)
-    return Ticks(
-        ticks.names,
-        ticks.symbol[rows],
-        ticks.time_us[rows],
-        ticks.seq[rows],
-        ticks.bid[rows],
-        ticks.ask[rows],
-        ticks.last[rows],
-        ticks.spread[rows],
-        ticks.volume[rows],
-        ticks.flags[rows],
-    )

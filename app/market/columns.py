@@ -81,6 +81,12 @@ class Ticks:
         return cls(names=names, **columns)
 
 
+def sliced(ticks: Ticks, start: int, end: int) -> Ticks:
+    """Return rows `start` to before `end` of a batch, as views."""
+    columns = {name: getattr(ticks, name)[start:end] for name, _ in _COLUMNS}
+    return Ticks(names=ticks.names, **columns)
+
+
 @dataclass(slots=True)
 class StoredTicks:
     """n ticks as they are (to be) stored: symbols are ids, and each row knows where it came from.

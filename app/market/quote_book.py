@@ -60,8 +60,13 @@ class _Points:
         if price is not None:
             self.price[at] = price
 
-    def put_one(self, at: int, point: Point) -> None:
-        self.time_us[at], self.order_no[at], self.price[at] = point.key.time_us, point.key.order_no, point.price
+    def take_one(self, at: int, point: Point) -> bool:
+        """Put a point; return whether it is another one than was there."""
+        time_us, order_no = point.key.time_us, point.key.order_no
+        if self.time_us[at] == time_us and self.order_no[at] == order_no and self.price[at] == point.price:
+            return False
+        self.time_us[at], self.order_no[at], self.price[at] = time_us, order_no, point.price
+        return True
 
     def put_from(self, at: int, other: _Points) -> None:
         self.time_us[at], self.order_no[at], self.price[at] = other.time_us[at], other.order_no[at], other.price[at]
@@ -72,6 +77,9 @@ class _Points:
 
     def has(self, at: int) -> bool:
         return bool(self.time_us[at] != self._none_us)
+
+    def point(self, at: int) -> Point | None:
+        return Point(self.key(at), float(self.price[at])) if self.has(at) else None
 
     def key(self, at: int) -> Key:
         return Key(int(self.time_us[at]), int(self.order_no[at]))
@@ -122,12 +130,19 @@ class QuoteBook:
         self._merge_ticks(found)
         self._remember_seen(ticks, ids)
 
-    def load(self, rows: Iterable[QuoteRow], symbols: SymbolMap) -> None:
-        """Show it what the database has; of two points with one key the database's counts."""
+    def load(self, rows: Iterable[QuoteRow], symbols: SymbolMap) -> list[str]:
+        """Show it what the database has; of two points with one key the database's counts.
+
+        Return the symbols of which this was news.
+        """
         rows = list(rows)
         self._know(symbols, [row.symbol for row in rows])
-        for row in rows:
-            self._load(self._at[row.symbol], row)
+        return [row.symbol for row in rows if self._load(self._at[row.symbol], row)]
+
+    def rows(self, names: Sequence[str]) -> list[QuoteRow]:
+        """Return what it knows of the instruments that have a tick, as another book can load it."""
+        known = [(name, self._at.get(name, -1)) for name in names]
+        return [self._row(name, at) for name, at in known if at >= 0 and self._tick.has(at)]
 
     def quotes(self, names: Sequence[str], now_us: int, stale_after_s: float) -> Iterator[Quote]:
         """Yield the instruments' quotes at this time (UTC microseconds); of a name without ticks, one of nulls."""
@@ -291,20 +306,24 @@ class QuoteBook:
         self._spread[at], self._volume[at] = found.spread[newer], found.volume[newer]
         self._buy_volume[at], self._sell_volume[at] = found.buy_volume[newer], found.sell_volume[newer]
 
-    def _load(self, at: int, row: QuoteRow) -> None:
+    def _load(self, at: int, row: QuoteRow) -> bool:
+        news = False
         if row.timezone != self._zones[at]:
             self._zones[at] = row.timezone
             self._end_us[at] = _EARLY
         time_us = max(int(self._tick.time_us[at]), row.key.time_us if row.key else _EARLY)
         if time_us != _EARLY and time_us >= self._end_us[at]:
+            start_us = int(self._start_us[at])
             self._begin_session(at, time_us)
+            news = self._tick.has(at) and start_us != int(self._start_us[at])
         if row.key is None:
-            return
+            return news
         for price in PRICES:
             point: Point | None = getattr(row, price)
             if point is not None and point.key >= self._newest[price].key(at):
-                self._newest[price].put_one(at, point)
-        if row.key >= self._tick.key(at):
+                news |= self._newest[price].take_one(at, point)
+        if row.key >= (key := self._tick.key(at)):
+            news |= row.key > key
             self._tick.time_us[at], self._tick.order_no[at] = row.key.time_us, row.key.order_no
             self._flags[at] = row.flags or 0
             self._spread[at], self._volume[at] = _or_nan(row.spread), _or_nan(row.volume)
@@ -312,10 +331,28 @@ class QuoteBook:
         for side, point in (("bid", row.bid), ("last", row.last), (row.side, row.before)):
             before = self._before[side]
             if point is not None and point.key.time_us < self._start_us[at] and point.key >= before.key(at):
-                before.put_one(at, point)
+                news |= before.take_one(at, point)
         first = self._first[row.side]
         if row.open is not None and row.open.key <= first.key(at):
-            first.put_one(at, row.open)
+            news |= first.take_one(at, row.open)
+        return news
+
+    def _row(self, name: str, at: int) -> QuoteRow:
+        row = QuoteRow(
+            name,
+            timezone=self._zones[at],
+            bid=self._newest["bid"].point(at),
+            ask=self._newest["ask"].point(at),
+            last=self._newest["last"].point(at),
+            key=self._tick.key(at),
+            spread=_or_none(self._spread[at]),
+            volume=_or_none(self._volume[at]),
+            buy_volume=_or_none(self._buy_volume[at]),
+            sell_volume=_or_none(self._sell_volume[at]),
+            flags=int(self._flags[at]),
+        )
+        row.before, row.open = self._before[row.side].point(at), self._first[row.side].point(at)
+        return row
 
 
 def _split(keys: Keys) -> tuple[I8, I8]:
@@ -325,3 +362,7 @@ def _split(keys: Keys) -> tuple[I8, I8]:
 
 def _or_nan(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+def _or_none(value: float) -> float | None:
+    return None if value != value else float(value)
