@@ -26,6 +26,9 @@ CHUNK_ROWS = 1000
 CHUNK_QUOTES = 200
 """Quotes of one message, about as many."""
 
+_LATEST_US = 253_402_300_799_999_999
+"""The end of the year 9999, the last moment that has a text."""
+
 _HEAD = struct.Struct("<qH6x")
 """When the first tick was received (UTC microseconds; the next one 1 us later), and the layout of the rest."""
 
@@ -116,6 +119,8 @@ def decode_ticks(message: bytes) -> tuple[Ticks, int]:
         ticks = Ticks.decode(memoryview(message)[_HEAD.size :], layout)
         if len(ticks) and not 0 <= ticks.symbol.min() <= ticks.symbol.max() < len(ticks.names):
             raise BadFrame("a tick of no symbol")
+        if len(ticks) and not 0 <= ticks.time_us.min() <= ticks.time_us.max() <= _LATEST_US:
+            raise BadFrame("a tick of no time")
     except (struct.error, ValueError, TickhubError) as error:
         raise BadFrame(f"no ticks: {error}") from error
     return ticks, received_us
