@@ -1,0 +1,63 @@
+"""The page at `/`: a watch list and a chart, from files as they are in app/viewer. Greenlet side.
+
+Anybody may have the page; what it shows it asks for with a key, where there are any.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from flask import Blueprint, Response, request, send_from_directory
+
+from app.errors import NotFound
+from app.settings import ROOT
+
+blueprint = Blueprint("viewer", __name__)
+
+FOLDER = ROOT / "app" / "viewer"
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+"""What a browser may have of the folder, by the end of its name; the licences beside, as text."""
+TEXTS = ("LICENSE", "NOTICE")
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",  # of the same host, so /ws too
+        "require-trusted-types-for 'script'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # asked for again each time, by ETag: an upgrade's modules never meet old ones
+}
+
+
+@blueprint.get("/")
+def page() -> Response:
+    """Return the page."""
+    return _file("index.html", "text/html")
+
+
+@blueprint.get("/viewer/<path:file>")
+def asset(file: str) -> Response:
+    """Return a file of the page. Raises NotFound."""
+    name = PurePosixPath(file)
+    mimetype = "text/plain" if name.name in TEXTS else TYPES.get(name.suffix)
+    if mimetype is None or not (FOLDER / name).is_file():
+        raise NotFound(f"nothing is at {request.path}")
+    return _file(file, mimetype)
+
+
+def _file(name: str, mimetype: str) -> Response:
+    response = send_from_directory(FOLDER, name, mimetype=mimetype)
+    response.headers.update(HEADERS)
+    return response
