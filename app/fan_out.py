@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +18,8 @@ from app.errors import TickhubError
 from app.market.columns import LAYOUT, Ticks, sliced
 from app.market.quotes import QuoteRow
 from app.quote_board import QuoteBoard
-from app.stream.bus import QUOTES, QUOTES_WANTED, TICKS, Bus
+from app.settings import Settings
+from app.stream.bus import QUOTES, QUOTES_WANTED, TICKS, Bus, Count
 from app.stream.frames import BadFrame, Sender, sender_of
 
 CHUNK_ROWS = 1000
@@ -64,12 +66,13 @@ class FanOut:
                 self._bus.send(TICKS, message)
         self._changed(counts(ticks))
 
-    def read(self, symbols: Sequence[str]) -> None:
+    def repaired(self, symbols: Sequence[str]) -> None:
         """Tell of quotes that the database had and this worker did not: what was lost on the way."""
         self._changed(dict.fromkeys(symbols, 1))
 
-    def ask(self) -> None:
-        """Ask the host's other workers for their quotes; after the bus has started, for boards that are empty."""
+    def start(self) -> None:
+        """Join the bus, and ask this host's other workers for their quotes: the database may be away."""
+        self._bus.start()
         self._bus.send(QUOTES_WANTED, self._bus.me.head())
 
     def _ticks_came(self, message: bytes) -> None:
@@ -94,6 +97,11 @@ class FanOut:
         self._board.loaded(read)
         others = [row for row, known in zip(quotes.rows, quotes.read, strict=False) if not known]
         self._board.loaded(others, of_database=False)
+
+
+def make_bus(settings: Settings, directory: Path, slot: int, count: Count) -> Bus:
+    """Return the bus that the settings ask for, not started. directory: of the sockets of this host's workers."""
+    return Bus(directory, slot, count)
 
 
 def counts(ticks: Ticks) -> dict[str, int]:

@@ -67,6 +67,12 @@ class Meters:
             ["result"],
             registry=registry,
         )
+        self._bus = Counter(
+            "tickhub_bus_messages_total",
+            "Messages between workers, by datagrams or redis: sent (to each), received, dropped, garbage, foreign.",
+            ["way", "result"],
+            registry=registry,
+        )
 
     def state(self, name: str) -> None:
         """Show the worker's state."""
@@ -87,6 +93,10 @@ class Meters:
     def cache_said(self, result: str) -> None:
         """The query cache was asked, or failed otherwise."""
         self._cache.labels(result).inc()
+
+    def bus_said(self, way: str, result: str, messages: int) -> None:
+        """Messages were sent to other workers, received from them, or were not."""
+        self._bus.labels(way, result).inc(messages)
 
     def refused(self, rows: int) -> None:
         """Rows of a request were refused."""

@@ -51,7 +51,7 @@ class Worker:
     def __init__(self) -> None:
         self.told: Counter[str] = Counter()
         self.wire = Wire()
-        self.board = QuoteBoard(lambda: SYMBOLS, 60.0, lambda names: self.fan_out.read(names))
+        self.board = QuoteBoard(lambda: SYMBOLS, 60.0, lambda names: self.fan_out.repaired(names))
         self.fan_out = FanOut(self.wire, self.board, self._changed)
 
     def _changed(self, changes: Mapping[str, int]) -> None:
