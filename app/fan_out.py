@@ -7,6 +7,7 @@ twice, late, or by the database as well, stays as it is.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ _LATEST_US = 253_402_300_799_999_999
 
 _HEAD = struct.Struct("<qH6x")
 """When the first tick was received (UTC microseconds; the next one 1 us later), and the layout of the rest."""
+
+log = logging.getLogger("tickhub")
 
 Changed = Callable[[Mapping[str, int]], None]
 """Told which symbols have something new, and by how many ticks."""
@@ -101,7 +104,17 @@ class FanOut:
 
 def make_bus(settings: Settings, directory: Path, slot: int, count: Count) -> Bus:
     """Return the bus that the settings ask for, not started. directory: of the sockets of this host's workers."""
-    return Bus(directory, slot, count)
+    if not settings.redis_url:
+        return Bus(directory, slot, count)
+    try:
+        from app.redis_link import RedisLink  # the driver costs a worker 9 MB
+        from app.stream.redis_bus import CONNECTIONS, RedisBus
+
+        link = RedisLink(settings.redis_url, CONNECTIONS)
+        return Bus(directory, slot, count, lambda *who: RedisBus(link, *who))
+    except Exception as error:  # noqa: BLE001 - a worker that fails at boot ends the server
+        log.error("redis_url cannot be used (%s): other hosts' ticks come from the database", type(error).__name__)
+        return Bus(directory, slot, count)
 
 
 def counts(ticks: Ticks) -> dict[str, int]:

@@ -14,23 +14,13 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import gevent
 from gevent.event import Event
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, parse_url
 from redis.exceptions import MaxConnectionsError, ResponseError
-from redis.retry import Retry
 
 from app.query_cache import Result
-
-CONNECT_TIMEOUT_S = 0.3
-SOCKET_TIMEOUT_S = 0.1
-CALL_TIMEOUT_S = 0.4
-"""Connecting and one wait for Redis; one wait; and all of a call, since the first two begin anew with every byte. A
-healthy Redis answers within a millisecond, and the database, which is asked instead, within ten."""
+from app.redis_link import RedisLink
 
 PROBE_LEAST_S, PROBE_MOST_S = 1.0, 3.0
 """Time between looks at a Redis that failed, drawn at random so that workers do not look all at once."""
@@ -46,8 +36,6 @@ _PREFIX = "tickhub:1:"
 _MAGIC = b"thq1"
 _HEADER = struct.Struct(">4sqI")
 """What this is, the UTC microsecond until which it may be served, the CRC of key, that time and value."""
-
-T = TypeVar("T")
 
 log = logging.getLogger("tickhub")
 
@@ -66,24 +54,8 @@ class RedisCache:
         count: Callable[[Result], None] = lambda result: None,
         probe_s: tuple[float, float] = (PROBE_LEAST_S, PROBE_MOST_S),
     ) -> None:
-        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # untyped library
-        self._password = str(options.get("password") or "")
-        self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        # Ours win over those of the URL's query: some would make a request wait, others make text of bytes.
-        options |= {
-            "socket_timeout": SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_error": [],
-            "health_check_interval": 0,
-            "decode_responses": False,
-            "max_connections": MAX_CONNECTIONS,
-            # RESP 3 would let the server stretch the timeouts, by its maintenance notifications.
-            "protocol": 2,
-            "driver_info": None,  # two round trips a connection
-        }
-        self._pool = ConnectionPool(**options)
-        self._redis: Redis = Redis(connection_pool=self._pool)
+        self._link = RedisLink(url, MAX_CONNECTIONS)
+        self._pool, self._redis = self._link.pool, self._link.client
         self._count = count
         self._probe_s = probe_s
         self._well = False
@@ -117,7 +89,7 @@ class RedisCache:
         name = _name_of(key)
         try:
             # A range, not the whole: under our names may lie what somebody else wrote, of any size.
-            found = self._call(lambda: self._redis.getrange(name, 0, _HEADER.size + MAX_VALUE_BYTES))
+            found = self._link.call(lambda: self._redis.getrange(name, 0, _HEADER.size + MAX_VALUE_BYTES))
         except MaxConnectionsError:
             self._count("skipped")
             return None
@@ -141,22 +113,11 @@ class RedisCache:
         name = _name_of(key)
         sealed = _sealed(name, value, time.time_ns() // 1000 + ttl_ms * 1000)
         try:
-            self._call(lambda: self._redis.set(name, sealed, px=ttl_ms))
+            self._link.call(lambda: self._redis.set(name, sealed, px=ttl_ms))
         except MaxConnectionsError:
             return
         except Exception as error:  # noqa: BLE001 - the same
             self._failed(error)
-
-    def _call(self, ask: Callable[[], T]) -> T:
-        # A Timeout is no Exception, so nothing in the driver takes it for one of its own and goes on.
-        timer = gevent.Timeout(CALL_TIMEOUT_S)
-        try:
-            with timer:
-                return ask()
-        except gevent.Timeout as timeout:
-            if timeout is not timer:
-                raise
-            raise TimeoutError(f"no answer within {CALL_TIMEOUT_S} s") from None
 
     def _failed(self, error: Exception) -> None:
         self._count("error")
@@ -170,17 +131,18 @@ class RedisCache:
         self._lost.set()
 
     def _say_lost(self, error: Exception) -> None:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if self._password:
-            reason = reason.replace(self._password, "***")
         self._said_lost, self._said_at = True, time.monotonic()
-        log.warning("the query cache (Redis at %s) is away: %s; answers come from the database", self._name, reason)
+        log.warning(
+            "the query cache (Redis at %s) is away: %s; answers come from the database",
+            self._link.name,
+            self._link.reason(error),
+        )
 
     def _watch(self) -> None:
         asked_before = False
         while True:
             try:
-                self._call(self._probe)
+                self._link.call(self._probe)
             except Exception as error:  # noqa: BLE001 - the same
                 self._pool.disconnect(inuse_connections=False)
                 if not asked_before:
@@ -196,7 +158,7 @@ class RedisCache:
         self._well = True
         if self._said_lost:
             self._said_lost = False
-            log.info("the query cache (Redis at %s) is back", self._name)
+            log.info("the query cache (Redis at %s) is back", self._link.name)
 
     def _probe(self) -> None:
         # Written and read: one that is full, a replica or saving in vain still answers PING.
