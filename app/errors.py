@@ -127,6 +127,20 @@ class Conflict(RequestError):
     status = 409
 
 
+class UnknownCommand(RequestError):
+    """There is no such command."""
+
+    code = "unknown_command"
+
+
+class RateLimited(RequestError):
+    """Too much in too short a time. Go slower."""
+
+    code = "rate_limited"
+    status = 429
+    retry_after_s = 1
+
+
 class PreconditionFailed(Conflict):
     """What If-Match names is not there, or no more."""
 

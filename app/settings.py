@@ -174,6 +174,12 @@ class Settings:
         30, "time to drain before workers are killed", unit="s", minimum=1, maximum=3600
     )
     worker_connections: int = _setting(1000, "most HTTP connections of one worker", minimum=10)
+    ws_max_connections: int = _setting(
+        1000, "most WebSocket connections of one worker, beside worker_connections", minimum=0
+    )
+    ws_deflate: bool = _setting(
+        False, "compress what WebSockets send to clients that ask for it; costs much CPU and memory for each"
+    )
     symbols_refresh_s: float = _setting(30.0, "time between looks at the symbol map", unit="s", minimum=0.1)
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)

@@ -34,14 +34,17 @@ def needs(scope: str) -> Callable[[], None]:
     return check
 
 
-def refuse_foreign_pages(settings: Settings) -> None:
-    """Raise Forbidden for what a web page sends that is neither ours nor of `cors_origins`; programs have no Origin."""
+def refuse_foreign_pages(settings: Settings, what: str = "send data") -> None:
+    """Raise Forbidden for what a web page sends that is neither ours nor of `cors_origins`; programs have no Origin.
+
+    what: which it may not do, for the message.
+    """
     origin = request.headers.get("Origin")
     if origin is None or origin in settings.cors_origins or "*" in settings.cors_origins:
         return
     if not _is_own(origin, request.headers.get("Host", ""), any_name=settings.insecure):
         raise Forbidden(
-            f"the web page of {origin[:100]} may not send data here: name its origin in cors_origins, or set API keys"
+            f"the web page of {origin[:100]} may not {what} here: name its origin in cors_origins, or set API keys"
         )
 
 

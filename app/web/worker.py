@@ -30,6 +30,9 @@ NOTIFY_EVERY_S = 1.0
 REQUESTS_SHARE = 0.3
 """Share of the grace period for requests under way; the rest is for flushing."""
 
+SOCKETS_CLOSE_S = 1.0
+"""How long WebSockets may take to answer their close, when the server goes away."""
+
 LINGER_S = 2.0
 LINGER_BYTES = 64 << 20
 """How long, and for how much, a closing connection listens to a client that still sends. Closed at once it would be
@@ -119,7 +122,7 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             server = SharingServer(
                 listener,
                 handle=partial(self.handle, listener),
-                spawn=Pool(self.worker_connections),
+                spawn=Pool(self.worker_connections + self.runtime.settings.ws_max_connections),
                 crowded=self.runtime.crowded,
                 **tls,
             )
@@ -142,6 +145,7 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         heartbeat = gevent.spawn(self._keep_notifying)
         for server in servers:
             server.close()
+        self.runtime.hub.close(SOCKETS_CLOSE_S)
         requests_until = time.monotonic() + REQUESTS_SHARE * (deadline - time.monotonic())
         while self._busy and time.monotonic() < requests_until:
             gevent.sleep(0.02)

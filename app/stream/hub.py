@@ -1,0 +1,365 @@
+"""Who watches what: from changed symbols, trades, bars and alerts to the readers concerned. Greenlet side.
+
+A change is only noted. One greenlet turns to the readers that are due; before it serves them it has the texts of the
+changed symbols made, each once for all. A reader is due `conflate_ms` after its last frames, or at once; when nothing
+was pending for it, it sleeps until one of its symbols changes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+import gevent
+from gevent.event import Event
+
+from app.market.quotes import Quote
+from app.market.rfc3339 import rfc3339
+from app.stream import messages
+from app.stream.channels import Channel
+from app.stream.messages import AlertUpdate, BarUpdate, TradeUpdate
+from app.stream.subscriber import BUSY, IDLE, SLOW_CLOSE_S, TOO_SLOW, WAITING, Live, Subscriber, Watch
+
+SLOT_S = 0.01
+"""Readers that are due within so much are served together: the texts are made that often at most."""
+
+READERS_A_TURN = 16
+"""Readers served before others, ingest above all, have their turn: about half a millisecond."""
+
+MAX_STALL_S = 120.0
+"""A reader of which the kernel has not got rid of anything for so long is closed: it holds a place of a connection."""
+
+GOING_AWAY = 1001
+
+log = logging.getLogger("tickhub")
+
+
+class Hub:
+    """The readers of a worker.
+
+    quotes: the newest quotes of these symbols. names: all symbols that there are. Times are of `now`, monotonic.
+    """
+
+    def __init__(
+        self,
+        quotes: Callable[[Sequence[str]], Sequence[Quote]],
+        names: Callable[[], Sequence[str]],
+        heartbeat_interval_s: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quotes, self._names, self._now = quotes, names, now
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self._readers: set[Subscriber] = set()
+        self._lives: OrderedDict[str, Live] = OrderedDict()
+        """In the order of their last change."""
+        self._sequence = 0
+        self._dirty: dict[str, int] = {}
+        self._changed: dict[int, list[Live]] = {}
+        self._watchers: dict[tuple[str, ...], list[Subscriber]] = {}
+        self._asleep: set[str] = set()
+        """Symbols that an idle reader may name; idle readers of all symbols are in the other set."""
+        self._asleep_every: set[Subscriber] = set()
+        self._slots: dict[int, list[Subscriber]] = {}
+        self._slot_order: list[int] = []
+        self._heartbeats: OrderedDict[Subscriber, float] = OrderedDict()
+        self._wake = Event()
+        self._leaving = Event()
+        self.closing = False
+
+    # What happened
+
+    def quotes_changed(self, changes: Mapping[str, int]) -> None:
+        """Note changed quotes: canonical symbol -> number of ticks since the last call."""
+        dirty = self._dirty
+        for symbol, ticks in changes.items():
+            dirty[symbol] = dirty.get(symbol, 0) + ticks
+        if self._asleep or self._asleep_every:
+            self._wake.set()
+
+    def trades(self, updates: Sequence[TradeUpdate]) -> None:
+        """Pass on trades, in order."""
+        for update in updates:
+            self._push(update, "trades", update.symbol)
+
+    def bars(self, updates: Sequence[BarUpdate]) -> None:
+        """Pass on bars, in order."""
+        for update in updates:
+            self._push(update, "bars", update.symbol, update.interval)
+
+    def alerts(self, updates: Sequence[AlertUpdate]) -> None:
+        """Pass on alerts, in order."""
+        for update in updates:
+            self._push(update, "alerts", update.symbol)
+
+    # Who is there
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def attach(self, subscriber: Subscriber) -> None:
+        """Take a reader in; it gets heartbeats from now on."""
+        self._readers.add(subscriber)
+        subscriber.sequence = self._sequence
+        self._heartbeats[subscriber] = self._now() + self._heartbeat_interval_s
+        self._wake.set()
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Forget a reader; also one that is not there."""
+        self._readers.discard(subscriber)
+        self._heartbeats.pop(subscriber, None)
+        self._asleep_every.discard(subscriber)
+        self._watchers.clear()
+        if not self._readers:
+            self._leaving.set()
+
+    def subscribe(
+        self, reader: Subscriber, symbols: Sequence[str] | None, channels: Sequence[Channel], interval: str = "1m"
+    ) -> None:
+        """Add symbols (canonical; None: all) to a reader's channels; its snapshots leave in the next turn."""
+        for channel in channels:
+            if channel == "bars":
+                reader.bars.setdefault(interval, Watch())
+            for watch in reader.watches(channel, interval):
+                watch.add(symbols)
+        if "quotes" in channels:
+            wanted = self._names() if symbols is None else symbols
+            for symbol in wanted:
+                if symbol not in self._lives:
+                    self._live(symbol)
+                    self._dirty.setdefault(symbol, 0)
+            reader.show(self._lives[symbol] for symbol in wanted)
+        self._watchers.clear()
+        self.hurry(reader)
+
+    def unsubscribe(
+        self,
+        reader: Subscriber,
+        symbols: Sequence[str] | None,
+        channels: Sequence[Channel],
+        interval: str | None = None,
+    ) -> None:
+        """Take symbols (canonical; None: all) off a reader's channels; what is queued still leaves."""
+        for channel in channels:
+            for watch in reader.watches(channel, interval):
+                watch.remove(symbols)
+        self._watchers.clear()
+        self._asleep_every.discard(reader)
+        self.hurry(reader)  # so that it falls asleep over what it watches now
+
+    def symbols_of(self, reader: Subscriber) -> list[str]:
+        """Return all symbols that a reader watches now, in any channel."""
+        watches = [watch for channel in reader.channels for watch in reader.watches(channel)]
+        if not any(watch.every for watch in watches):
+            return sorted(reader.named())
+        return [symbol for symbol in sorted(self._names()) if any(symbol in watch for watch in watches)]
+
+    def bar_intervals(self) -> dict[str, set[str]]:
+        """Return the intervals of which somebody watches the bars, by symbol."""
+        found: dict[str, set[str]] = {}
+        for reader in self._readers:
+            for interval, watch in reader.bars.items():
+                for symbol in watch.among(self._names()) if watch.every else watch.names:
+                    found.setdefault(symbol, set()).add(interval)
+        return found
+
+    def wants_trades(self) -> bool:
+        """Tell whether anybody watches trades."""
+        return any(reader.trades for reader in self._readers)
+
+    # Serving them
+
+    def run(self) -> None:
+        """Serve readers for ever; to be spawned as a greenlet."""
+        while True:
+            try:
+                wait_s = self.turn()
+            except Exception:
+                log.exception("serving live readers failed")
+                wait_s = 1.0
+            self._wake.wait(wait_s)
+            self._wake.clear()
+
+    def turn(self) -> float | None:
+        """Serve those that are due; return how long nobody will be, None: until something happens."""
+        now = self._now()
+        self._beat(now)
+        self._wake_up(now)
+        ready = self._due(now)
+        if ready:
+            try:
+                self._refresh()
+            except BaseException:
+                for reader in ready:
+                    self._schedule(reader, now, again=True)
+                raise
+            for count, reader in enumerate(ready, 1):
+                self._serve(reader)
+                if count % READERS_A_TURN == 0:
+                    gevent.sleep(0)
+        following = [slot * SLOT_S for slot in self._slot_order[:1]]
+        following += [next(iter(self._heartbeats.values()))] if self._heartbeats else []
+        return max(0.0, min(following) - self._now()) if following else None
+
+    def hurry(self, reader: Subscriber) -> None:
+        """Have a reader served in the next turn."""
+        if reader.state != BUSY:
+            self._schedule(reader, self._now(), again=True)
+        self._wake.set()
+
+    def drained(self, reader: Subscriber) -> None:
+        """Go on with a reader whose socket takes more again."""
+        if reader in self._readers:
+            self._schedule(reader, self._now())
+            self._wake.set()
+
+    def close(self, within_s: float) -> None:
+        """Close every reader with 1001; return when all have left, and cut those that have not within that time."""
+        self.closing = True
+        if not self._readers:
+            return
+        self._leaving.clear()
+        for reader in list(self._readers):
+            reader.socket.close(GOING_AWAY, "the server is going away", within_s)
+        self._leaving.wait(within_s)
+        for reader in list(self._readers):
+            reader.socket.cut()
+
+    def _push(self, update: TradeUpdate | BarUpdate | AlertUpdate, channel: Channel, *key: str) -> None:
+        watchers = self._watchers_of(channel, *key)
+        if not watchers:
+            return
+        text = messages.update_text(update)
+        now = self._now()
+        for reader in watchers:
+            reader.push(text)
+            if reader.state == IDLE:
+                self._rouse(reader, now)
+        self._wake.set()
+
+    def _watchers_of(self, channel: Channel, symbol: str, interval: str | None = None) -> list[Subscriber]:
+        key = (channel, symbol, interval or "")
+        found = self._watchers.get(key)
+        if found is None:
+            found = self._watchers[key] = [
+                reader
+                for reader in self._readers
+                if any(symbol in watch for watch in reader.watches(channel, interval))
+            ]
+        return found
+
+    def _wake_up(self, now: float) -> None:
+        if not self._dirty:
+            return
+        for symbol in self._dirty.keys() & self._asleep:
+            self._asleep.discard(symbol)
+            for reader in self._watchers_of("quotes", symbol):
+                if reader.state == IDLE:
+                    self._rouse(reader, now)
+        for reader in self._asleep_every:
+            if reader.state == IDLE:
+                self._rouse(reader, now)
+        self._asleep_every.clear()
+
+    def _rouse(self, reader: Subscriber, now: float) -> None:
+        self._schedule(reader, max(now, reader.sent_s + reader.conflate_s))
+
+    def _schedule(self, reader: Subscriber, when_s: float, *, again: bool = False) -> None:
+        if reader.state == WAITING and not again:
+            return
+        reader.state = WAITING
+        slot = math.floor(when_s / SLOT_S) if when_s <= self._now() else math.ceil(when_s / SLOT_S)
+        found = self._slots.get(slot)
+        if found is None:
+            self._slots[slot] = [reader]
+            heapq.heappush(self._slot_order, slot)
+        else:
+            found.append(reader)
+
+    def _due(self, now: float) -> list[Subscriber]:
+        slot_now = math.floor(now / SLOT_S)
+        ready: dict[Subscriber, None] = {}
+        while self._slot_order and self._slot_order[0] <= slot_now:
+            ready.update(dict.fromkeys(self._slots.pop(heapq.heappop(self._slot_order))))
+        return [reader for reader in ready if reader in self._readers]
+
+    def _refresh(self) -> None:
+        """Have the texts of changed symbols made; a quote that is as before has not changed."""
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, {}
+        try:
+            quotes = self._quotes(list(dirty))
+        except BaseException:
+            for symbol, ticks in dirty.items():
+                self._dirty[symbol] = self._dirty.get(symbol, 0) + ticks
+            raise
+        self._changed.clear()
+        for quote in quotes:
+            live = self._lives.get(quote.symbol) or self._live(quote.symbol)
+            text = b"" if quote.timestamp is None else messages.quote_text(quote)
+            if text == live.text:
+                continue
+            self._sequence += 1
+            live.text, live.sequence = text, self._sequence
+            live.version += max(1, dirty[quote.symbol])
+            self._lives.move_to_end(quote.symbol)
+
+    def _live(self, symbol: str) -> Live:
+        live = self._lives[symbol] = Live(symbol, len(self._lives))
+        self._lives.move_to_end(symbol, last=False)
+        return live
+
+    def _changed_since(self, sequence: int) -> list[Live]:
+        found = self._changed.get(sequence)
+        if found is None:
+            found = []
+            for live in reversed(self._lives.values()):
+                if live.sequence <= sequence:
+                    break
+                found.append(live)
+            found.reverse()
+            self._changed[sequence] = found
+        return found
+
+    def _serve(self, reader: Subscriber) -> None:
+        socket = reader.socket
+        if socket.closing or socket.ended:
+            return
+        if socket.stalled_since is not None:
+            reader.state = BUSY
+            return
+        reader.state = IDLE
+        texts = reader.take(self._changed_since(reader.sequence), self._sequence)
+        now = self._now()
+        if texts:
+            reader.sent_s = now
+            socket.send_texts(texts)
+        if socket.stalled_since is not None:
+            reader.state = BUSY
+        elif reader.pending:
+            self._schedule(reader, now)
+        elif texts and reader.conflate_s:
+            self._schedule(reader, now + reader.conflate_s)
+        elif reader.quotes.every:
+            self._asleep_every.add(reader)
+        else:
+            self._asleep |= reader.quotes.names
+
+    def _beat(self, now: float) -> None:
+        text = b""
+        while self._heartbeats:
+            reader, when_s = next(iter(self._heartbeats.items()))
+            if when_s > now:
+                return
+            self._heartbeats[reader] = now + self._heartbeat_interval_s
+            self._heartbeats.move_to_end(reader)
+            stalled_since = reader.socket.stalled_since
+            if stalled_since is None:
+                text = text or messages.heartbeat(rfc3339(time.time_ns() // 1000))
+                reader.say(text)
+            elif now - stalled_since > MAX_STALL_S:
+                reader.socket.close(TOO_SLOW, "nothing was read for long", SLOW_CLOSE_S)

@@ -1,0 +1,229 @@
+"""One reader: what it watches, what is pending for it, and what is too much. Greenlet side.
+
+Its pending quotes are marks: which symbols changed since it last got some. The text is taken when they leave, so it is
+the newest, and the versions that it jumped over are `skipped`. Trades, bars and alerts wait in a queue, in order.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from app.stream import messages
+from app.stream.channels import Channel
+from app.stream.protocol import DEFAULT_CONFLATE_MS
+
+MAX_QUEUED = 10_000
+MAX_QUEUED_BYTES = 4 << 20
+"""What may wait for a reader; beyond it is closed with 1013."""
+
+SEND_BYTES = 64 * 1024
+"""About so much is made and sent in one go: of the rest only the marks are kept while the reader is not ready for it.
+So batches stay below what clients take as a message, too (1 MiB is common)."""
+
+TOO_SLOW, SLOW_CLOSE_S = 1013, 10.0
+
+IDLE, WAITING, BUSY = range(3)
+"""Nothing pending; due at a time; the kernel takes no more for now."""
+
+
+class Live:
+    """A symbol's newest quote as text, without its end. version counts its ticks, sequence the changes of all."""
+
+    __slots__ = ("index", "sequence", "symbol", "text", "version")
+
+    def __init__(self, symbol: str, index: int) -> None:
+        self.symbol, self.index = symbol, index
+        self.text = b""
+        self.version = self.sequence = 0
+
+
+class Outlet(Protocol):
+    """What a subscriber needs of a `Socket`."""
+
+    stalled_since: float | None
+    closing: bool
+    ended: bool
+
+    def send_texts(self, texts: list[bytes]) -> None:
+        """Send messages."""
+
+    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
+        """Begin to close."""
+
+    def cut(self) -> None:
+        """End at once."""
+
+
+class Watch:
+    """A set of symbols: those named, or all but those named."""
+
+    __slots__ = ("every", "names")
+
+    def __init__(self) -> None:
+        self.every = False
+        self.names: set[str] = set()
+
+    def add(self, symbols: Iterable[str] | None) -> None:
+        """Add symbols, None: all."""
+        if symbols is None:
+            self.every, self.names = True, set()
+        elif self.every:
+            self.names.difference_update(symbols)
+        else:
+            self.names.update(symbols)
+
+    def remove(self, symbols: Iterable[str] | None) -> None:
+        """Take symbols away, None: all."""
+        if symbols is None:
+            self.every, self.names = False, set()
+        elif self.every:
+            self.names.update(symbols)
+        else:
+            self.names.difference_update(symbols)
+
+    def __contains__(self, symbol: str) -> bool:
+        return (symbol in self.names) != self.every
+
+    def __bool__(self) -> bool:
+        return self.every or bool(self.names)
+
+    def among(self, symbols: Iterable[str]) -> Iterator[str]:
+        """Yield those of the symbols that are in it."""
+        return (symbol for symbol in symbols if symbol in self)
+
+
+class Subscriber:
+    """A reader of the hub. The hub says when it takes what is pending."""
+
+    def __init__(self, socket: Outlet) -> None:
+        self.socket = socket
+        self.conflate_s = DEFAULT_CONFLATE_MS / 1000
+        self.batch = False
+        self.quotes, self.trades, self.alerts = Watch(), Watch(), Watch()
+        self.bars: dict[str, Watch] = {}
+        self.state = IDLE
+        self.sent_s = float("-inf")
+        self.sequence = 0
+        self._sent = array("q")
+        self._seen = array("q")
+        self._marked: dict[Live, None] = {}
+        self._said: list[bytes] = []
+        self._queue: deque[tuple[bytes, bool]] = deque()
+        self._queued_bytes = 0
+
+    def watches(self, channel: Channel, interval: str | None = None) -> list[Watch]:
+        """Return the channel's sets of symbols; of bars: of one interval or of all."""
+        if channel == "bars":
+            return [watch for name, watch in self.bars.items() if interval in (None, name)]
+        return [{"quotes": self.quotes, "trades": self.trades, "alerts": self.alerts}[channel]]
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Return the channels of which it watches anything."""
+        found: list[Channel] = ["quotes", "trades", "bars", "alerts"]
+        return [channel for channel in found if any(self.watches(channel))]
+
+    def named(self) -> set[str]:
+        """Return the symbols that it names, in any channel."""
+        all_of = (watch for channel in self.channels for watch in self.watches(channel))
+        return set().union(*(watch.names for watch in all_of))
+
+    def say(self, text: bytes) -> None:
+        """Send a message that answers the reader, before all that is pending."""
+        if self.socket.stalled_since is None and not self._said:
+            self.socket.send_texts([text])
+        else:
+            self._said.append(text)
+            self._count(text)
+
+    def push(self, text: bytes, *, alone: bool = False) -> None:
+        """Queue an update that must not be left out; alone: never in an array with others."""
+        self._queue.append((text, alone))
+        self._count(text)
+
+    def show(self, lives: Iterable[Live]) -> None:
+        """Mark symbols that it has subscribed to: their quotes are snapshots."""
+        for live in lives:
+            self._grow(live.index)
+            self._seen[live.index] = -1
+            self._marked[live] = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is known that something waits; more may have changed."""
+        return bool(self._said or self._queue or self._marked)
+
+    @property
+    def queued(self) -> int:
+        """Return how many messages wait, quotes not counted."""
+        return len(self._said) + len(self._queue)
+
+    def take(self, changed: Sequence[Live], sequence: int) -> list[bytes]:
+        """Return the messages that leave now, about SEND_BYTES; `pending` tells whether there are more.
+
+        changed: what changed since `self.sequence`, the oldest change first; sequence: up to where that goes.
+        """
+        self.sequence = sequence
+        texts, self._said = self._said, []
+        size = sum(map(len, texts))
+        self._queued_bytes -= size
+        group: list[bytes] = []
+        while self._queue and size < SEND_BYTES:
+            text, alone = self._queue.popleft()
+            size += len(text)
+            self._queued_bytes -= len(text)
+            if alone:
+                texts += self._together(group)
+                texts.append(text)
+                group = []
+            else:
+                group.append(text)
+        lives: Iterable[Live] = changed
+        if self._marked:
+            self._marked.update(dict.fromkeys(changed))
+            lives, self._marked = self._marked, {}
+        self._take_quotes(lives, group, size)
+        return texts + self._together(group)
+
+    def _take_quotes(self, lives: Iterable[Live], texts: list[bytes], size: int) -> None:
+        names, every = self.quotes.names, self.quotes.every
+        sent, seen = self._sent, self._seen
+        for live in lives:
+            if (live.symbol in names) == every:
+                continue
+            index = live.index
+            if index >= len(seen):
+                self._grow(index)
+            was = seen[index]
+            if was == live.version:
+                continue
+            if size >= SEND_BYTES:
+                self._marked[live] = None
+                continue
+            seen[index] = live.version
+            if not live.text:
+                continue
+            n = sent[index] = sent[index] + 1
+            text = live.text + messages.quote_tail(n, live.version - was - 1, snapshot=was < 0)
+            size += len(text)
+            texts.append(text)
+
+    def _together(self, texts: list[bytes]) -> list[bytes]:
+        return [messages.array(texts)] if self.batch and texts else texts
+
+    def _grow(self, index: int) -> None:
+        more = index + 1 - len(self._seen)
+        if more > 0:
+            self._seen.extend([0] * more)
+            self._sent.extend([0] * more)
+
+    def _count(self, text: bytes) -> None:
+        self._queued_bytes += len(text)
+        if self.queued > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
+            self._said, self._marked = [], {}
+            self._queue.clear()
+            self._queued_bytes = 0
+            self.socket.close(TOO_SLOW, "too slow: read faster, or watch less", SLOW_CLOSE_S)

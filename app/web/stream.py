@@ -1,0 +1,215 @@
+"""`/ws`: keys, Origin, limits, and what a client's messages do. Greenlet side."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode
+from functools import partial
+from typing import Any
+
+import gevent
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from flask_sock import Sock
+from simple_websocket import Server
+from wsproto.utilities import RemoteProtocolError
+
+from app.errors import BadParameter, Forbidden, NotReady, RequestError, Unauthorized
+from app.runtime import Runtime
+from app.settings import Settings
+from app.stream import messages
+from app.stream.messages import RejectedSymbol
+from app.stream.protocol import MAX_SYMBOLS, Action, Auth, Ping, Subscribe, Unsubscribe, read_action
+from app.stream.socket import POLICY, Socket
+from app.stream.subscriber import Subscriber
+from app.web.auth import refuse_foreign_pages, scopes_of, sent_key
+from app.web.errors import error_answer
+from app.web.quotes import newest, resolve
+from app.web.server import runtime
+
+AUTH_WAIT_S = 10.0
+"""How long a client without a key in its header may take to show one."""
+
+blueprint = Blueprint("stream", __name__)
+_sock = Sock()
+
+log = logging.getLogger("tickhub")
+
+
+class _NoThread:
+    """Stands for the thread in which simple-websocket would read: the request's own greenlet does."""
+
+    name = ""
+
+    def __init__(self, target: Any = None) -> None:
+        """Take what would be run."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+
+@blueprint.record_once
+def _leave_the_frames_to_us(state: BlueprintSetupState) -> None:
+    state.app.config["SOCK_SERVER_OPTIONS"] = {"thread_class": _NoThread}
+
+
+@blueprint.before_request
+def check() -> None:
+    """Look at a handshake before it is answered. Raises Unauthorized, Forbidden, BadParameter, NotReady."""
+    run = runtime()
+    settings = run.settings
+    if not settings.has_api_keys:
+        refuse_foreign_pages(settings, "open a WebSocket")
+    elif _has_key():
+        _check_key(settings, sent_key())
+    _check_handshake()
+    if run.hub.closing:
+        raise NotReady("the server is going away")
+    if len(run.hub) >= settings.ws_max_connections:
+        raise NotReady(f"ws_max_connections={settings.ws_max_connections} WebSockets are open")
+    if not settings.ws_deflate:
+        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+
+@blueprint.errorhandler(RemoteProtocolError)
+def no_handshake(error: RemoteProtocolError) -> Response:
+    """Answer what wsproto does not take for a handshake."""
+    return error_answer(BadParameter.code, f"this is no WebSocket handshake: {error}", BadParameter.status)
+
+
+@_sock.route("/ws", bp=blueprint)
+def live(server: Server) -> None:
+    """Serve a client until one of us closes."""
+    run = runtime()
+    Session(run, open_socket(run, server), allowed=not run.settings.has_api_keys or _has_key()).serve()
+
+
+def open_socket(run: Runtime, server: Server) -> Socket:
+    """Return the WebSocket of a handshake that is done; the server object is of no use from then on."""
+    server.connected = False  # or flask-sock would send a close of its own at the end
+    deflates = "HTTP_SEC_WEBSOCKET_EXTENSIONS" in request.environ
+    return Socket(server.sock, server.ws, _early_bytes(), deflates=deflates)
+
+
+class Session:
+    """What one client says, and what that does."""
+
+    def __init__(self, run: Runtime, socket: Socket, *, allowed: bool) -> None:
+        self._run, self._socket, self._allowed = run, socket, allowed
+        self._reader = Subscriber(socket)
+        socket.on_drained = partial(run.hub.drained, self._reader)
+
+    def serve(self) -> None:
+        """Serve the client until the connection has ended."""
+        hub, socket = self._run.hub, self._socket
+        asking = None if self._allowed else gevent.spawn_later(AUTH_WAIT_S, self._refuse, "no API key was shown")
+        hub.attach(self._reader)
+        try:
+            for message in socket.messages():
+                try:
+                    self._do(read_action(message))
+                except RequestError as error:
+                    self._reader.say(messages.error(error.code, str(error) or (type(error).__doc__ or "")))
+                except Exception:
+                    log.exception("a live request failed")
+                    self._reader.say(messages.error("internal", "the server failed on this; its log says why"))
+                if asking is not None and self._allowed:
+                    asking.kill()
+                    asking = None
+        finally:
+            if asking is not None:
+                asking.kill()
+            hub.detach(self._reader)
+            socket.finish()
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action, Auth):
+            self._show_key(action.key)
+        elif isinstance(action, Ping):
+            self._reader.say(messages.PONG)
+        elif not self._allowed:
+            raise Unauthorized('an API key is needed: send {"action":"auth","key":"..."} first')
+        elif isinstance(action, Subscribe):
+            self._subscribe(action)
+        else:
+            self._unsubscribe(action)
+
+    def _show_key(self, key: str) -> None:
+        try:
+            if self._run.settings.has_api_keys:
+                _check_key(self._run.settings, key.strip())
+        except RequestError as error:
+            self._reader.say(messages.error(error.code, str(error)))
+            self._refuse(str(error))
+            return
+        self._allowed = True
+        self._reader.say(messages.AUTHENTICATED)
+
+    def _refuse(self, why: str) -> None:
+        self._socket.close(POLICY, why)
+
+    def _subscribe(self, action: Subscribe) -> None:
+        run, reader = self._run, self._reader
+        if action.since is not None:
+            raise NotReady("since is not served yet")
+        symbols, rejected = self._resolved(action.symbols)
+        if symbols is not None:
+            named = reader.named()
+            room = MAX_SYMBOLS - len(named)
+            new = [symbol for symbol in symbols if symbol not in named]
+            rejected += [
+                RejectedSymbol(symbol, "bad_parameter", f"a connection names at most {MAX_SYMBOLS} symbols: use *")
+                for symbol in new[room:]
+            ]
+            symbols = [symbol for symbol in symbols if symbol not in set(new[room:])]
+        if action.conflate_ms is not None:
+            reader.conflate_s = action.conflate_ms / 1000
+        if action.batch is not None:
+            reader.batch = action.batch
+        if "quotes" in action.channels:
+            wanted = run.symbols.map.names if symbols is None else symbols
+            if unread := [symbol for symbol in wanted if not run.quotes.was_read(symbol)]:
+                newest(run, unread)
+        run.hub.subscribe(reader, symbols, action.channels, action.interval)
+        self._acknowledge("subscribed", rejected)
+
+    def _unsubscribe(self, action: Unsubscribe) -> None:
+        symbols, rejected = self._resolved(action.symbols)
+        self._run.hub.unsubscribe(self._reader, symbols, action.channels, action.interval)
+        self._acknowledge("unsubscribed", rejected)
+
+    def _resolved(self, names: tuple[str, ...] | None) -> tuple[list[str] | None, list[RejectedSymbol]]:
+        if names is None:
+            return None, []
+        known, rejected = resolve(self._run, list(names))
+        return known, [RejectedSymbol(one.symbol, one.code, one.message) for one in rejected]
+
+    def _acknowledge(self, kind: str, rejected: list[RejectedSymbol]) -> None:
+        reader = self._reader
+        reader.say(messages.acknowledgement(kind, self._run.hub.symbols_of(reader), reader.channels, rejected))
+
+
+def _has_key() -> bool:
+    return "X-API-Key" in request.headers or "Authorization" in request.headers
+
+
+def _check_key(settings: Settings, key: str) -> None:
+    if not {"read", "admin"} & scopes_of(settings, key):
+        raise Forbidden("this API key does not allow read")
+
+
+def _check_handshake() -> None:
+    version, key = request.headers.get("Sec-WebSocket-Version"), request.headers.get("Sec-WebSocket-Key", "")
+    if version != "13":
+        raise BadParameter("Sec-WebSocket-Version must be 13")
+    try:
+        if len(b64decode(key, validate=True)) != 16:
+            raise ValueError
+    except ValueError:
+        raise BadParameter("Sec-WebSocket-Key must be 16 bytes in base64") from None
+
+
+def _early_bytes() -> bytes:
+    """Return what a client sent behind its handshake without waiting for the answer, and gunicorn has read."""
+    unreader = getattr(getattr(request.environ["wsgi.input"], "reader", None), "unreader", None)
+    return bytes(unreader.take_buffered()) if unreader is not None else b""

@@ -1,0 +1,367 @@
+"""Who gets what, and when: the hub and its readers on a clock of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.market.quotes import Quote
+from app.stream import subscriber as subscribers
+from app.stream.hub import MAX_STALL_S, SLOT_S, Hub
+from app.stream.messages import BarUpdate, TradeUpdate
+from app.stream.subscriber import Subscriber
+
+NAMES = ["AAPL", "MSFT", "TSLA"]
+TURN_S = 2 * SLOT_S
+"""More than a slot: whoever is due by then has been served."""
+
+
+class Reader:
+    """Takes what is sent, or stalls; stands for the socket."""
+
+    def __init__(self) -> None:
+        self.sends: list[list[Any]] = []
+        self.stalled_since: float | None = None
+        self.closing = self.ended = self.stalls = False
+        self.closed_with: int | None = None
+        self.now = lambda: 0.0
+
+    def send_texts(self, texts: list[bytes]) -> None:
+        assert self.stalled_since is None, "who is stalled is sent nothing"
+        self.sends.append([json.loads(text) for text in texts])
+        if self.stalls:
+            self.stalled_since = self.now()
+
+    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
+        self.closing, self.closed_with = True, code
+
+    def cut(self) -> None:
+        self.ended = True
+
+    def got(self, kind: str = "quote") -> list[dict[str, Any]]:
+        """Return what came since the last look, and forget it."""
+        found = [one for send in self.sends for said in send for one in (said if isinstance(said, list) else [said])]
+        self.sends.clear()
+        return [one for one in found if one["type"] == kind]
+
+
+class Market:
+    """A hub, its clock and the quotes that it asks for."""
+
+    def __init__(self, heartbeat_interval_s: float = 1e9) -> None:
+        self.now_s = 1000.0
+        self.names = list(NAMES)
+        self.prices: dict[str, float] = {}
+        self.asked: list[Sequence[str]] = []
+        self.hub = Hub(self._quotes, lambda: self.names, heartbeat_interval_s, lambda: self.now_s)
+
+    def _quotes(self, names: Sequence[str]) -> list[Quote]:
+        self.asked.append(names)
+        return [
+            Quote(
+                name, bid := self.prices.get(name), bid, bid, None, 1.0, 1.0, None, None, 6,
+                None if bid is None else "2026-01-13T17:54:43.000000Z", None, None, False,
+            )
+            for name in names
+        ]  # fmt: skip
+
+    def read(self, symbols: Sequence[str] | None, conflate_s: float = 0.1, batch: bool = False) -> Subscriber:
+        reader = Reader()
+        reader.now = lambda: self.now_s
+        found = Subscriber(reader)
+        found.conflate_s, found.batch = conflate_s, batch
+        self.hub.attach(found)
+        if symbols != []:
+            self.hub.subscribe(found, symbols, ["quotes"])
+        return found
+
+    def tick(self, symbol: str, price: float, ticks: int = 1) -> None:
+        self.prices[symbol] = price
+        self.hub.quotes_changed({symbol: ticks})
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by, with a turn whenever the hub asked for one."""
+        until = self.now_s + seconds
+        for _ in range(10_000):
+            wait_s = self.hub.turn()
+            if wait_s is None or self.now_s + wait_s > until:
+                break
+            self.now_s += max(wait_s, SLOT_S / 10)
+        self.now_s = max(self.now_s, until)
+        self.hub.turn()
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market()
+
+
+def got(reader: Subscriber, kind: str = "quote") -> list[dict[str, Any]]:
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    return socket.got(kind)
+
+
+def short(quotes: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
+    return [(one["symbol"], one["bid"], one["n"], one.get("skipped", 0)) for one in quotes]
+
+
+def test_who_subscribes_gets_what_there_is_then_what_changes(market: Market) -> None:
+    market.prices["AAPL"] = 10
+    reader = market.read(["AAPL", "MSFT"])
+    market.pass_time(TURN_S)
+    (snapshot,) = got(reader)
+    assert (snapshot["snapshot"], snapshot["n"], snapshot["bid"]) == (True, 1, 10)
+    market.tick("AAPL", 11)
+    market.tick("MSFT", 20)
+    market.tick("TSLA", 30)
+    market.pass_time(0.2)
+    found = got(reader)
+    assert short(found) == [("AAPL", 11, 2, 0), ("MSFT", 20, 1, 0)]
+    assert not any("snapshot" in one for one in found)
+
+
+def test_a_quote_has_the_fields_of_the_interface_and_no_others(market: Market) -> None:
+    reader = market.read(["AAPL"])
+    market.pass_time(0.2)
+    market.tick("AAPL", 11)
+    market.pass_time(0.2)
+    (found,) = got(reader)
+    assert list(found) == [
+        "type", "symbol", "price", "bid", "ask", "last", "spread", "volume", "timestamp",
+        "change", "change_percent", "n",
+    ]  # fmt: skip
+
+
+def test_the_newest_wins_and_what_was_left_out_is_counted(market: Market) -> None:
+    reader = market.read(["AAPL"], conflate_s=1.0)
+    market.tick("AAPL", 10)
+    market.pass_time(TURN_S)
+    assert short(got(reader)) == [("AAPL", 10, 1, 0)]
+    for price in range(11, 16):
+        market.tick("AAPL", price)
+        market.pass_time(TURN_S)
+    assert got(reader) == []
+    market.pass_time(1.0)
+    assert short(got(reader)) == [("AAPL", 15, 2, 4)]
+    market.pass_time(2.0)
+    assert got(reader) == []
+
+
+def test_without_conflation_every_change_leaves(market: Market) -> None:
+    reader = market.read(None, conflate_s=0)
+    for price in range(10, 20):
+        market.tick("AAPL", price)
+        market.hub.turn()
+    assert short(got(reader)) == [("AAPL", price, price - 9, 0) for price in range(10, 20)]
+
+
+def test_a_tick_that_changes_nothing_is_no_update(market: Market) -> None:
+    reader = market.read(["AAPL"], conflate_s=0)
+    market.tick("AAPL", 10)
+    market.pass_time(TURN_S)
+    market.tick("AAPL", 10, ticks=7)
+    market.pass_time(TURN_S)
+    market.tick("AAPL", 11)
+    market.pass_time(TURN_S)
+    assert short(got(reader)) == [("AAPL", 10, 1, 0), ("AAPL", 11, 2, 0)]
+
+
+def test_every_symbol_is_later_ones_too_less_those_unsubscribed_after_it(market: Market) -> None:
+    reader = market.read(None, conflate_s=0)
+    market.hub.unsubscribe(reader, ["MSFT"], ["quotes"])
+    assert market.hub.symbols_of(reader) == ["AAPL", "TSLA"]
+    market.names.append("ZM")
+    for symbol in market.names:
+        market.tick(symbol, 10)
+    market.pass_time(TURN_S)
+    assert sorted(one["symbol"] for one in got(reader)) == ["AAPL", "TSLA", "ZM"]
+    assert market.hub.symbols_of(reader) == ["AAPL", "TSLA", "ZM"]
+    market.hub.subscribe(reader, ["MSFT"], ["quotes"])
+    market.pass_time(TURN_S)
+    assert [one["symbol"] for one in got(reader)] == ["MSFT"]
+
+
+def test_nothing_comes_of_what_was_unsubscribed(market: Market) -> None:
+    reader = market.read(["AAPL", "MSFT"], conflate_s=1.0)
+    market.tick("AAPL", 10)
+    market.pass_time(TURN_S)
+    got(reader)
+    market.tick("AAPL", 11)
+    market.hub.unsubscribe(reader, ["AAPL"], ["quotes", "trades", "bars", "alerts"])
+    market.pass_time(3.0)
+    assert got(reader) == []
+    assert market.hub.symbols_of(reader) == ["MSFT"]
+
+
+def test_a_stalled_reader_gets_nothing_until_it_reads_then_the_newest(market: Market) -> None:
+    reader, other = market.read(None, conflate_s=0), market.read(None, conflate_s=0)
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    socket.stalls = True
+    for price in range(1, 101):
+        market.tick("AAPL", price)
+        market.tick("MSFT", price)
+        market.pass_time(SLOT_S)
+    assert short(got(reader)) == [("AAPL", 1, 1, 0), ("MSFT", 1, 1, 0)]
+    assert len(got(other)) == 200
+    socket.stalls, socket.stalled_since = False, None
+    market.hub.drained(reader)
+    market.pass_time(TURN_S)
+    assert sorted(short(got(reader))) == [("AAPL", 100, 2, 98), ("MSFT", 100, 2, 98)]
+
+
+def test_what_leaves_together_leaves_in_one_send_and_one_array(market: Market) -> None:
+    reader = market.read(None, batch=True)
+    for symbol in NAMES:
+        market.tick(symbol, 10)
+    market.pass_time(TURN_S)
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    ((array,),) = socket.sends
+    assert [one["symbol"] for one in array] == NAMES
+
+
+def test_quotes_are_asked_for_once_for_all_readers(market: Market) -> None:
+    for _ in range(50):
+        market.read(None)
+    market.pass_time(1.0)
+    market.asked.clear()
+    for symbol in NAMES:
+        market.tick(symbol, 10)
+    market.pass_time(TURN_S)
+    assert market.asked == [NAMES]
+
+
+def trade(symbol: str, price: float) -> TradeUpdate:
+    return TradeUpdate(symbol, price, 1.0, "buy", "2026-01-13T17:54:43.000000Z", "c")
+
+
+def bar(symbol: str, interval: str) -> BarUpdate:
+    return BarUpdate(symbol, interval, "2026-01-13T17:54:00.000000Z", 1, 1, 1, 1, 1.0, 1, False)
+
+
+def test_trades_come_all_and_in_order_to_those_who_watch_them(market: Market) -> None:
+    reader, other = market.read([]), market.read(["AAPL"])
+    assert not market.hub.wants_trades()
+    market.hub.subscribe(reader, ["AAPL"], ["trades"])
+    assert market.hub.wants_trades()
+    for price in range(500):
+        market.hub.trades([trade("AAPL", price), trade("MSFT", price)])
+        if price % 7 == 0:
+            market.pass_time(SLOT_S)
+    market.pass_time(1.0)
+    assert [one["price"] for one in got(reader, "trade")] == list(range(500))
+    assert got(other, "trade") == []
+
+
+def test_bars_come_by_interval(market: Market) -> None:
+    reader = market.read([])
+    market.hub.subscribe(reader, ["AAPL"], ["bars"], "1m")
+    market.hub.subscribe(reader, None, ["bars"], "1h")
+    assert market.hub.bar_intervals() == {"AAPL": {"1m", "1h"}, "MSFT": {"1h"}, "TSLA": {"1h"}}
+    market.hub.bars([bar(symbol, interval) for symbol in ("AAPL", "MSFT") for interval in ("1m", "1h", "1d")])
+    market.pass_time(1.0)
+    found = [(one["symbol"], one["interval"]) for one in got(reader, "bar")]
+    assert found == [("AAPL", "1m"), ("AAPL", "1h"), ("MSFT", "1h")]
+    market.hub.unsubscribe(reader, ["AAPL"], ["bars"], "1m")
+    assert market.hub.bar_intervals()["AAPL"] == {"1h"}
+
+
+def test_a_reader_that_does_not_take_its_trades_is_closed_not_cheated(market: Market) -> None:
+    reader = market.read([])
+    market.hub.subscribe(reader, None, ["trades"])
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    socket.stalled_since = market.now_s
+    market.hub.trades([trade("AAPL", n) for n in range(subscribers.MAX_QUEUED)])
+    assert socket.closed_with is None
+    market.hub.trades([trade("AAPL", 1)])
+    assert socket.closed_with == 1013
+    assert reader.queued == 0
+
+
+def test_a_queue_is_bounded_in_bytes_too(market: Market) -> None:
+    reader = market.read([])
+    market.hub.subscribe(reader, None, ["trades"])
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    socket.stalled_since = market.now_s
+    for _ in range(subscribers.MAX_QUEUED_BYTES // 100_000 + 1):
+        market.hub.trades([trade("A" * 100_000, 1)])
+    assert socket.closed_with == 1013
+
+
+def test_a_reader_that_takes_all_may_have_any_number(market: Market) -> None:
+    reader = market.read([])
+    market.hub.subscribe(reader, None, ["trades"])
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    for part in range(5):
+        market.hub.trades([trade("AAPL", n) for n in range(9_000)])
+        market.pass_time(2.0)
+        assert len(got(reader, "trade")) == 9_000, part
+    assert socket.closed_with is None
+
+
+def test_a_send_is_never_much_larger_than_it_may_be(market: Market) -> None:
+    market.names = [f"S{n:05}" for n in range(5_000)]
+    market.prices = dict.fromkeys(market.names, 1.0)
+    reader = market.read(None, batch=True)
+    market.pass_time(1.0)
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    sizes = [len(json.dumps(send)) for send in socket.sends]
+    assert max(sizes) < 2 * subscribers.SEND_BYTES
+    assert len(sizes) > 5
+    assert sorted(one["symbol"] for one in got(reader)) == market.names
+
+
+def test_heartbeats_come_idle_or_not(market: Market) -> None:
+    market = Market(heartbeat_interval_s=5.0)
+    idle, busy = market.read([]), market.read(None, conflate_s=0)
+    for n in range(21):
+        market.tick("AAPL", n)
+        market.pass_time(1.0)
+    assert len(got(idle, "heartbeat")) == len(got(busy, "heartbeat")) == 4
+
+
+def test_a_reader_that_reads_nothing_for_long_is_closed(market: Market) -> None:
+    market = Market(heartbeat_interval_s=5.0)
+    reader = market.read(None)
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    market.pass_time(TURN_S)
+    socket.stalled_since = market.now_s
+    market.pass_time(MAX_STALL_S - 1)
+    assert socket.closed_with is None
+    market.pass_time(7)
+    assert socket.closed_with == 1013
+
+
+def test_who_left_is_forgotten(market: Market) -> None:
+    reader = market.read(None)
+    market.hub.detach(reader)
+    market.hub.detach(reader)
+    market.tick("AAPL", 1)
+    market.hub.trades([trade("AAPL", 1)])
+    market.pass_time(1.0)
+    assert got(reader) == []
+    assert len(market.hub) == 0
+
+
+def test_quotes_that_cannot_be_had_now_come_later(market: Market) -> None:
+    reader = market.read(["AAPL"], conflate_s=0)
+    market.pass_time(TURN_S)
+    had = market.hub._quotes
+    market.hub._quotes = lambda names: (_ for _ in ()).throw(RuntimeError("away"))
+    market.tick("AAPL", 1, ticks=2)
+    with pytest.raises(RuntimeError):
+        market.hub.turn()
+    market.hub._quotes = had
+    market.tick("AAPL", 2)
+    market.pass_time(1.0)
+    assert short(got(reader)) == [("AAPL", 2, 1, 2)]
