@@ -48,3 +48,14 @@ class Positions:
         for journal, us in other.done_us.items():
             done[journal] = max(us, done.get(journal, 0))
         return Positions(max(self.top_us, other.top_us), done)
+
+
+@dataclass(frozen=True, slots=True)
+class TradeKey:
+    """Where a trade stands among those of all symbols by time."""
+
+    time_us: int
+    symbol_id: int
+    seq: int
+    received_us: int
+    journal_no: int

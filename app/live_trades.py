@@ -1,0 +1,167 @@
+"""Trades for those who watch them: commits heard from all workers, holes read, replays. Greenlet side."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from gevent.event import Event
+from psycopg2.extensions import cursor as Cursor
+
+from app.errors import DatabaseAway, RequestError, TickhubError
+from app.live_bars import LiveBars
+from app.market.committed import Committed, Trades
+from app.market.positions import Positions
+from app.reads import PAGE, Reads
+from app.storage.trade_reader import Plan, TradePage, plan_behind, read_behind, read_later, start_later
+from app.stream.bus import COMMITTED, Bus
+from app.stream.following import Follower
+from app.stream.frames import BadFrame
+from app.stream.hub import Hub
+from app.stream.messages import TradeUpdate
+from app.stream.replay import Replay
+from app.stream.trades import Bounds, Since, later_updates, live_updates, replayed_updates
+
+CHECK_S = 0.75
+"""How often positions are compared with the ledger. What the ledger had at one look, and is still missing at the next,
+was lost on the way: so it comes within two of these and a read."""
+
+PAGE_TRADES = 2000
+MESSAGE_TRADES = 5000
+
+log = logging.getLogger("tickhub")
+
+
+class LiveTrades:
+    """This worker's place in what all workers commit."""
+
+    def __init__(self, reads: Reads, hub: Hub, bus: Bus, bars: LiveBars) -> None:
+        self._reads, self._hub, self._bus, self._bars = reads, hub, bus, bars
+        self._follower = Follower(self._took)
+        self._expected = Positions()
+        """What the ledger had at the last look."""
+        self._wake = Event()
+        bus.on(COMMITTED, self._came)
+
+    def committed(self, committed: Committed) -> None:
+        """Tell of a commit of this worker's flusher; returns at once."""
+        self._hear(committed)
+        if self._bus.reaches_somebody:
+            for piece in committed.pieces(MESSAGE_TRADES):
+                self._bus.send(COMMITTED, piece.encode())
+
+    def run(self) -> None:
+        """Look for holes for ever, and fill them; to be spawned as a greenlet."""
+        while True:
+            try:
+                self._check()
+            except (DatabaseAway, RequestError) as error:
+                log.debug("live trades were not compared: %s", error)
+            except Exception:
+                log.exception("looking for missing trades failed")
+            self._wake.wait(CHECK_S)
+            self._wake.clear()
+
+    def replay(self, since: Since, symbols: Sequence[str] | None, replay: Replay) -> Iterator[list[TradeUpdate]]:
+        """Yield stored trades of these symbols (canonical; None: all) in order, until `replay` has reached the live.
+
+        `replay` must be told of all live updates since before the first page is asked for. Behind the last page
+        `replay_complete` is to be sent, and what `replay.release()` returns. Raises DatabaseAway, RequestError.
+        """
+        positions = since.positions
+        if since.later_us is not None:
+            positions = positions or self._reads.run(PAGE, plan_behind, Positions()).until
+            yield from self._later(since, positions, symbols)
+        assert positions is not None
+        while True:
+            replay.hold()
+            plan, page = self._reads.run(PAGE, _begin, positions, symbols)
+            yield from self._pages(plan, page, symbols)
+            positions = plan.until
+            if replay.reached(positions):
+                return
+
+    def _later(self, since: Since, until: Positions, symbols: Sequence[str] | None) -> Iterator[list[TradeUpdate]]:
+        """Yield the trades by time, as of `until`."""
+        assert since.later_us is not None
+        found = self._reads.run(PAGE, plan_behind, until)
+        plan = Plan(until, [], found.numbers, until.top_us)
+        place = start_later(since.later_us, since.place)
+        while place is not None:
+            now_us = time.time_ns() // 1000
+            page = self._reads.run(PAGE, read_later, plan, symbols, place, now_us, PAGE_TRADES)
+            if len(page.trades):
+                yield later_updates(page.trades, page.keys, until)
+            place = page.place
+
+    def _pages(self, plan: Plan, page: TradePage, symbols: Sequence[str] | None) -> Iterator[list[TradeUpdate]]:
+        """Yield the trades of a plan in order of arrival."""
+        journals = [Bounds(j.number, j.key, j.low_us, j.high_us) for j in plan.journals]
+        while True:
+            if len(page.trades):
+                yield replayed_updates(page.trades, journals, plan.until)
+            if page.place is None:
+                return
+            page = self._reads.run(PAGE, read_behind, plan, symbols, page.place, PAGE_TRADES)
+
+    def _came(self, message: bytes) -> None:
+        try:
+            committed = Committed.decode(message)
+        except TickhubError as error:
+            raise BadFrame(str(error)) from error
+        self._hear(committed)
+
+    def _hear(self, committed: Committed) -> None:
+        if self._follower.hear(committed):
+            self._bars.touched(committed.touched)
+        if self._follower.hole:
+            self._wake.set()
+
+    def _took(self, trades: Trades, positions: Positions) -> None:
+        if self._hub.wants_trades():
+            self._hub.trades(live_updates(trades, positions))
+
+    def _check(self) -> None:
+        """Compare with the ledger; read what is missing."""
+        follower = self._follower
+        if follower.positions is not None and not follower.hole:
+            before = follower.positions.copy()
+            plan = self._reads.run(PAGE, _look, before)
+            follower.update(before, plan.until, {j.key: j.low_us for j in plan.journals})
+            expected, self._expected = self._expected, plan.until
+            if not follower.positions.behind(expected) and not follower.hole:
+                return
+        is_first = follower.positions is None
+        until = None
+        try:
+            until = self._catch_up(follower.begin_reading())
+        finally:
+            follower.end_reading(until)
+        if not is_first:
+            self._bars.missed()
+
+    def _catch_up(self, positions: Positions) -> Positions:
+        # What nobody watches need not be read. Whoever begins to watch from here on does so behind this snapshot.
+        plan, page = self._reads.run(PAGE, _begin, positions, None, True)
+        if self._follower.positions is not None and self._hub.wants_trades():
+            for updates in self._pages(plan, page, None):
+                self._hub.trades(updates)
+        self._expected = plan.until
+        return plan.until
+
+
+def _look(cur: Cursor, after: Positions) -> Plan:
+    return plan_behind(cur, after, keep_unknown=True)
+
+
+def _begin(
+    cur: Cursor, after: Positions, symbols: Sequence[str] | None, keep_unknown: bool = False
+) -> tuple[Plan, TradePage]:
+    """Return what there is behind positions, and its first page, of one snapshot."""
+    plan = plan_behind(cur, after, keep_unknown=keep_unknown)
+    return plan, read_behind(cur, plan, symbols, None, PAGE_TRADES)
+
+
+Replaying = Callable[[Since, Sequence[str] | None, Replay], Iterator[list[TradeUpdate]]]
+"""What a reader's greenlet is given: `LiveTrades.replay`."""
