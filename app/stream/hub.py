@@ -7,9 +7,7 @@ was pending for it, it sleeps until one of its symbols changes.
 
 from __future__ import annotations
 
-import heapq
 import logging
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +19,10 @@ from app.market.quotes import Quote
 from app.market.rfc3339 import rfc3339
 from app.stream import messages
 from app.stream.channels import Channel
+from app.stream.live_quotes import LiveQuotes
 from app.stream.messages import AlertUpdate, BarUpdate, TradeUpdate
-from app.stream.subscriber import BUSY, IDLE, SLOW_CLOSE_S, TOO_SLOW, WAITING, Live, Subscriber, Watch
-
-SLOT_S = 0.01
-"""Readers that are due within so much are served together: the texts are made that often at most."""
+from app.stream.schedule import Schedule
+from app.stream.subscriber import BUSY, IDLE, SLOW_CLOSE_S, TOO_SLOW, WAITING, Subscriber, Watch
 
 READERS_A_TURN = 16
 """Readers served before others, ingest above all, have their turn: about half a millisecond."""
@@ -51,20 +48,15 @@ class Hub:
         heartbeat_interval_s: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._quotes, self._names, self._now = quotes, names, now
+        self._names, self._now = names, now
+        self._quotes = LiveQuotes(quotes)
         self._heartbeat_interval_s = heartbeat_interval_s
         self._readers: set[Subscriber] = set()
-        self._lives: OrderedDict[str, Live] = OrderedDict()
-        """In the order of their last change."""
-        self._sequence = 0
-        self._dirty: dict[str, int] = {}
-        self._changed: dict[int, list[Live]] = {}
         self._watchers: dict[tuple[str, ...], list[Subscriber]] = {}
         self._asleep: set[str] = set()
         """Symbols that an idle reader may name; idle readers of all symbols are in the other set."""
         self._asleep_every: set[Subscriber] = set()
-        self._slots: dict[int, list[Subscriber]] = {}
-        self._slot_order: list[int] = []
+        self._schedule: Schedule[Subscriber] = Schedule()
         self._heartbeats: OrderedDict[Subscriber, float] = OrderedDict()
         self._wake = Event()
         self._leaving = Event()
@@ -74,9 +66,7 @@ class Hub:
 
     def quotes_changed(self, changes: Mapping[str, int]) -> None:
         """Note changed quotes: canonical symbol -> number of ticks since the last call."""
-        dirty = self._dirty
-        for symbol, ticks in changes.items():
-            dirty[symbol] = dirty.get(symbol, 0) + ticks
+        self._quotes.note(changes)
         if self._asleep or self._asleep_every:
             self._wake.set()
 
@@ -100,11 +90,12 @@ class Hub:
     def __len__(self) -> int:
         return len(self._readers)
 
-    def attach(self, subscriber: Subscriber) -> None:
-        """Take a reader in; it gets heartbeats from now on."""
+    def attach(self, subscriber: Subscriber, *, heartbeats: bool = True) -> None:
+        """Take a reader in."""
         self._readers.add(subscriber)
-        subscriber.sequence = self._sequence
-        self._heartbeats[subscriber] = self._now() + self._heartbeat_interval_s
+        subscriber.sequence = self._quotes.sequence
+        if heartbeats:
+            self._heartbeats[subscriber] = self._now() + self._heartbeat_interval_s
         self._wake.set()
 
     def detach(self, subscriber: Subscriber) -> None:
@@ -126,12 +117,7 @@ class Hub:
             for watch in reader.watches(channel, interval):
                 watch.add(symbols)
         if "quotes" in channels:
-            wanted = self._names() if symbols is None else symbols
-            for symbol in wanted:
-                if symbol not in self._lives:
-                    self._live(symbol)
-                    self._dirty.setdefault(symbol, 0)
-            reader.show(self._lives[symbol] for symbol in wanted)
+            reader.show(self._quotes.lives(self._names() if symbols is None else symbols))
         self._watchers.clear()
         self.hurry(reader)
 
@@ -188,33 +174,33 @@ class Hub:
         now = self._now()
         self._beat(now)
         self._wake_up(now)
-        ready = self._due(now)
+        ready = [reader for reader in self._schedule.due(now) if reader in self._readers]
         if ready:
             try:
-                self._refresh()
+                self._quotes.refresh()
             except BaseException:
                 for reader in ready:
-                    self._schedule(reader, now, again=True)
+                    self._schedule.put_now(reader, now)
                 raise
             for count, reader in enumerate(ready, 1):
                 self._serve(reader)
                 if count % READERS_A_TURN == 0:
                     gevent.sleep(0)
-        following = [slot * SLOT_S for slot in self._slot_order[:1]]
-        following += [next(iter(self._heartbeats.values()))] if self._heartbeats else []
-        return max(0.0, min(following) - self._now()) if following else None
+        following = [self._schedule.next_s(), next(iter(self._heartbeats.values()), None)]
+        return min((max(0.0, when_s - self._now()) for when_s in following if when_s is not None), default=None)
 
     def hurry(self, reader: Subscriber) -> None:
         """Have a reader served in the next turn."""
         if reader.state != BUSY:
-            self._schedule(reader, self._now(), again=True)
+            reader.state = WAITING
+            self._schedule.put_now(reader, self._now())
         self._wake.set()
 
     def drained(self, reader: Subscriber) -> None:
         """Go on with a reader whose socket takes more again."""
         if reader in self._readers:
-            self._schedule(reader, self._now())
-            self._wake.set()
+            reader.state = IDLE
+            self.hurry(reader)
 
     def close(self, within_s: float) -> None:
         """Close every reader with 1001; return when all have left, and cut those that have not within that time."""
@@ -252,78 +238,24 @@ class Hub:
         return found
 
     def _wake_up(self, now: float) -> None:
-        if not self._dirty:
-            return
-        for symbol in self._dirty.keys() & self._asleep:
+        for symbol in self._quotes.dirty & self._asleep:
             self._asleep.discard(symbol)
             for reader in self._watchers_of("quotes", symbol):
                 if reader.state == IDLE:
                     self._rouse(reader, now)
-        for reader in self._asleep_every:
-            if reader.state == IDLE:
-                self._rouse(reader, now)
-        self._asleep_every.clear()
+        if self._quotes.dirty:
+            for reader in self._asleep_every:
+                if reader.state == IDLE:
+                    self._rouse(reader, now)
+            self._asleep_every.clear()
 
     def _rouse(self, reader: Subscriber, now: float) -> None:
-        self._schedule(reader, max(now, reader.sent_s + reader.conflate_s))
-
-    def _schedule(self, reader: Subscriber, when_s: float, *, again: bool = False) -> None:
-        if reader.state == WAITING and not again:
-            return
         reader.state = WAITING
-        slot = math.floor(when_s / SLOT_S) if when_s <= self._now() else math.ceil(when_s / SLOT_S)
-        found = self._slots.get(slot)
-        if found is None:
-            self._slots[slot] = [reader]
-            heapq.heappush(self._slot_order, slot)
+        due_s = reader.sent_s + reader.conflate_s
+        if due_s <= now:
+            self._schedule.put_now(reader, now)
         else:
-            found.append(reader)
-
-    def _due(self, now: float) -> list[Subscriber]:
-        slot_now = math.floor(now / SLOT_S)
-        ready: dict[Subscriber, None] = {}
-        while self._slot_order and self._slot_order[0] <= slot_now:
-            ready.update(dict.fromkeys(self._slots.pop(heapq.heappop(self._slot_order))))
-        return [reader for reader in ready if reader in self._readers]
-
-    def _refresh(self) -> None:
-        """Have the texts of changed symbols made; a quote that is as before has not changed."""
-        if not self._dirty:
-            return
-        dirty, self._dirty = self._dirty, {}
-        try:
-            quotes = self._quotes(list(dirty))
-        except BaseException:
-            for symbol, ticks in dirty.items():
-                self._dirty[symbol] = self._dirty.get(symbol, 0) + ticks
-            raise
-        self._changed.clear()
-        for quote in quotes:
-            live = self._lives.get(quote.symbol) or self._live(quote.symbol)
-            text = b"" if quote.timestamp is None else messages.quote_text(quote)
-            if text == live.text:
-                continue
-            self._sequence += 1
-            live.text, live.sequence = text, self._sequence
-            live.version += max(1, dirty[quote.symbol])
-            self._lives.move_to_end(quote.symbol)
-
-    def _live(self, symbol: str) -> Live:
-        live = self._lives[symbol] = Live(symbol, len(self._lives))
-        self._lives.move_to_end(symbol, last=False)
-        return live
-
-    def _changed_since(self, sequence: int) -> list[Live]:
-        found = self._changed.get(sequence)
-        if found is None:
-            found = []
-            for live in reversed(self._lives.values()):
-                if live.sequence <= sequence:
-                    break
-                found.append(live)
-            found.reverse()
-            self._changed[sequence] = found
-        return found
+            self._schedule.put(reader, due_s)
 
     def _serve(self, reader: Subscriber) -> None:
         socket = reader.socket
@@ -333,7 +265,7 @@ class Hub:
             reader.state = BUSY
             return
         reader.state = IDLE
-        texts = reader.take(self._changed_since(reader.sequence), self._sequence)
+        texts = reader.take(self._quotes.since(reader.sequence), self._quotes.sequence)
         now = self._now()
         if texts:
             reader.sent_s = now
@@ -341,9 +273,9 @@ class Hub:
         if socket.stalled_since is not None:
             reader.state = BUSY
         elif reader.pending:
-            self._schedule(reader, now)
+            self.hurry(reader)
         elif texts and reader.conflate_s:
-            self._schedule(reader, now + reader.conflate_s)
+            self._rouse(reader, now)
         elif reader.quotes.every:
             self._asleep_every.add(reader)
         else:

@@ -42,7 +42,8 @@ FLOOD_PAUSE_S = 0.02
 """How long one that sends too much is not read from, after each turn."""
 
 FLOOD_WARNINGS = 3
-"""So many errors, one a second, before a flooding client is closed."""
+WARN_EVERY_S = 1.0
+"""So many errors, with so much time between, before a flooding client is closed."""
 
 CLOSE_S = 1.0
 """How long a client may take to answer a close."""
@@ -207,8 +208,8 @@ class Socket:
         if self._budget.take():
             return True
         now = time.monotonic()
-        if now - self._warned_s >= 1.0:
-            if now - self._warned_s > 3.0:
+        if now - self._warned_s >= WARN_EVERY_S:
+            if now - self._warned_s > 3 * WARN_EVERY_S:
                 self._warnings = 0
             self._warnings += 1
             self._warned_s = now

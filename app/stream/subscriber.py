@@ -13,6 +13,7 @@ from typing import Protocol
 
 from app.stream import messages
 from app.stream.channels import Channel
+from app.stream.live_quotes import Live
 from app.stream.protocol import DEFAULT_CONFLATE_MS
 
 MAX_QUEUED = 10_000
@@ -27,17 +28,6 @@ TOO_SLOW, SLOW_CLOSE_S = 1013, 10.0
 
 IDLE, WAITING, BUSY = range(3)
 """Nothing pending; due at a time; the kernel takes no more for now."""
-
-
-class Live:
-    """A symbol's newest quote as text, without its end. version counts its ticks, sequence the changes of all."""
-
-    __slots__ = ("index", "sequence", "symbol", "text", "version")
-
-    def __init__(self, symbol: str, index: int) -> None:
-        self.symbol, self.index = symbol, index
-        self.text = b""
-        self.version = self.sequence = 0
 
 
 class Outlet(Protocol):

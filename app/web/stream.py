@@ -1,4 +1,4 @@
-"""`/ws`: keys, Origin, limits, and what a client's messages do. Greenlet side."""
+"""`/ws` and `/ws/metrics`: keys, Origin, limits, and what a client's messages do. Greenlet side."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import gevent
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from flask_sock import Sock
 from simple_websocket import Server
 from wsproto.utilities import RemoteProtocolError
 
-from app.errors import BadParameter, Forbidden, NotReady, RequestError, Unauthorized
+from app.errors import BadParameter, Forbidden, NotReady, RequestError, Unauthorized, UnknownCommand
 from app.runtime import Runtime
 from app.settings import Settings
 from app.stream import messages
@@ -24,6 +24,7 @@ from app.stream.socket import POLICY, Socket
 from app.stream.subscriber import Subscriber
 from app.web.auth import refuse_foreign_pages, scopes_of, sent_key
 from app.web.errors import error_answer
+from app.web.metrics_feed import MetricsFeed
 from app.web.quotes import newest, resolve
 from app.web.server import runtime
 
@@ -32,6 +33,8 @@ AUTH_WAIT_S = 10.0
 
 blueprint = Blueprint("stream", __name__)
 _sock = Sock()
+
+_FEED = "tickhub.metrics_feed"
 
 log = logging.getLogger("tickhub")
 
@@ -81,10 +84,19 @@ def no_handshake(error: RemoteProtocolError) -> Response:
 def live(server: Server) -> None:
     """Serve a client until one of us closes."""
     run = runtime()
-    Session(run, open_socket(run, server), allowed=not run.settings.has_api_keys or _has_key()).serve()
+    Session(run, server).serve()
 
 
-def open_socket(run: Runtime, server: Server) -> Socket:
+@_sock.route("/ws/metrics", bp=blueprint)
+def live_metrics(server: Server) -> None:
+    """Send a client the figures until one of us closes."""
+    feed = current_app.extensions.get(_FEED)
+    if feed is None:
+        feed = current_app.extensions[_FEED] = MetricsFeed(runtime())
+    MetricsSession(feed, server).serve()
+
+
+def _open(server: Server) -> Socket:
     """Return the WebSocket of a handshake that is done; the server object is of no use from then on."""
     server.connected = False  # or flask-sock would send a close of its own at the end
     deflates = "HTTP_SEC_WEBSOCKET_EXTENSIONS" in request.environ
@@ -94,33 +106,51 @@ def open_socket(run: Runtime, server: Server) -> Socket:
 class Session:
     """What one client says, and what that does."""
 
-    def __init__(self, run: Runtime, socket: Socket, *, allowed: bool) -> None:
-        self._run, self._socket, self._allowed = run, socket, allowed
-        self._reader = Subscriber(socket)
-        socket.on_drained = partial(run.hub.drained, self._reader)
+    heartbeats = True
+
+    def __init__(self, run: Runtime, server: Server) -> None:
+        self._run, self._socket = run, _open(server)
+        self._allowed = not run.settings.has_api_keys or _has_key()
+        self._reader = Subscriber(self._socket)
+        self._socket.on_drained = partial(run.hub.drained, self._reader)
+        self._asking: gevent.Greenlet | None = None
 
     def serve(self) -> None:
         """Serve the client until the connection has ended."""
         hub, socket = self._run.hub, self._socket
-        asking = None if self._allowed else gevent.spawn_later(AUTH_WAIT_S, self._refuse, "no API key was shown")
-        hub.attach(self._reader)
+        hub.attach(self._reader, heartbeats=self.heartbeats)
         try:
+            if self._allowed:
+                self._begin()
+            else:
+                self._asking = gevent.spawn_later(AUTH_WAIT_S, self._refuse, "no API key was shown")
             for message in socket.messages():
-                try:
-                    self._do(read_action(message))
-                except RequestError as error:
-                    self._reader.say(messages.error(error.code, str(error) or (type(error).__doc__ or "")))
-                except Exception:
-                    log.exception("a live request failed")
-                    self._reader.say(messages.error("internal", "the server failed on this; its log says why"))
-                if asking is not None and self._allowed:
-                    asking.kill()
-                    asking = None
+                self._hear(message)
         finally:
-            if asking is not None:
-                asking.kill()
+            self._end()
             hub.detach(self._reader)
             socket.finish()
+
+    def _begin(self) -> None:
+        """Do what is done for a client as soon as it may read."""
+
+    def _end(self) -> None:
+        """Undo it."""
+        self._stop_asking()
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.kill()
+            self._asking = None
+
+    def _hear(self, message: str | bytes) -> None:
+        try:
+            self._do(read_action(message))
+        except RequestError as error:
+            self._reader.say(messages.error(error.code, str(error) or (type(error).__doc__ or "")))
+        except Exception:
+            log.exception("a live request failed")
+            self._reader.say(messages.error("internal", "the server failed on this; its log says why"))
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Auth):
@@ -142,8 +172,11 @@ class Session:
             self._reader.say(messages.error(error.code, str(error)))
             self._refuse(str(error))
             return
-        self._allowed = True
         self._reader.say(messages.AUTHENTICATED)
+        if not self._allowed:
+            self._allowed = True
+            self._stop_asking()
+            self._begin()
 
     def _refuse(self, why: str) -> None:
         self._socket.close(POLICY, why)
@@ -187,6 +220,29 @@ class Session:
     def _acknowledge(self, kind: str, rejected: list[RejectedSymbol]) -> None:
         reader = self._reader
         reader.say(messages.acknowledgement(kind, self._run.hub.symbols_of(reader), reader.channels, rejected))
+
+
+class MetricsSession(Session):
+    """A client that watches the figures."""
+
+    heartbeats = False  # each frame is the figures
+
+    def __init__(self, feed: MetricsFeed, server: Server) -> None:
+        super().__init__(runtime(), server)
+        self._feed = feed
+
+    def _begin(self) -> None:
+        self._feed.add(self._reader)
+
+    def _end(self) -> None:
+        super()._end()
+        self._feed.remove(self._reader)
+
+    def _subscribe(self, action: Subscribe) -> None:
+        raise UnknownCommand("there is nothing to subscribe to here: the figures come by themselves")
+
+    def _unsubscribe(self, action: Unsubscribe) -> None:
+        raise UnknownCommand("there is nothing to subscribe to here: the figures come by themselves")
 
 
 def _has_key() -> bool:

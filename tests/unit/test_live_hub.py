@@ -10,8 +10,9 @@ import pytest
 
 from app.market.quotes import Quote
 from app.stream import subscriber as subscribers
-from app.stream.hub import MAX_STALL_S, SLOT_S, Hub
+from app.stream.hub import MAX_STALL_S, Hub
 from app.stream.messages import BarUpdate, TradeUpdate
+from app.stream.schedule import SLOT_S
 from app.stream.subscriber import Subscriber
 
 NAMES = ["AAPL", "MSFT", "TSLA"]
@@ -56,9 +57,12 @@ class Market:
         self.names = list(NAMES)
         self.prices: dict[str, float] = {}
         self.asked: list[Sequence[str]] = []
+        self.away = False
         self.hub = Hub(self._quotes, lambda: self.names, heartbeat_interval_s, lambda: self.now_s)
 
     def _quotes(self, names: Sequence[str]) -> list[Quote]:
+        if self.away:
+            raise RuntimeError("away")
         self.asked.append(names)
         return [
             Quote(
@@ -356,12 +360,11 @@ def test_who_left_is_forgotten(market: Market) -> None:
 def test_quotes_that_cannot_be_had_now_come_later(market: Market) -> None:
     reader = market.read(["AAPL"], conflate_s=0)
     market.pass_time(TURN_S)
-    had = market.hub._quotes
-    market.hub._quotes = lambda names: (_ for _ in ()).throw(RuntimeError("away"))
+    market.away = True
     market.tick("AAPL", 1, ticks=2)
     with pytest.raises(RuntimeError):
         market.hub.turn()
-    market.hub._quotes = had
+    market.away = False
     market.tick("AAPL", 2)
     market.pass_time(1.0)
     assert short(got(reader)) == [("AAPL", 2, 1, 2)]

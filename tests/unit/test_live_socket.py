@@ -1,0 +1,252 @@
+"""One WebSocket on a real pair of sockets: partial sends, stalls, floods, broken frames, closing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from gevent import socket as sockets
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Message,
+    Ping,
+    Pong,
+    Request,
+    TextMessage,
+)
+from wsproto.frame_protocol import FrameProtocol, Opcode
+
+from app.stream import socket as under_test
+from app.stream.socket import FLOOD_WARNINGS, MAX_MESSAGE_BYTES, Budget, Socket
+
+WAIT_S = 20.0
+
+
+class Peer:
+    """A client: wsproto's, on the other end of the pair."""
+
+    def __init__(self, sock: sockets.socket, connection: WSConnection) -> None:
+        self.sock, self.connection = sock, connection
+        self.events: list[Event] = []
+        sock.settimeout(WAIT_S)
+
+    def say(self, *events: Event) -> None:
+        self.sock.sendall(b"".join(self.connection.send(event) for event in events))
+
+    def hear(self, until: Callable[[list[Event]], bool]) -> list[Event]:
+        """Read until what came is enough, or the end."""
+        while not until(self.events) and (data := self.sock.recv(1 << 16)):
+            self.connection.receive_data(data)
+            self.events += self.connection.events()
+        return self.events
+
+    def closed_with(self) -> int:
+        (close,) = [event for event in self.hear(is_closed) if isinstance(event, CloseConnection)]
+        return int(close.code)
+
+    def texts(self) -> list[str]:
+        """Return the whole texts so far."""
+        whole, part = [], ""
+        for event in self.events:
+            if isinstance(event, TextMessage):
+                part += event.data
+                if event.message_finished:
+                    whole.append(part)
+                    part = ""
+        return whole
+
+
+def is_closed(events: list[Event]) -> bool:
+    return any(isinstance(event, CloseConnection) for event in events)
+
+
+class Line:
+    """A socket, its peer, and what the socket has understood."""
+
+    def __init__(self, early: bytes = b"") -> None:
+        ours, theirs = sockets.socketpair()
+        server, client = WSConnection(ConnectionType.SERVER), WSConnection(ConnectionType.CLIENT)
+        server.receive_data(client.send(Request(host="localhost", target="/ws")))
+        list(server.events())
+        client.receive_data(server.send(AcceptConnection()))
+        list(client.events())
+        self.raw = ours
+        self.socket = Socket(ours, server, early)
+        self.peer = Peer(theirs, client)
+        self.said: list[str | bytes] = []
+        self.reader = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        for message in self.socket.messages():
+            self.said.append(message)
+        self.socket.finish()
+        self.raw.close()
+
+    def wait_said(self, count: int) -> list[str | bytes]:
+        with gevent.Timeout(WAIT_S):
+            while len(self.said) < count:
+                gevent.sleep(0.001)
+        return self.said
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    found = Line()
+    try:
+        yield found
+    finally:
+        found.reader.kill()
+        found.peer.sock.close()
+        found.raw.close()
+
+
+def test_messages_come_whole_however_they_are_cut(line: Line) -> None:
+    text = "é" * 10_000
+    data = line.peer.connection.send(TextMessage("a")) + line.peer.connection.send(TextMessage(text))
+    for part in (data[:1], data[1:5], data[5:6000], data[6000:]):
+        line.peer.sock.sendall(part)
+        gevent.sleep(0.005)
+    line.peer.say(Message("f", message_finished=False), Message("g", message_finished=True), BytesMessage(b"h"))
+    assert line.wait_said(4) == ["a", text, "fg", b"h"]
+
+
+def test_what_came_with_the_handshake_is_not_lost() -> None:
+    client = FrameProtocol(client=True, extensions=[])
+    line = Line(early=client.send_data("early"))
+    assert line.wait_said(1) == ["early"]
+    line.reader.kill()
+
+
+def test_texts_of_every_size_arrive_in_one_send_each_in_its_frame(line: Line) -> None:
+    texts = [b"x" * size for size in (0, 1, 125, 126, 127, 65_535, 65_536, 200_000)]
+    line.socket.send_texts(texts)
+    line.peer.hear(lambda events: len(line.peer.texts()) == len(texts))
+    assert [len(text) for text in line.peer.texts()] == [len(text) for text in texts]
+
+
+def test_what_the_kernel_does_not_take_follows_in_order_when_it_does(line: Line) -> None:
+    drained: list[bool] = []
+    line.socket.on_drained = lambda: drained.append(True)
+    payload = os.urandom(500_000).hex().encode()
+    line.socket.send_texts([payload])
+    assert line.socket.stalled_since is not None, "a megabyte does not fit: else this test shows nothing"
+    line.socket.send_texts([b"after it"])
+    line.peer.hear(lambda events: line.peer.texts()[-1:] == ["after it"])
+    assert line.peer.texts() == [payload.decode(), "after it"]
+    with gevent.Timeout(WAIT_S):
+        while not drained:
+            gevent.sleep(0.001)
+    assert line.socket.stalled_since is None
+
+
+def test_the_kernel_holds_little_for_a_reader(line: Line) -> None:
+    assert line.raw.getsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF) <= 2 * under_test.SEND_BUFFER_BYTES
+
+
+def test_a_ping_is_answered(line: Line) -> None:
+    line.peer.say(Ping(b"there?"))
+    (pong,) = line.peer.hear(bool)
+    assert isinstance(pong, Pong)
+    assert pong.payload == b"there?"
+
+
+def test_a_client_that_closes_gets_its_close_back(line: Line) -> None:
+    line.peer.say(CloseConnection(1000, "done"))
+    assert line.peer.closed_with() == 1000
+    line.reader.join(WAIT_S)
+    assert line.socket.ended
+
+
+def test_a_client_that_is_just_gone_is_noticed(line: Line) -> None:
+    line.peer.sock.close()
+    line.reader.join(WAIT_S)
+    assert line.socket.ended
+
+
+def test_a_close_is_said_and_its_answer_awaited(line: Line) -> None:
+    line.socket.close(1001, "bye")
+    line.socket.send_texts([b"nothing after a close"])
+    assert line.peer.closed_with() == 1001
+    assert line.peer.texts() == []
+    line.peer.say(line.peer.events[-1].response())  # type: ignore[attr-defined]  # a CloseConnection
+    line.reader.join(WAIT_S)
+    assert line.socket.ended
+
+
+def test_a_client_that_does_not_answer_a_close_is_cut(line: Line) -> None:
+    line.socket.close(1001, "bye", within_s=0.05)
+    line.reader.join(WAIT_S)
+    assert line.socket.ended
+
+
+def test_a_close_for_a_slow_reader_comes_behind_what_it_has_begun_to_get(line: Line) -> None:
+    payload = b"x" * 2_000_000
+    line.socket.send_texts([payload])
+    line.socket.close(1013, "too slow", within_s=WAIT_S)
+    assert line.peer.closed_with() == 1013
+    assert [len(text) for text in line.peer.texts()] == [len(payload)]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_message_that_is_too_big_closes_with_1009(line: Line, parts: int) -> None:
+    text = "x" * (MAX_MESSAGE_BYTES // parts + 1)
+    line.peer.say(TextMessage("y" * MAX_MESSAGE_BYTES), *[Message(text, message_finished=False)] * parts)
+    assert line.peer.closed_with() == 1009
+    assert [len(said) for said in line.said] == [MAX_MESSAGE_BYTES]
+
+
+def test_bytes_that_are_no_utf8_close_with_1007(line: Line) -> None:
+    frames = FrameProtocol(client=True, extensions=[])
+    line.peer.sock.sendall(bytes(frames._serialize_frame(Opcode.TEXT, b"\xff\xfe")))
+    assert line.peer.closed_with() == 1007
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 50, b"\x81\x05hello", b"\x83\x80\0\0\0\0"])
+def test_what_is_no_frame_closes_with_1002(line: Line, garbage: bytes) -> None:
+    line.peer.sock.sendall(garbage)
+    assert line.peer.closed_with() == 1002
+
+
+def test_a_flood_is_warned_of_then_closed_and_others_have_their_turn(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "WARN_EVERY_S", 0.05)
+    turns = 0
+
+    def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    def flood() -> None:
+        data = line.peer.connection.send(TextMessage("ping")) * 2000
+        try:
+            while True:
+                line.peer.sock.sendall(data)
+        except OSError:
+            return
+
+    greenlets = [gevent.spawn(others), gevent.spawn(flood)]
+    try:
+        assert line.peer.closed_with() == 1008
+    finally:
+        gevent.killall(greenlets)
+    codes = [json.loads(text)["code"] for text in line.peer.texts()]
+    assert codes == ["rate_limited"] * FLOOD_WARNINGS
+    assert len(line.said) < 2 * under_test.BURST
+    assert turns > len(line.said) // under_test.EVENTS_A_TURN
+
+
+def test_a_budget_fills_up_again() -> None:
+    budget = Budget(per_s=1e6, burst=2)
+    assert [budget.take(), budget.take()] == [True, True]
+    empty = Budget(per_s=0, burst=2)
+    assert [empty.take() for _ in range(3)] == [True, True, False]
