@@ -1,0 +1,317 @@
+"""Live trades: over all time exactly those in `ticks`, once each; replays joined with what is live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
+from psycopg2.extensions import connection, cursor
+
+from app.market.committed import Committed, Trades
+from app.market.positions import Positions
+from app.storage.trade_reader import Plan, TradePage, plan_behind, read_behind, read_later, start_later
+from app.stream.following import Follower
+from app.stream.messages import TradeUpdate
+from app.stream.replay import Replay
+from app.stream.trades import Bounds, Since, later_updates, live_updates, parse_since, replayed_updates
+from tests.batches import NOON_US, Feeder, Tick, execute, new_sink, rows_of
+from tests.integration import test_pipeline_machine as machine
+
+STORED = """
+    SELECT symbol, to_char(time, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), last
+    FROM ticks JOIN instruments USING (symbol_id) WHERE flags & 8 <> 0
+"""
+Shown = tuple[str, str, float | None]
+
+
+@contextmanager
+def snapshot(url: str) -> Iterator[cursor]:
+    with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
+        cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL timezone = 'UTC'")
+        yield cur
+
+
+def stored(conn: connection) -> Counter[Shown]:
+    with conn.cursor() as cur:
+        cur.execute("SET timezone = 'UTC'")
+    conn.commit()
+    return Counter(rows_of(conn, STORED))
+
+
+def shown(updates: list[TradeUpdate]) -> list[Shown]:
+    return [(update.symbol, update.timestamp, update.price) for update in updates]
+
+
+def bounds(plan: Plan) -> list[Bounds]:
+    return [Bounds(j.number, j.key, j.low_us, j.high_us) for j in plan.journals]
+
+
+class Desk:
+    """A worker's view of what all workers commit: without the bus, only what it hears; and its readers."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.updates: list[TradeUpdate] = []
+        self.watchers: list[Callable[[list[TradeUpdate]], None]] = []
+        self.follower = Follower(self._took)
+        self.lose = 0
+        self.catch_up()
+
+    def hear(self, committed: Committed) -> None:
+        if self.lose:
+            self.lose -= 1
+            return
+        for piece in committed.pieces(2):
+            self.follower.hear(Committed.decode(piece.encode()))
+
+    def catch_up(self, rows: int = 3) -> None:
+        """Read what is missing, as once a second, by pages."""
+        before = self.follower.begin_reading()
+        with snapshot(self.url) as cur:
+            plan = plan_behind(cur, before, keep_unknown=True)
+            for page in pages(cur, plan, rows):
+                self._send(replayed_updates(page.trades, bounds(plan), plan.until))
+        self.follower.end_reading(plan.until)
+
+    def look(self) -> None:
+        """Learn from the ledger what there is, reading nothing."""
+        positions = self.follower.positions
+        assert positions is not None
+        before = positions.copy()
+        with snapshot(self.url) as cur:
+            plan = plan_behind(cur, before, keep_unknown=True)
+        self.follower.update(before, plan.until, {j.key: j.low_us for j in plan.journals})
+
+    def _took(self, trades: Trades, positions: Positions) -> None:
+        self._send(live_updates(trades, positions))
+
+    def _send(self, updates: list[TradeUpdate]) -> None:
+        self.updates += updates
+        for watcher in self.watchers:
+            watcher(updates)
+
+
+def pages(cur: cursor, plan: Plan, rows: int, symbols: list[str] | None = None) -> Iterator[TradePage]:
+    place = None
+    while True:
+        page = read_behind(cur, plan, symbols, place, rows)
+        yield page
+        place = page.place
+        if place is None:
+            return
+
+
+# ---- whatever happens to the pipeline
+
+
+def trades_of(numbers: list[int], seq_given: bool, conflicting: bool) -> list[Tick]:
+    """As the machine's requests, of trades; every third number is a quote."""
+    rows = machine_request(numbers, seq_given, conflicting)
+    return [
+        row if number % 3 == 2 else Tick(**{**_fields(row), "last": row.bid, "flags": 24})
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _fields(row: Tick) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("symbol", "time_us", "seq", "bid", "ask", "spread", "volume")}
+
+
+machine_request = machine.request_of
+
+
+class Announced(machine.PipelineToPostgres):
+    """The machine with two desks: one that hears everything, and one that loses messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desks = [Desk(machine.Postgres.url), Desk(machine.Postgres.url)]
+
+    def start_worker(self) -> None:
+        super().start_worker()
+        self.workers[-1][0].flusher.on_committed = self._tell
+
+    def _tell(self, committed: Committed) -> None:
+        for desk in self.desks:
+            desk.hear(committed)
+
+    @rule(count=st.integers(1, 3))
+    def lose_messages(self, count: int) -> None:
+        self.desks[1].lose = count
+
+    @rule()
+    def look_at_the_ledger(self) -> None:
+        self.desks[1].look()
+
+    @rule()
+    def read_what_is_missing(self) -> None:
+        self.desks[1].catch_up()
+
+    def _compare(self) -> None:
+        super()._compare()
+        with closing(psycopg2.connect(machine.Postgres.url)) as conn:
+            there = stored(conn)
+        for desk in self.desks:
+            desk.catch_up()
+            assert Counter(shown(desk.updates)) == there
+
+
+def test_what_is_announced_is_what_is_stored_once_each_whatever_happens(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.Postgres.url = database_url
+    monkeypatch.setattr(machine, "request_of", trades_of)
+    run_state_machine_as_test(Announced, settings=machine._settings(12, 25))
+
+
+@pytest.mark.long
+def test_what_is_announced_is_what_is_stored_once_each_whatever_happens_for_long(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.Postgres.url = database_url
+    monkeypatch.setattr(machine, "request_of", trades_of)
+    run_state_machine_as_test(Announced, settings=machine._settings(80, 50))
+
+
+# ---- replays
+
+
+class World:
+    """Journals that are flushed in turn, a desk that hears of it or not, and a reader of that desk."""
+
+    def __init__(self, url: str) -> None:
+        self.sink = new_sink(url)
+        self.url = url
+        self.feeders = [Feeder(NOON_US + 7 * i) for i in range(3)]
+        self.desk = Desk(url)
+        self.number = 0
+
+    def commit(self, journal: int, trades: int, heard: bool) -> None:
+        """Flush some trades, and a resend of the first of them, into a journal."""
+        feeder = self.feeders[journal]
+        rows = []
+        for _ in range(trades):
+            self.number += 1
+            # Not in the order of arrival, and many at one time.
+            time_us = NOON_US - (self.number * 7919 % 97) * 1000
+            rows.append(
+                Tick(("TSLA", "NVDA")[self.number % 2], time_us, self.number, last=float(self.number), flags=24)
+            )
+        batch = feeder.batch(rows, rows[:1])
+        written = self.sink.write(feeder.journal_id, self.sink.ledger(feeder.journal_id), batch)
+        while written.committed is None:
+            written = self.sink.write(feeder.journal_id, written.entry, batch)
+        if heard:
+            self.desk.hear(written.committed)
+
+    def close(self) -> None:
+        self.sink.close()
+
+
+STEP = st.tuples(st.sampled_from(["commit", "unheard", "catch up", "look"]), st.integers(0, 2), st.integers(0, 3))
+STEPS = st.lists(STEP, max_size=5)
+
+
+def happen(world: World, steps: list[tuple[str, int, int]]) -> None:
+    for word, journal, trades in steps:
+        if word == "catch up":
+            world.desk.catch_up()
+        elif word == "look":
+            world.desk.look()
+        else:
+            world.commit(journal, trades, heard=word == "commit")
+
+
+class Reader:
+    """Somebody who asks with `since`; between any two reads something happens."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.replay = world, Replay()
+        self.got: list[TradeUpdate] = []
+        world.desk.watchers.append(self._live)
+
+    def _live(self, updates: list[TradeUpdate]) -> None:
+        self.got += self.replay.live(updates)
+
+    def read(self, since: Since, between: Callable[[], None], rows: int) -> None:
+        positions = since.positions
+        if since.later_us is not None:
+            if positions is None:
+                with snapshot(self.world.url) as cur:
+                    positions = plan_behind(cur, Positions()).until
+            with snapshot(self.world.url) as cur:
+                plan = Plan(positions, [], plan_behind(cur, positions).numbers, positions.top_us)
+            place = start_later(since.later_us, since.place)
+            while place is not None:
+                between()
+                with snapshot(self.world.url) as cur:
+                    page = read_later(cur, plan, None, place, NOON_US + 10**9, rows)
+                self.got += later_updates(page.trades, page.keys, positions)
+                place = page.place
+        assert positions is not None
+        while True:
+            self.replay.hold()
+            between()
+            with snapshot(self.world.url) as cur:
+                plan = plan_behind(cur, positions)
+                place = None
+            while True:
+                between()
+                with snapshot(self.world.url) as cur:
+                    page = read_behind(cur, plan, None, place, rows)
+                self.got += replayed_updates(page.trades, bounds(plan), plan.until)
+                place = page.place
+                if place is None:
+                    break
+            positions = plan.until
+            if self.replay.reached(positions):
+                break
+        between()
+        self.got += self.replay.release()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(before=STEPS, during=st.lists(STEPS, max_size=6), after=STEPS, rows=st.integers(1, 4), data=st.data())
+def replays_are_whole(
+    url: str, before: list[Any], during: list[Any], after: list[Any], rows: int, data: st.DataObject
+) -> None:
+    with closing(psycopg2.connect(url)) as conn:
+        execute(conn, *(f"DELETE FROM {table}" for table in machine.TABLES))
+        world = World(url)
+        try:
+            happen(world, before)
+            what_happens = iter(during)
+            reader = Reader(world)
+            reader.read(
+                parse_since(str(NOON_US - 10**9)), lambda: happen(world, next(what_happens, [])), rows
+            )
+            happen(world, after)
+            world.desk.catch_up()
+            everything = stored(conn)
+            assert Counter(shown(reader.got)) == everything
+            if not reader.got:
+                return
+            # Broken off anywhere, and begun again with the cursor of the last trade: the rest, once each.
+            at = data.draw(st.integers(0, len(reader.got) - 1))
+            again = Reader(world)
+            again.read(
+                parse_since(reader.got[at].cursor),
+                lambda: happen(world, next(what_happens, [])),
+                data.draw(st.integers(1, 4)),
+            )
+            world.desk.catch_up()
+            everything = stored(conn)
+            assert Counter(shown(reader.got[: at + 1])) + Counter(shown(again.got)) == everything
+        finally:
+            world.close()
+
+
+def test_a_replay_and_what_is_live_are_the_table_once_each(database_url: str) -> None:
+    replays_are_whole(database_url)
