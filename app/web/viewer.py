@@ -41,10 +41,9 @@ HEADERS = {
 }
 
 
-@blueprint.get("/")
 def page() -> Response:
-    """Return the page."""
-    return _file("index.html", "text/html")
+    """Return the page itself; its address is in query.py, which programs have another answer of."""
+    return Response((FOLDER / "index.html").read_bytes(), mimetype="text/html", headers=HEADERS)
 
 
 @blueprint.get("/viewer/<path:file>")
@@ -54,10 +53,6 @@ def asset(file: str) -> Response:
     mimetype = "text/plain" if name.name in TEXTS else TYPES.get(name.suffix)
     if mimetype is None or not (FOLDER / name).is_file():
         raise NotFound(f"nothing is at {request.path}")
-    return _file(file, mimetype)
-
-
-def _file(name: str, mimetype: str) -> Response:
-    response = send_from_directory(FOLDER, name, mimetype=mimetype)
+    response = send_from_directory(FOLDER, file, mimetype=mimetype)
     response.headers.update(HEADERS)
     return response

@@ -22,7 +22,7 @@ from tests.process.harness import ROOT, Server
 from tests.process.wire import AWAY, CODES, Answer, ask, exchange, running
 
 KEYS = {"TICKHUB_API_KEY_READ": "read-0123456789ab", "TICKHUB_API_KEY_ADMIN": "admin-0123456789a"}
-FILES_OF_PAGES = {"/docs/<file>"}
+FILES_OF_PAGES = {"/docs/<file>", "/viewer/<path:file>"}
 """Rules that are no interface."""
 
 APP = create_app()
