@@ -718,6 +718,9 @@ CREATE TABLE public.ingest_log (
     lost bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    done_until timestamp with time zone,
+    entered_at timestamp with time zone,
+    entered_from timestamp with time zone,
     CONSTRAINT ingest_log_adds_up CHECK ((next_row = ((((stored + duplicates) + set_aside) + skipped) + lost)))
 )
 WITH (fillfactor='50');
@@ -745,6 +748,12 @@ COMMENT ON COLUMN public.ingest_log.lost IS 'Rows destroyed by damage to the jou
 COMMENT ON COLUMN public.ingest_log.created_at IS 'When the journal was first seen (UTC)';
 
 COMMENT ON COLUMN public.ingest_log.updated_at IS 'When the row last changed (UTC)';
+
+COMMENT ON COLUMN public.ingest_log.done_until IS 'ticks.received_at of the last row that is done, or later (UTC); NULL: none is';
+
+COMMENT ON COLUMN public.ingest_log.entered_at IS 'When it last came among the journals whose trades are shown live (UTC); rises; NULL: never';
+
+COMMENT ON COLUMN public.ingest_log.entered_from IS 'done_until then, or just before its first row (UTC); NULL: no row yet';
 
 ALTER TABLE public.ingest_log ALTER COLUMN journal_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.ingest_log_journal_no_seq
@@ -921,6 +930,8 @@ CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (
 CREATE INDEX symbol_aliases_symbol_id ON public.symbol_aliases USING btree (symbol_id);
 
 CREATE UNIQUE INDEX symbol_aliases_upper_alias ON public.symbol_aliases USING btree (upper(alias));
+
+CREATE INDEX ticks_received_at ON ONLY public.ticks USING brin (received_at) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE TRIGGER history_view AFTER INSERT OR DELETE OR UPDATE OF symbol ON public.instruments FOR EACH ROW EXECUTE FUNCTION public.instruments_history_view();
 

@@ -221,7 +221,10 @@ class Hub:
         text = messages.update_text(update)
         now = self._now()
         for reader in watchers:
-            reader.push(text)
+            if reader.replay is not None and isinstance(update, TradeUpdate):
+                reader.push_behind_replay(update)
+            else:
+                reader.push(text)
             if reader.state == IDLE:
                 self._rouse(reader, now)
         self._wake.set()

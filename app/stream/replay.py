@@ -14,7 +14,7 @@ that the plan had, the cursors of live updates are made anew with both: else who
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -29,13 +29,20 @@ MAX_HELD = 5_000
 class Replay:
     """What is held back for a reader, and what of it the reader has got already."""
 
-    def __init__(self) -> None:
+    def __init__(self, symbols: Collection[str] | None = None, before: Replay | None = None) -> None:
+        """Begin. symbols: of which trades are replayed (canonical; None: all); others pass. before: the last one."""
+        self._before = None if before is None or before.done else before
+        self._symbols = symbols
         self._until: Positions | None = None
         self._held: deque[TradeUpdate] = deque()
         self._too_much = False
         self._released = False
-        self.done = False
-        """Whether live updates can be sent as they are."""
+        self._passes = False
+
+    @property
+    def done(self) -> bool:
+        """Tell whether live updates can be sent as they are."""
+        return self._passes and self._before is None
 
     def hold(self) -> None:
         """Hold what comes from now on, and nothing that came before."""
@@ -55,12 +62,21 @@ class Replay:
 
     def live(self, updates: Sequence[TradeUpdate]) -> Sequence[TradeUpdate]:
         """Return what to send of live updates now: nothing while they are held."""
-        if self.done:
+        if self._before is not None:
+            updates = self._before.live(updates)
+            if self._before.done:
+                self._before = None
+        if self._passes:
             return updates
+        return [found for update in updates for found in self._one(update)]
+
+    def _one(self, update: TradeUpdate) -> Sequence[TradeUpdate]:
+        if self._symbols is not None and update.symbol not in self._symbols:
+            return [update]
         if self._released:
-            return self._new(updates)
+            return self._new([update])
         if not self._too_much:
-            self._held.extend(updates)
+            self._held.append(update)
         if len(self._held) > MAX_HELD:
             self._held.clear()
             self._too_much = True
@@ -71,7 +87,7 @@ class Replay:
         assert until is not None
         found = []
         for update in updates:
-            if self.done:
+            if self._passes:
                 found.append(update)
                 continue
             seen, journal, received_us = place_of(update.cursor)
@@ -80,6 +96,6 @@ class Replay:
             if seen.behind(until):
                 update = msgspec.structs.replace(update, cursor=cursor_of(seen.joined(until), journal))
             else:
-                self.done = True
+                self._passes = True
             found.append(update)
         return found

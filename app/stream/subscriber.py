@@ -14,7 +14,9 @@ from typing import Protocol
 from app.stream import messages
 from app.stream.channels import Channel
 from app.stream.live_quotes import Live
+from app.stream.messages import TradeUpdate, Update
 from app.stream.protocol import DEFAULT_CONFLATE_MS
+from app.stream.replay import Replay
 
 MAX_QUEUED = 10_000
 MAX_QUEUED_BYTES = 4 << 20
@@ -94,6 +96,8 @@ class Subscriber:
         self.batch = False
         self.quotes, self.trades, self.alerts = Watch(), Watch(), Watch()
         self.bars: dict[str, Watch] = {}
+        self.replay: Replay | None = None
+        """Stored trades that are being sent to it: live ones of the same symbols must not come before them."""
         self.state = IDLE
         self.sent_s = float("-inf")
         self.sequence = 0
@@ -133,6 +137,18 @@ class Subscriber:
         """Queue an update that must not be left out; alone: never in an array with others."""
         self._queue.append((text, alone))
         self._count(text)
+
+    def push_all(self, updates: Iterable[Update]) -> None:
+        """Queue updates that are for this reader alone."""
+        for update in updates:
+            self.push(messages.update_text(update))
+
+    def push_behind_replay(self, trade: TradeUpdate) -> None:
+        """Queue a live trade unless it is held back, or was replayed."""
+        assert self.replay is not None
+        self.push_all(self.replay.live([trade]))
+        if self.replay.done:
+            self.replay = None
 
     def show(self, lives: Iterable[Live]) -> None:
         """Mark symbols that it has subscribed to: their quotes are snapshots."""

@@ -14,14 +14,26 @@ from flask_sock import Sock
 from simple_websocket import Server
 from wsproto.utilities import RemoteProtocolError
 
-from app.errors import BadParameter, Forbidden, NotReady, RequestError, Unauthorized, UnknownCommand
+from app.errors import (
+    BadParameter,
+    Conflict,
+    DatabaseAway,
+    DatabaseNeeded,
+    Forbidden,
+    NotReady,
+    RequestError,
+    Unauthorized,
+    UnknownCommand,
+)
 from app.runtime import Runtime
 from app.settings import Settings
 from app.stream import messages
 from app.stream.messages import RejectedSymbol
 from app.stream.protocol import MAX_SYMBOLS, Action, Auth, Ping, Subscribe, Unsubscribe, read_action
+from app.stream.replay import Replay
 from app.stream.socket import POLICY, Socket
 from app.stream.subscriber import Subscriber
+from app.stream.trades import Since, parse_since
 from app.web.auth import refuse_foreign_pages, scopes_of, sent_key
 from app.web.errors import error_answer
 from app.web.metrics_feed import MetricsFeed
@@ -30,6 +42,11 @@ from app.web.server import runtime
 
 AUTH_WAIT_S = 10.0
 """How long a client without a key in its header may take to show one."""
+
+REPLAY_QUEUED = 500
+"""Stored trades are read on when fewer messages than that wait for the reader."""
+
+REPLAY_LOOK_S = 0.02
 
 blueprint = Blueprint("stream", __name__)
 _sock = Sock()
@@ -114,6 +131,7 @@ class Session:
         self._reader = Subscriber(self._socket)
         self._socket.on_drained = partial(run.hub.drained, self._reader)
         self._asking: gevent.Greenlet | None = None
+        self._replaying: gevent.Greenlet | None = None
 
     def serve(self) -> None:
         """Serve the client until the connection has ended."""
@@ -137,6 +155,8 @@ class Session:
     def _end(self) -> None:
         """Undo it."""
         self._stop_asking()
+        if self._replaying is not None:
+            self._replaying.kill()
 
     def _stop_asking(self) -> None:
         if self._asking is not None:
@@ -183,8 +203,7 @@ class Session:
 
     def _subscribe(self, action: Subscribe) -> None:
         run, reader = self._run, self._reader
-        if action.since is not None:
-            raise NotReady("since is not served yet")
+        since = None if action.since is None else self._since(action)
         symbols, rejected = self._resolved(action.symbols)
         if symbols is not None:
             named = reader.named()
@@ -203,12 +222,47 @@ class Session:
             wanted = run.symbols.map.names if symbols is None else symbols
             if unread := [symbol for symbol in wanted if not run.quotes.was_read(symbol)]:
                 newest(run, unread)
+        if since is not None:
+            reader.replay = Replay(None if symbols is None else frozenset(symbols), reader.replay)
         run.hub.subscribe(reader, symbols, action.channels, action.interval)
         self._acknowledge("subscribed", rejected)
+        if since is not None:
+            assert reader.replay is not None
+            self._replaying = gevent.spawn(self._replay, since, symbols, reader.replay)
+
+    def _since(self, action: Subscribe) -> Since:
+        """Return where trades are asked for from. Raises BadParameter, Conflict."""
+        if "trades" not in action.channels:
+            raise BadParameter('since is for trades: give "channels":["trades"]')
+        if self._replaying is not None and not self._replaying.dead:
+            raise Conflict("trades are being replayed: wait for replay_complete")
+        return parse_since(str(action.since))
+
+    def _replay(self, since: Since, symbols: list[str] | None, replay: Replay) -> None:
+        """Send stored trades, as quickly as the reader takes them, and let the live ones follow."""
+        reader, hub = self._reader, self._run.hub
+        try:
+            for updates in self._run.live_trades.replay(since, symbols, replay):
+                reader.push_all(updates)
+                hub.hurry(reader)
+                while reader.queued > REPLAY_QUEUED:
+                    gevent.sleep(REPLAY_LOOK_S)
+        except (RequestError, DatabaseAway) as error:
+            hub.unsubscribe(reader, symbols, ("trades",))
+            reader.replay = None
+            code = error.code if isinstance(error, RequestError) else DatabaseNeeded.code
+            reader.say(messages.error(code, f"the trades could not be replayed, and are not watched: {error}"))
+            return
+        reader.push(messages.REPLAY_COMPLETE, alone=True)
+        reader.push_all(replay.release())
+        hub.hurry(reader)
 
     def _unsubscribe(self, action: Unsubscribe) -> None:
         symbols, rejected = self._resolved(action.symbols)
         self._run.hub.unsubscribe(self._reader, symbols, action.channels, action.interval)
+        if self._replaying is not None and not self._reader.trades:
+            self._replaying.kill()
+            self._reader.replay = None
         self._acknowledge("unsubscribed", rejected)
 
     def _resolved(self, names: tuple[str, ...] | None) -> tuple[list[str] | None, list[RejectedSymbol]]:
