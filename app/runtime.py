@@ -11,21 +11,26 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import gevent
+import msgspec
 from gevent.event import Event
 
 from app.demo import Demo
 from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
+from app.fan_out import FanOut, make_bus
 from app.figures import Figures
 from app.keeper import Keeper
 from app.lanes import Lane, LaneTimeout
+from app.live_bars import LiveBars
+from app.live_trades import LiveTrades
 from app.market.accept import Limits
 from app.market.clock import BrokerClock
+from app.market.quotes import Quote
 from app.market.symbols import Instrument
 from app.meters import Meters
 from app.parquet_spool import Spool
@@ -46,6 +51,7 @@ from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
 from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol_soon
 from app.storage.ticks_writer import TicksWriter
+from app.stream.hub import Hub
 from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
 
@@ -105,6 +111,7 @@ class RunDir:
         self.slots = self.run / "slots"
         self.metrics = self.run / "metrics"
         self.spool = self.run / "spool"
+        self.bus = self.run / "bus"
 
     def make(self) -> None:
         """Make what is missing."""
@@ -196,7 +203,15 @@ class Runtime:
         self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
         self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
         self.quote_reader = QuoteReader()
-        self.quotes = QuoteBoard(lambda: self.symbols.map, settings.stale_data_timeout_s)
+        self.quotes = QuoteBoard(
+            lambda: self.symbols.map, settings.stale_data_timeout_s, lambda names: self.fan_out.repaired(names)
+        )
+        self.hub = Hub(self._live_quotes, lambda: self.symbols.map.names, settings.heartbeat_interval_s)
+        self.bus = make_bus(settings, self.dirs.bus, slot, self.meters.bus_said)
+        self.fan_out = FanOut(self.bus, self.quotes, self.hub.quotes_changed)
+        self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
+        self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
+        self.flusher.on_committed = self.live_trades.committed
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -212,7 +227,11 @@ class Runtime:
         self._spawn(self._refresh_symbols)
         self._spawn(self._refresh_quotes)
         self._spawn(self.spool.run)
+        self._spawn(self.hub.run)
+        self._spawn(self.live_trades.run)
+        self._spawn(self.live_bars.run)
         self.cache.start()
+        self.fan_out.start()
         if self._demo is not None:
             self._spawn(self._demo.run)
         self._running = True
@@ -241,6 +260,7 @@ class Runtime:
         gevent.killall(self._greenlets)
         self.reads.stop()
         self.cache.stop()
+        self.bus.stop()
         self.spool.stop()
         self._recovery.close()
         try:
@@ -299,6 +319,15 @@ class Runtime:
         """Return the revision of the database's schema. Lane side."""
         with self._reference_connection.transaction() as cur:
             return schema.revision(cur.connection)
+
+    def _live_quotes(self, names: Sequence[str]) -> list[Quote]:
+        """Return the quotes of these instruments, without what only the database knows where it was never read."""
+        return [
+            found
+            if self.quotes.was_read(found.symbol)
+            else msgspec.structs.replace(found, change=None, change_percent=None)
+            for found in self.quotes.get(names)
+        ]
 
     def _read_instruments(self) -> list[Instrument]:
         return read_instruments(self._reference_connection)

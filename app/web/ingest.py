@@ -145,8 +145,10 @@ def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepte
     else:
         accepted = accept(rows, symbols, run.clock, run.limits, now_us, refused)
     if len(accepted.ticks):
-        received_us = run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), accepted.ticks.encode())
+        payload = accepted.ticks.encode()
+        received_us = run.ingest.accept(DATASET, LAYOUT, len(accepted.ticks), payload)
         _tell(run.quotes.accepted, accepted.ticks, received_us)
+        _tell(run.fan_out.accepted, accepted.ticks, received_us, payload)
         _tell(run.meters.acknowledged, time.perf_counter() - started)
     if accepted.ahead:
         _tell(run.meters.ahead, accepted.ahead, accepted.most_ahead_us)
