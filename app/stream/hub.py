@@ -264,7 +264,7 @@ class Hub:
         socket = reader.socket
         if socket.closing or socket.ended:
             return
-        if socket.stalled_since is not None:
+        if reader.stalled():
             reader.state = BUSY
             return
         reader.state = IDLE
@@ -273,7 +273,7 @@ class Hub:
         if texts:
             reader.sent_s = now
             socket.send_texts(texts)
-        if socket.stalled_since is not None:
+        if reader.stalled():
             reader.state = BUSY
         elif reader.pending:
             self.hurry(reader)

@@ -125,9 +125,13 @@ class Subscriber:
         all_of = (watch for channel in self.channels for watch in self.watches(channel))
         return set().union(*(watch.names for watch in all_of))
 
+    def stalled(self) -> bool:
+        """Tell whether the kernel takes no more for it now."""
+        return self.socket.stalled_since is not None
+
     def say(self, text: bytes) -> None:
         """Send a message that answers the reader, before all that is pending."""
-        if self.socket.stalled_since is None and not self._said:
+        if not self.stalled() and not self._said:
             self.socket.send_texts([text])
         else:
             self._said.append(text)

@@ -97,14 +97,14 @@ def no_handshake(error: RemoteProtocolError) -> Response:
     return error_answer(BadParameter.code, f"this is no WebSocket handshake: {error}", BadParameter.status)
 
 
-@_sock.route("/ws", bp=blueprint)
+@_sock.route("/ws", bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no types
 def live(server: Server) -> None:
     """Serve a client until one of us closes."""
     run = runtime()
     Session(run, server).serve()
 
 
-@_sock.route("/ws/metrics", bp=blueprint)
+@_sock.route("/ws/metrics", bp=blueprint)  # type: ignore[untyped-decorator]  # the same
 def live_metrics(server: Server) -> None:
     """Send a client the figures until one of us closes."""
     feed = current_app.extensions.get(_FEED)
