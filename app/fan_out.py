@@ -76,7 +76,7 @@ class FanOut:
     def start(self) -> None:
         """Join the bus, and ask this host's other workers for their quotes: the database may be away."""
         self._bus.start()
-        self._bus.send(QUOTES_WANTED, self._bus.me.head())
+        self._bus.send(QUOTES_WANTED, self._bus.me.head(), here=True)
 
     def _ticks_came(self, message: bytes) -> None:
         ticks, received_us = decode_ticks(message)

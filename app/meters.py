@@ -67,6 +67,7 @@ class Meters:
             ["result"],
             registry=registry,
         )
+        self._by_way: dict[tuple[str, str], Counter] = {}
         self._bus = Counter(
             "tickhub_bus_messages_total",
             "Messages between workers, by datagrams or redis: sent (to each), received, dropped, garbage, foreign.",
@@ -96,7 +97,10 @@ class Meters:
 
     def bus_said(self, way: str, result: str, messages: int) -> None:
         """Messages were sent to other workers, received from them, or were not."""
-        self._bus.labels(way, result).inc(messages)
+        counter = self._by_way.get((way, result))
+        if counter is None:
+            counter = self._by_way[way, result] = self._bus.labels(way, result)
+        counter.inc(messages)
 
     def refused(self, rows: int) -> None:
         """Rows of a request were refused."""

@@ -86,8 +86,8 @@ class Bus:
         """Have `handler` called with the payload of each message of this kind, one after another; it may switch."""
         self._handlers[kind] = handler
 
-    def send(self, kind: int, payload: bytes, to: Sender | None = None) -> None:
-        """Send a message (kind: 0 to 255) to all other workers, or to one of this host; returns at once.
+    def send(self, kind: int, payload: bytes, to: Sender | None = None, *, here: bool = False) -> None:
+        """Send a message (kind: 0 to 255) to all other workers, or to one or all of this host; returns at once.
 
         One that is larger than MOST_MESSAGE_BYTES is dropped.
         """
@@ -95,7 +95,7 @@ class Bus:
             self._count("datagrams", "dropped", 1)
             return
         self._datagrams.send(kind, payload, to)
-        if self._others is not None and to is None:
+        if self._others is not None and to is None and not here:
             self._others.send(kind, payload)
 
     def start(self) -> None:

@@ -26,6 +26,9 @@ from app.stream.frames import BadFrame, Sender
 from tests.batches import Tick, many, ticks
 from tests.unit.test_quote_board import BATCHES, INSTRUMENTS, RECEIVED_US, START_US, ZONES
 
+NOWHERE = Path("/dev/null/bus")
+"""Where no directory can be made: these buses are never started."""
+
 SYMBOLS = SymbolMap(INSTRUMENTS)
 
 
@@ -33,14 +36,14 @@ class Wire(Bus):
     """A bus that keeps what is sent; its messages are handed over by the test."""
 
     def __init__(self, slot: int = 0) -> None:
-        super().__init__(Path("/nowhere"), slot)
+        super().__init__(NOWHERE, slot)
         self.sent: list[tuple[int, bytes, Sender | None]] = []
 
     @property
     def reaches_somebody(self) -> bool:
         return True
 
-    def send(self, kind: int, payload: bytes, to: Sender | None = None) -> None:
+    def send(self, kind: int, payload: bytes, to: Sender | None = None, *, here: bool = False) -> None:
         self.sent.append((kind, payload, to))
 
     def comes(self, kind: int, payload: bytes) -> None:
@@ -200,7 +203,7 @@ def test_the_hub_is_told_of_what_was_lost_on_the_way_and_is_read_in_the_database
 
 def test_nothing_is_made_for_a_worker_that_is_alone() -> None:
     worker = Worker()
-    alone = Bus(Path("/nowhere"), 0)
+    alone = Bus(NOWHERE, 0)
     made = FanOut(alone, worker.board, worker._changed)
     columns = ticks([Tick("A", START_US, 0)])
     with pytest.MonkeyPatch.context() as patch:
