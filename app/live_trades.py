@@ -142,9 +142,10 @@ class LiveTrades:
             self._bars.missed()
 
     def _catch_up(self, positions: Positions) -> Positions:
-        # What nobody watches need not be read. Whoever begins to watch from here on does so behind this snapshot.
-        plan, page = self._reads.run(PAGE, _begin, positions, None, True)
+        plan = self._reads.run(PAGE, _look, positions)
+        # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
         if self._follower.positions is not None and self._hub.wants_trades():
+            plan, page = self._reads.run(PAGE, _begin, positions, None, True)
             for updates in self._pages(plan, page, None):
                 self._hub.trades(updates)
         self._expected = plan.until
