@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import WebsocketMismatch
 
-from app.errors import ClientGone, DatabaseAway, DatabaseNeeded, RequestError
+from app.errors import BadParameter, ClientGone, DatabaseAway, DatabaseNeeded, RequestError
 
 CODES = {
     400: "bad_json",
@@ -97,6 +98,12 @@ def register(app: Flask) -> None:
         # Only a client that half-closed its connection sees it.
         message = "the connection was closed at your end while the query ran: keep it open until the answer is there"
         return error_answer("client_gone", message, CLIENT_GONE)
+
+    @app.errorhandler(WebsocketMismatch)
+    def mismatch(error: WebsocketMismatch) -> Response:
+        is_one = request.headers.get("Upgrade", "").lower() != "websocket"
+        what = "is a WebSocket: connect to it with ws:// or wss://" if is_one else "is no WebSocket"
+        return error_answer(BadParameter.code, f"{request.path} {what}", BadParameter.status)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

@@ -25,6 +25,9 @@ KEYS = {"TICKHUB_API_KEY_READ": "read-0123456789ab", "TICKHUB_API_KEY_ADMIN": "a
 FILES_OF_PAGES = {"/docs/<file>", "/viewer/<path:file>"}
 """Rules that are no interface."""
 
+SOCKETS = {"/ws", "/ws/metrics"}
+"""OpenAPI has no words for what is said on a WebSocket."""
+
 APP = create_app()
 DOCUMENTS = {with_keys: document(ENDPOINTS, version="0", with_keys=with_keys) for with_keys in (False, True)}
 ANY = pytest.mark.parametrize("made", DOCUMENTS.values(), ids=["open", "with keys"])
@@ -54,7 +57,7 @@ def routed() -> set[tuple[str, str]]:
     return {
         (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in APP.url_map.iter_rules()
-        if rule.rule not in FILES_OF_PAGES
+        if rule.rule not in FILES_OF_PAGES | SOCKETS
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
