@@ -11,16 +11,17 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from psycopg2.extensions import connection, cursor
 
+from app.errors import LedgerMoved
 from app.market.committed import Committed, Trades
 from app.market.positions import Positions
 from app.storage.trade_reader import Plan, TradePage, plan_behind, read_behind, read_later, start_later
 from app.stream.following import Follower
 from app.stream.messages import TradeUpdate
 from app.stream.replay import Replay
-from app.stream.trades import Bounds, Since, later_updates, live_updates, parse_since, replayed_updates
+from app.stream.trades import Bounds, Since, cursor_of, later_updates, live_updates, parse_since, replayed_updates
 from tests.batches import NOON_US, Feeder, Tick, execute, new_sink, rows_of
 from tests.integration import test_pipeline_machine as machine
 
@@ -134,6 +135,8 @@ class Announced(machine.PipelineToPostgres):
         super().__init__()
         self.desks = [Desk(machine.Postgres.url), Desk(machine.Postgres.url)]
 
+    @precondition(lambda self: len(self.workers) < 2)
+    @rule()
     def start_worker(self) -> None:
         super().start_worker()
         self.workers[-1][0].flusher.on_committed = self._tell
@@ -315,3 +318,90 @@ def replays_are_whole(
 
 def test_a_replay_and_what_is_live_are_the_table_once_each(database_url: str) -> None:
     replays_are_whole(database_url)
+
+
+# ---- journals that come and go
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    made = World(database_url)
+    yield made
+    made.close()
+
+
+def age(conn: connection, interval: str) -> None:
+    execute(conn, f"UPDATE ingest_log SET updated_at = now() - interval '{interval}'")
+
+
+def test_a_journal_that_idled_for_days_enters_anew_before_it_is_flushed(conn: connection, world: World) -> None:
+    world.commit(0, 2, heard=True)
+    age(conn, "5 days")
+    world.desk.look()
+    assert world.desk.follower.positions is not None
+    assert world.desk.follower.positions.done_us == {}  # finished, as far as anybody can see
+    old = cursor_of(world.desk.follower.positions)
+    world.commit(1, 1, heard=True)
+    world.commit(0, 2, heard=True)
+    world.desk.catch_up()
+    assert Counter(shown(world.desk.updates)) == stored(conn)
+    again = Reader(world)
+    again.read(parse_since(old), lambda: None, 10)
+    assert len(again.got) == 3
+    for update in world.desk.updates[:2]:
+        reader = Reader(world)
+        reader.read(parse_since(update.cursor), lambda: None, 10)
+        assert len(reader.got) == len(stored(conn)) - 1 - world.desk.updates.index(update)
+
+
+def test_a_flush_of_a_journal_that_others_may_have_left_out_is_refused(conn: connection, world: World) -> None:
+    feeder = world.feeders[0]
+    world.commit(0, 1, heard=True)
+    entry = world.sink.ledger(feeder.journal_id)
+    before = rows_of(conn, "SELECT entered_at, entered_from FROM ingest_log")
+    age(conn, "3 days 1 minute")
+    batch = feeder.batch([Tick(time_us=NOON_US + 5)])
+    with pytest.raises(LedgerMoved):
+        world.sink.write(feeder.journal_id, entry, batch)
+    assert world.sink.ledger(feeder.journal_id) == entry
+    ((entered_at, entered_from),) = rows_of(conn, "SELECT entered_at, entered_from FROM ingest_log")
+    assert entered_at > before[0][0]
+    assert rows_of(conn, "SELECT done_until FROM ingest_log") == [(entered_from,)]
+    assert world.sink.write(feeder.journal_id, entry, batch)[0].stored == entry.stored + 1
+
+
+def test_what_is_imported_is_not_announced(conn: connection, world: World) -> None:
+    """Imports have a journal that never enters."""
+    world.commit(0, 3, heard=False)
+    execute(conn, "UPDATE ingest_log SET entered_at = NULL, entered_from = NULL")
+    world.commit(1, 1, heard=False)
+    world.desk.catch_up()
+    assert len(world.desk.updates) == 1
+    reader = Reader(world)
+    reader.read(parse_since("1990-01-01"), lambda: None, 10)
+    assert len(reader.got) == 4  # who asks for what is stored gets it
+
+
+def test_a_replay_gives_the_trades_of_the_asked_symbols(world: World) -> None:
+    world.commit(0, 6, heard=True)
+    with snapshot(world.url) as cur:
+        plan = plan_behind(cur, Positions())
+        (page,) = pages(cur, plan, 10, ["NVDA"])
+        assert {page.trades.names[i] for i in page.trades.symbol} == {"NVDA"}
+        assert len(page.trades) == 3
+        page = read_later(cur, plan, ["TSLA"], start_later(0), NOON_US, 10)
+        while page.place and not len(page.trades):
+            page = read_later(cur, plan, ["TSLA"], page.place, NOON_US, 10)
+        assert {page.trades.names[i] for i in page.trades.symbol} == {"TSLA"}
+
+
+def test_numbers_that_a_restored_database_gives_anew_confuse_nobody(conn: connection, world: World) -> None:
+    world.commit(0, 2, heard=True)
+    world.commit(1, 2, heard=True)
+    execute(conn, *(f"DELETE FROM {table}" for table in machine.TABLES))
+    execute(conn, "ALTER TABLE ingest_log ALTER COLUMN journal_no RESTART")
+    world.desk.look()
+    first = Counter(shown(world.desk.updates))
+    world.commit(2, 2, heard=False)
+    world.desk.catch_up()
+    assert Counter(shown(world.desk.updates)) == first + stored(conn)
