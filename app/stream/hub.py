@@ -161,13 +161,14 @@ class Hub:
     def run(self) -> None:
         """Serve readers for ever; to be spawned as a greenlet."""
         while True:
+            self._wake.clear()
             try:
                 wait_s = self.turn()
             except Exception:
                 log.exception("serving live readers failed")
                 wait_s = 1.0
+            gevent.sleep(0)  # an event that is set is not waited for, and others would not have their turn
             self._wake.wait(wait_s)
-            self._wake.clear()
 
     def turn(self) -> float | None:
         """Serve those that are due; return how long nobody will be, None: until something happens."""
