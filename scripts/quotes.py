@@ -25,6 +25,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 DRAW_S = 0.2
+KEY_HINT = "The key is taken from TICKHUB_API_KEY."
 GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[31m", "\033[1m", "\033[0m"
 HEADING = f"{'symbol':<12}{'bid':>14}{'ask':>14}{'spread':>9}{'change':>10}{'age':>8}"
 
@@ -69,6 +70,8 @@ def watch(url: str, symbols: list[str]) -> None:
                     if not sys.stdout.isatty():
                         print(line(message, ""), flush=True)
                 for problem in [message] if message["type"] == "error" else message.get("rejected", []):
+                    if problem["code"] in ("unauthorized", "forbidden"):
+                        sys.exit(f"{problem['message']}\n{KEY_HINT}")
                     print(problem["message"], file=sys.stderr)
             if sys.stdout.isatty() and time.monotonic() - drawn_at > DRAW_S:
                 draw(quotes, colours, url)
@@ -85,7 +88,7 @@ def main() -> None:
             watch(args.url, args.symbols)
         except (OSError, WebSocketException) as error:
             if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
-                sys.exit(f"{error.response.body.decode()}The key is taken from TICKHUB_API_KEY.")
+                sys.exit(f"{error.response.body.decode()}\n{KEY_HINT}")
             print(f"{error or type(error).__name__}; trying again", file=sys.stderr)
             time.sleep(random.uniform(1.0, 4.0))  # noqa: S311 - not all clients at once; no secret
 

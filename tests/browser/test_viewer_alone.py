@@ -129,7 +129,7 @@ def test_numbers_and_ages_are_as_people_read_them(browser: Browser) -> None:
       const f = await import("/viewer/format.js");
       return [f.price(1.5, 2), f.price(-1.5, 1), f.price(null, 2), f.signed(-0.004, 2), f.percent(1.234), f.points(4),
         f.points(4.25), f.compact(999), f.compact(12345), f.compact(1.5e6), f.age(999), f.age(59_999), f.age(3.6e6),
-        f.milliseconds(12.4), f.milliseconds(1500), f.price(1e15, 2), f.dateOf(0, true), 
+        f.milliseconds(12.4), f.milliseconds(1500), f.price(1e15, 2), f.dateOf(0, true),
         f.clockTime(3_661_000, true, true)];
     }""")
     assert texts == [

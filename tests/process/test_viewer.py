@@ -1,0 +1,143 @@
+"""How the page at / is served, and `scripts/quotes.py` beside it: on a real server."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.process.harness import ROOT, Server, wait_until
+from tests.process.wire import AWAY, Answer, running, tick
+
+KEY = "read-0123456789ab"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.fixture(scope="module")
+def server(data_template: Path) -> Iterator[Server]:
+    keys = {"TICKHUB_API_KEY_READ": KEY}
+    with running(data_template, "--database-url", AWAY, environ=keys) as server:
+        yield server
+
+
+def get(server: Server, path: str, **headers: str) -> Answer:
+    """Ask without a key for what may be HTML."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        client.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        response = client.getresponse()
+        names = {name.lower(): text for name, text in response.getheaders()}
+        return Answer(response.status, names, response.read())
+
+
+def test_browsers_get_the_page_and_programs_the_list(server: Server) -> None:
+    page = get(server, "/", Accept=BROWSER)
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"<title>tickhub</title>" in page.data
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self';" in policy
+    assert "unsafe" not in policy
+    for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}, {"Accept": "image/png"}):
+        answer = get(server, "/", **accept)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert "Accept" in answer.headers["vary"]
+        assert answer.json["endpoints"]
+
+
+def test_its_files_are_asked_for_again_and_sent_once(server: Server) -> None:
+    for name, kind in (("main.js", "text/javascript"), ("style.css", "text/css"), ("icon.svg", "image/svg+xml")):
+        first = get(server, f"/viewer/{name}")
+        assert (first.status, first.headers["content-type"].split(";")[0]) == (200, kind)
+        assert first.headers["x-content-type-options"] == "nosniff"
+        assert first.headers["cache-control"] == "no-cache"
+        again = get(server, f"/viewer/{name}", If_None_Match=first.headers["etag"])
+        assert (again.status, again.data) == (304, b"")
+    licence = get(server, "/viewer/vendor/lightweight-charts/LICENSE")
+    assert (licence.status, licence.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "__init__.py",
+        "index.html",
+        "../web/viewer.py",
+        "..%2fweb%2fviewer.py",
+        "%2fetc%2fx.css",
+        "nope.js",
+        "%00.js",
+        "vendor",
+    ],
+)
+def test_nothing_else_is_served(server: Server, path: str) -> None:
+    answer = get(server, f"/viewer/{path}")
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+
+def quotes_script(server: Server, *symbols: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / "quotes.py"), "--url", f"ws://127.0.0.1:{server.port}/ws", *symbols]
+
+
+def test_quotes_py_writes_a_line_an_update_where_there_is_no_terminal(data_template: Path) -> None:
+    with running(data_template) as server:
+        assert server.post([tick(bid=190.1, ask=190.2)])[0] == 200
+        script = subprocess.Popen(
+            quotes_script(server, "aapl", "nope"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert script.stdout is not None
+            assert script.stderr is not None
+            assert script.stdout.readline().split()[:3] == ["AAPL", "190.1", "190.2"]
+            assert script.stderr.readline() == "Unknown symbol: nope\n"
+            assert server.post([tick(bid=190.3, ask=190.4)])[0] == 200
+            assert script.stdout.readline().split()[:3] == ["AAPL", "190.3", "190.4"]
+        finally:
+            script.kill()
+            script.communicate()
+
+
+def test_quotes_py_draws_a_table_on_a_terminal(data_template: Path) -> None:
+    with running(data_template) as server:
+        assert server.post([tick(bid=190.1, ask=190.2)])[0] == 200
+        ours, theirs = pty.openpty()
+        script = subprocess.Popen(quotes_script(server), stdout=theirs)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        seen = b""
+
+        def shown(text: bytes) -> bool:
+            nonlocal seen
+            try:
+                seen += os.read(ours, 65536)
+            except BlockingIOError:
+                assert script.poll() is None
+            return text in seen
+
+        try:
+            wait_until(lambda: shown(b"190.1"), what="the snapshot")
+            assert server.post([tick(bid=190.3, ask=190.4)])[0] == 200
+            wait_until(lambda: shown(b"\x1b[32m         190.3"), what="a rise, in green")
+        finally:
+            script.kill()
+            script.wait()
+            os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [({}, "an API key is needed"), ({"TICKHUB_API_KEY": "wrong-0123456789a"}, "this API key is not known")],
+)
+def test_quotes_py_ends_where_its_key_does_not_do(server: Server, key: dict[str, str], why: str) -> None:
+    environ = {name: text for name, text in os.environ.items() if name != "TICKHUB_API_KEY"} | key
+    ended = subprocess.run(quotes_script(server), capture_output=True, text=True, timeout=60, env=environ)
+    assert ended.returncode == 1
+    assert why in ended.stderr
+    assert "TICKHUB_API_KEY" in ended.stderr
+    assert "Traceback" not in ended.stderr
