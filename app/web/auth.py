@@ -66,6 +66,17 @@ def _is_own(origin: str, host: str, *, any_name: bool) -> bool:
     return True
 
 
+def has_key() -> bool:
+    """Tell whether the request carries a key, whatever it is worth."""
+    return "X-API-Key" in request.headers or "Authorization" in request.headers
+
+
+def check_read(settings: Settings, key: str) -> None:
+    """Raise Unauthorized or Forbidden for a key that does not allow to read."""
+    if not {"read", "admin"} & scopes_of(settings, key):
+        raise Forbidden("this API key does not allow read")
+
+
 def sent_key() -> str:
     """Return the key that the request carries. Raises Unauthorized when there is none."""
     key = request.headers.get("X-API-Key", "")

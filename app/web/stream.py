@@ -1,59 +1,28 @@
-"""`/ws` and `/ws/metrics`: keys, Origin, limits, and what a client's messages do. Greenlet side."""
+"""`/ws` and `/ws/metrics`: keys, Origin, and how many there may be. Greenlet side."""
 
 from __future__ import annotations
 
-import logging
 from base64 import b64decode
-from functools import partial
 from typing import Any
 
-import gevent
 from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from flask_sock import Sock
 from simple_websocket import Server
 from wsproto.utilities import RemoteProtocolError
 
-from app.errors import (
-    BadParameter,
-    Conflict,
-    DatabaseAway,
-    DatabaseNeeded,
-    Forbidden,
-    NotReady,
-    RequestError,
-    Unauthorized,
-    UnknownCommand,
-)
-from app.runtime import Runtime
-from app.settings import Settings
-from app.stream import messages
-from app.stream.messages import RejectedSymbol
-from app.stream.protocol import MAX_SYMBOLS, Action, Auth, Ping, Subscribe, Unsubscribe, read_action
-from app.stream.replay import Replay
-from app.stream.socket import POLICY, Socket
-from app.stream.subscriber import Subscriber
-from app.stream.trades import Since, parse_since
-from app.web.auth import refuse_foreign_pages, scopes_of, sent_key
+from app.errors import BadParameter, NotReady
+from app.stream.socket import Socket
+from app.web.auth import check_read, has_key, refuse_foreign_pages, sent_key
 from app.web.errors import error_answer
+from app.web.live_session import MetricsSession, Session
 from app.web.metrics_feed import MetricsFeed
-from app.web.quotes import newest, resolve
 from app.web.server import runtime
-
-AUTH_WAIT_S = 10.0
-"""How long a client without a key in its header may take to show one."""
-
-REPLAY_QUEUED = 500
-"""Stored trades are read on when fewer messages than that wait for the reader."""
-
-REPLAY_LOOK_S = 0.02
 
 blueprint = Blueprint("stream", __name__)
 _sock = Sock()
 
 _FEED = "tickhub.metrics_feed"
-
-log = logging.getLogger("tickhub")
 
 
 class _NoThread:
@@ -80,8 +49,8 @@ def check() -> None:
     settings = run.settings
     if not settings.has_api_keys:
         refuse_foreign_pages(settings, "open a WebSocket")
-    elif _has_key():
-        _check_key(settings, sent_key())
+    elif has_key():
+        check_read(settings, sent_key())
     _check_handshake()
     if run.hub.closing:
         raise NotReady("the server is going away")
@@ -100,8 +69,7 @@ def no_handshake(error: RemoteProtocolError) -> Response:
 @_sock.route("/ws", bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no types
 def live(server: Server) -> None:
     """Serve a client until one of us closes."""
-    run = runtime()
-    Session(run, server).serve()
+    Session(runtime(), _open(server), allowed=_allowed()).serve()
 
 
 @_sock.route("/ws/metrics", bp=blueprint)  # type: ignore[untyped-decorator]  # the same
@@ -110,7 +78,7 @@ def live_metrics(server: Server) -> None:
     feed = current_app.extensions.get(_FEED)
     if feed is None:
         feed = current_app.extensions[_FEED] = MetricsFeed(runtime())
-    MetricsSession(feed, server).serve()
+    MetricsSession(runtime(), _open(server), feed, allowed=_allowed()).serve()
 
 
 def _open(server: Server) -> Socket:
@@ -120,192 +88,9 @@ def _open(server: Server) -> Socket:
     return Socket(server.sock, server.ws, _early_bytes(), deflates=deflates)
 
 
-class Session:
-    """What one client says, and what that does."""
-
-    heartbeats = True
-
-    def __init__(self, run: Runtime, server: Server) -> None:
-        self._run, self._socket = run, _open(server)
-        self._allowed = not run.settings.has_api_keys or _has_key()
-        self._reader = Subscriber(self._socket)
-        self._socket.on_drained = partial(run.hub.drained, self._reader)
-        self._asking: gevent.Greenlet | None = None
-        self._replaying: gevent.Greenlet | None = None
-
-    def serve(self) -> None:
-        """Serve the client until the connection has ended."""
-        hub, socket = self._run.hub, self._socket
-        hub.attach(self._reader, heartbeats=self.heartbeats)
-        try:
-            if self._allowed:
-                self._begin()
-            else:
-                self._asking = gevent.spawn_later(AUTH_WAIT_S, self._refuse, "no API key was shown")
-            for message in socket.messages():
-                self._hear(message)
-        finally:
-            self._end()
-            hub.detach(self._reader)
-            socket.finish()
-
-    def _begin(self) -> None:
-        """Do what is done for a client as soon as it may read."""
-
-    def _end(self) -> None:
-        """Undo it."""
-        self._stop_asking()
-        if self._replaying is not None:
-            self._replaying.kill()
-
-    def _stop_asking(self) -> None:
-        if self._asking is not None:
-            self._asking.kill()
-            self._asking = None
-
-    def _hear(self, message: str | bytes) -> None:
-        try:
-            self._do(read_action(message))
-        except RequestError as error:
-            self._reader.say(messages.error(error.code, str(error) or (type(error).__doc__ or "")))
-        except Exception:
-            log.exception("a live request failed")
-            self._reader.say(messages.error("internal", "the server failed on this; its log says why"))
-
-    def _do(self, action: Action) -> None:
-        if isinstance(action, Auth):
-            self._show_key(action.key)
-        elif isinstance(action, Ping):
-            self._reader.say(messages.PONG)
-        elif not self._allowed:
-            raise Unauthorized('an API key is needed: send {"action":"auth","key":"..."} first')
-        elif isinstance(action, Subscribe):
-            self._subscribe(action)
-        else:
-            self._unsubscribe(action)
-
-    def _show_key(self, key: str) -> None:
-        try:
-            if self._run.settings.has_api_keys:
-                _check_key(self._run.settings, key.strip())
-        except RequestError as error:
-            self._reader.say(messages.error(error.code, str(error)))
-            self._refuse(str(error))
-            return
-        self._reader.say(messages.AUTHENTICATED)
-        if not self._allowed:
-            self._allowed = True
-            self._stop_asking()
-            self._begin()
-
-    def _refuse(self, why: str) -> None:
-        self._socket.close(POLICY, why)
-
-    def _subscribe(self, action: Subscribe) -> None:
-        run, reader = self._run, self._reader
-        since = None if action.since is None else self._since(action)
-        symbols, rejected = self._resolved(action.symbols)
-        if symbols is not None:
-            named = reader.named()
-            room = MAX_SYMBOLS - len(named)
-            new = [symbol for symbol in symbols if symbol not in named]
-            rejected += [
-                RejectedSymbol(symbol, "bad_parameter", f"a connection names at most {MAX_SYMBOLS} symbols: use *")
-                for symbol in new[room:]
-            ]
-            symbols = [symbol for symbol in symbols if symbol not in set(new[room:])]
-        if action.conflate_ms is not None:
-            reader.conflate_s = action.conflate_ms / 1000
-        if action.batch is not None:
-            reader.batch = action.batch
-        if "quotes" in action.channels:
-            wanted = run.symbols.map.names if symbols is None else symbols
-            if unread := [symbol for symbol in wanted if not run.quotes.was_read(symbol)]:
-                newest(run, unread)
-        if since is not None:
-            reader.replay = Replay(None if symbols is None else frozenset(symbols), reader.replay)
-        run.hub.subscribe(reader, symbols, action.channels, action.interval)
-        self._acknowledge("subscribed", rejected)
-        if since is not None:
-            assert reader.replay is not None
-            self._replaying = gevent.spawn(self._replay, since, symbols, reader.replay)
-
-    def _since(self, action: Subscribe) -> Since:
-        """Return where trades are asked for from. Raises BadParameter, Conflict."""
-        if "trades" not in action.channels:
-            raise BadParameter('since is for trades: give "channels":["trades"]')
-        if self._replaying is not None and not self._replaying.dead:
-            raise Conflict("trades are being replayed: wait for replay_complete")
-        return parse_since(str(action.since))
-
-    def _replay(self, since: Since, symbols: list[str] | None, replay: Replay) -> None:
-        """Send stored trades, as quickly as the reader takes them, and let the live ones follow."""
-        reader, hub = self._reader, self._run.hub
-        try:
-            for updates in self._run.live_trades.replay(since, symbols, replay):
-                reader.push_all(updates)
-                hub.hurry(reader)
-                while reader.queued > REPLAY_QUEUED:
-                    gevent.sleep(REPLAY_LOOK_S)
-        except (RequestError, DatabaseAway) as error:
-            hub.unsubscribe(reader, symbols, ("trades",))
-            reader.replay = None
-            code = error.code if isinstance(error, RequestError) else DatabaseNeeded.code
-            reader.say(messages.error(code, f"the trades could not be replayed, and are not watched: {error}"))
-            return
-        reader.push(messages.REPLAY_COMPLETE, alone=True)
-        reader.push_all(replay.release())
-        hub.hurry(reader)
-
-    def _unsubscribe(self, action: Unsubscribe) -> None:
-        symbols, rejected = self._resolved(action.symbols)
-        self._run.hub.unsubscribe(self._reader, symbols, action.channels, action.interval)
-        if self._replaying is not None and not self._reader.trades:
-            self._replaying.kill()
-            self._reader.replay = None
-        self._acknowledge("unsubscribed", rejected)
-
-    def _resolved(self, names: tuple[str, ...] | None) -> tuple[list[str] | None, list[RejectedSymbol]]:
-        if names is None:
-            return None, []
-        known, rejected = resolve(self._run, list(names))
-        return known, [RejectedSymbol(one.symbol, one.code, one.message) for one in rejected]
-
-    def _acknowledge(self, kind: str, rejected: list[RejectedSymbol]) -> None:
-        reader = self._reader
-        reader.say(messages.acknowledgement(kind, self._run.hub.symbols_of(reader), reader.channels, rejected))
-
-
-class MetricsSession(Session):
-    """A client that watches the figures."""
-
-    heartbeats = False  # each frame is the figures
-
-    def __init__(self, feed: MetricsFeed, server: Server) -> None:
-        super().__init__(runtime(), server)
-        self._feed = feed
-
-    def _begin(self) -> None:
-        self._feed.add(self._reader)
-
-    def _end(self) -> None:
-        super()._end()
-        self._feed.remove(self._reader)
-
-    def _subscribe(self, action: Subscribe) -> None:
-        raise UnknownCommand("there is nothing to subscribe to here: the figures come by themselves")
-
-    def _unsubscribe(self, action: Unsubscribe) -> None:
-        raise UnknownCommand("there is nothing to subscribe to here: the figures come by themselves")
-
-
-def _has_key() -> bool:
-    return "X-API-Key" in request.headers or "Authorization" in request.headers
-
-
-def _check_key(settings: Settings, key: str) -> None:
-    if not {"read", "admin"} & scopes_of(settings, key):
-        raise Forbidden("this API key does not allow read")
+def _allowed() -> bool:
+    """Tell whether a client whose handshake was taken need not show a key any more."""
+    return has_key() or not runtime().settings.has_api_keys
 
 
 def _check_handshake() -> None:
