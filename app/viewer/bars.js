@@ -56,6 +56,7 @@ export class Bars {
   #reading = false;
   #again = false;
   #timer = 0;
+  #retry = 0;
   #readAt = 0;
   #heardAt = 0;
   #tries = 0;
@@ -71,16 +72,17 @@ export class Bars {
     this.#abort.abort();
     this.#abort = new AbortController();
     clearTimeout(this.#timer);
+    clearTimeout(this.#retry);
     Object.assign(this, { symbol, interval, side, all: [], complete: false });
     this.#loading = this.#reading = this.#again = false;
-    this.#timer = this.#tries = 0;
+    this.#timer = this.#retry = this.#tries = 0;
     this.view.reset(this.all);
     this.older();
   }
 
   /** Load the page before the first bar, or the newest one. */
   async older() {
-    if (this.#loading || this.complete || !this.symbol || this.all.length >= MOST_BARS) return;
+    if (this.#loading || this.#retry || this.complete || !this.symbol || this.all.length >= MOST_BARS) return;
     this.#loading = true;
     const { signal } = this.#abort;
     const first = this.all[0];
@@ -105,11 +107,11 @@ export class Bars {
       this.view.state(error.message);
       const waitMs = Math.min(LONGEST_RETRY_MS, RETRY_MS * 2 ** this.#tries);
       this.#tries += 1;
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => {
-        this.#timer = 0;
+      const again = () => {
+        this.#retry = 0;
         this.older();
-      }, Math.max(waitMs, error.retryAfterMs ?? 0));
+      };
+      this.#retry = setTimeout(again, Math.max(waitMs, error.retryAfterMs ?? 0));
     }
   }
 
@@ -118,6 +120,10 @@ export class Bars {
     if (message.symbol !== this.symbol || message.interval !== this.interval) return;
     this.#heardAt = performance.now();
     const bar = barOf(message);
+    if (bar.open == null) {
+      this.#readSoon();
+      return;
+    }
     const before = this.all.at(-1);
     const sides = bar.buy !== null;
     if ((message.price ?? "bid") === this.side && this.all.length && bar.time >= before.time) {

@@ -21,6 +21,7 @@ const INSTRUMENTS_MS = 60_000;
 const LOAD_RETRY_MS = 3_000;
 
 const byId = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const settings = new Settings(storageOf("localStorage"));
 const clock = new Clock();
@@ -206,10 +207,9 @@ function writeLegend() {
 }
 
 function writeConnection() {
-  const waiting = live.state === "waiting";
   const texts = { open: "live", connecting: "connecting", waiting: "reconnecting", paused: "paused" };
-  byId("connection").dataset.state = live.state;
-  write(byId("connection-text"), waiting && keys.declined ? "needs a key" : texts[live.state]);
+  byId("connection").dataset.state = keys.declined ? "waiting" : live.state;
+  write(byId("connection-text"), keys.declined ? "needs a key" : texts[live.state]);
   document.body.dataset.connection = live.state;
 }
 
@@ -262,8 +262,14 @@ const actions = {
     settings.set("zone", settings.zone === "utc" ? "local" : "utc");
     zoned();
   },
-  connection: () => {
-    keys.declined = false;
+  connection: async () => {
+    if (keys.declined) {
+      keys.declined = false;
+      await instruments.load().catch((error) => notify(error.message));
+      frames.mark(writeConnection);
+      if (keys.declined) return;
+      started();
+    }
     live.retryNow();
   },
   "help-open": showHelp,
@@ -302,8 +308,10 @@ async function loadInstruments() {
       break;
     } catch (error) {
       notify(error.message);
-      started();
-      await new Promise((done) => setTimeout(done, Math.max(LOAD_RETRY_MS, error.retryAfterMs ?? 0)));
+      if (!keys.declined) started();
+      frames.mark(writeConnection);
+      do await sleep(Math.max(LOAD_RETRY_MS, error.retryAfterMs ?? 0));
+      while (keys.declined);
     }
   }
   started();

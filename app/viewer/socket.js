@@ -132,8 +132,13 @@ export class Live {
     if (document.hidden && this.state === "paused") return;
     if (code === POLICY && this.#refused) {
       this.#enter("waiting");
-      if (await this.keys.other(key, key ? this.#refused || reason : "")) this.#tries = 0;
+      const other = await this.keys.other(key, key ? this.#refused || reason : "");
       if (this.state !== "waiting") return;
+      this.#tries = 0;
+      if (!other) {
+        this.#enter("waiting"); // for whoever gives one: `retryNow`
+        return;
+      }
     } else if (this.#openedAt && this.now() - this.#openedAt > STEADY_MS) {
       this.#tries = 0;
     }

@@ -14,7 +14,8 @@ from tests.browser.conftest import Browser
 
 pytestmark = pytest.mark.long
 
-ADDRESS = "http://127.0.0.1:9/"
+ADDRESS = "http://127.0.0.1:5999/"
+"""Where nobody is asked: every request is answered here."""
 SYMBOLS = [{"symbol": "AAPL", "aliases": [], "name": None, "digits": 2, "last_updated": "2026-01-13T00:00:00.000000Z"}]
 ANSWERS: dict[str, Any] = {
     "/api/symbols": {"symbols": SYMBOLS},
