@@ -9,6 +9,7 @@ import gevent
 
 from app.errors import (
     BadParameter,
+    ClientGone,
     Conflict,
     DatabaseAway,
     DatabaseNeeded,
@@ -87,6 +88,8 @@ class Session:
             self._do(read_action(message))
         except RequestError as error:
             self._reader.say(messages.error(error.code, str(error) or (type(error).__doc__ or "")))
+        except ClientGone:
+            self._socket.cut()
         except Exception:
             log.exception("a live request failed")
             self._reader.say(messages.error("internal", "the server failed on this; its log says why"))
