@@ -3,8 +3,10 @@
 import { age, percent, points, price, signed } from "./format.js";
 import { write } from "./frame.js";
 
-const FLASH_MS = 350;
-const SWEEP_MS = 120;
+const FLASH_MS = 250;
+/** A cell that moves all the time flashes twice a second: more would be a light that is on. */
+const REST_MS = 500;
+const SWEEP_MS = 80;
 const OLD_MS = 60_000;
 
 const CELLS = ["symbol", "bid", "ask", "spread", "change", "age", "remove"];
@@ -148,19 +150,19 @@ export class WatchList {
   #side(cell, text, move) {
     write(cell, text);
     if (!move) return;
+    if (this.#flashing.has(cell)) return;
     cell.dataset.move = move > 0 ? "up" : "down";
     cell.classList.add("flash");
-    this.#flashing.set(cell, performance.now() + FLASH_MS);
+    this.#flashing.set(cell, performance.now());
     this.#sweeping ||= setTimeout(() => this.#sweep(), SWEEP_MS);
   }
 
   /** End flashes that are over: one timer for all cells. */
   #sweep() {
     const now = performance.now();
-    for (const [cell, until] of this.#flashing) {
-      if (until > now) continue;
-      cell.classList.remove("flash");
-      this.#flashing.delete(cell);
+    for (const [cell, since] of this.#flashing) {
+      if (now - since >= FLASH_MS) cell.classList.remove("flash");
+      if (now - since >= REST_MS) this.#flashing.delete(cell);
     }
     this.#sweeping = this.#flashing.size ? setTimeout(() => this.#sweep(), SWEEP_MS) : 0;
   }

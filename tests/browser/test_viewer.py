@@ -133,6 +133,7 @@ def test_quotes_appear_and_change(browser: Browser, make_server: MakeServer, siz
     expect(aapl.locator(".spread")).to_have_text("5")
     expect(aapl.locator(".change")).to_have_text("+0.12%")
     expect(page.locator("#price")).to_have_text("190.32")
+    page.wait_for_timeout(700)  # a cell rests between two flashes
     quoted(server, "AAPL", 190.05)
     expect(aapl.locator(".bid")).to_have_text("190.05")
     expect(aapl.locator(".change")).to_have_text("−0.03%")
