@@ -545,4 +545,4 @@ def test_a_unix_socket_will_do(redis, make_worker, tmp_path):
 
 
 def test_the_address_in_the_log_has_no_password():
-    assert "hunter2" not in RedisCache("redis://me:hunter2@10.0.0.1:7000/0")._name
+    assert "hunter2" not in RedisCache("redis://me:hunter2@10.0.0.1:7000/0")._link.name
