@@ -52,6 +52,11 @@ def connected(page: Page) -> None:
     expect(page.locator("#connection")).to_have_attribute("data-state", "open")
 
 
+def holds(page: Page, condition: str, argument: Any = None) -> None:
+    """Wait until a condition holds. Not the page's own waiting: that evaluates texts, which its policy forbids."""
+    wait_until(lambda: page.evaluate(condition, argument), 30, condition)
+
+
 def row_of(page: Page, symbol: str) -> Locator:
     return page.locator(f'#watch-rows tr[data-symbol="{symbol}"]')
 
@@ -165,7 +170,7 @@ def test_the_chart_draws_the_stored_bars_back_to_the_first_and_follows_new_ticks
     price = round(every[-1][4] + 7.25, 2)
     quoted(server, "GER40", price)
     expect(row_of(page, "GER40").locator(".bid")).to_have_text(f"{price:.2f}")
-    page.wait_for_function("price => tickhub.chart.candles.data().at(-1).close === price", arg=price)
+    holds(page, "price => tickhub.chart.candles.data().at(-1)?.close === price", price)
     expect(page.locator("#legend .close dd")).to_have_text(f"{price:.2f}")
 
     box = page.locator("#chart").bounding_box()
@@ -177,15 +182,15 @@ def test_the_chart_draws_the_stored_bars_back_to_the_first_and_follows_new_ticks
         page.mouse.down()
         page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2, steps=4)
         page.mouse.up()
-    page.wait_for_function("tickhub.bars.complete")
+    holds(page, "tickhub.bars.complete")
     assert drawn(page) == stored_bars(server, "GER40", interval="1m")
 
-    page.locator("#intervals").get_by_text("1h", exact=True).click()
-    page.locator("#sides").get_by_text("ask", exact=True).click()
-    page.wait_for_function("tickhub.bars.complete && tickhub.bars.side === 'ask'")
+    page.locator("#intervals").get_by_label("1h", exact=True).check()
+    page.locator("#sides").get_by_label("ask", exact=True).check()
+    holds(page, "tickhub.bars.complete && tickhub.bars.side === 'ask'")
     assert drawn(page) == stored_bars(server, "GER40", interval="1h", price="ask")
     quoted(server, "GER40", price + 1)
-    page.wait_for_function("ask => tickhub.chart.candles.data().at(-1).close === ask", arg=round(price + 1.05, 2))
+    holds(page, "ask => tickhub.chart.candles.data().at(-1)?.close === ask", round(price + 1.05, 2))
     without_scrolling(page, size)
 
 
@@ -203,7 +208,7 @@ def test_a_restart_of_the_server_is_survived(browser: Browser, make_server: Make
     quoted(server, "AAPL", 191.5)
     connected(page)
     expect(row_of(page, "AAPL").locator(".bid")).to_have_text("191.50")
-    page.wait_for_function("tickhub.chart.candles.data().at(-1).close === 191.5")
+    holds(page, "tickhub.chart.candles.data().at(-1)?.close === 191.5")
     quoted(server, "AAPL", 191.75)
     expect(row_of(page, "AAPL").locator(".bid")).to_have_text("191.75")
     assert not [text for text in browser.complaints if "Failed to load" not in text and "/ws" not in text]
@@ -318,7 +323,7 @@ def test_theme_and_clock_are_chosen_and_remembered(browser: Browser, make_server
     panel = "tickhub.chart.api.options().layout.background.color"
     light = page.evaluate(f"[{back}, {panel}]")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"before => {panel} !== before", arg=light[1])
+    holds(page, f"before => {panel} !== before", light[1])
     dark = page.evaluate(f"[{back}, {panel}]")
     assert dark[0] != light[0]
     page.keyboard.press("t")
@@ -350,7 +355,7 @@ def test_an_unseen_page_writes_nothing(browser: Browser, make_server: MakeServer
     }""")
     asked = len(browser.requested)
     quoted(server, "AAPL", 191.0)
-    page.wait_for_function("tickhub.quotes.get('AAPL').bid === 191")
+    holds(page, "tickhub.quotes.get('AAPL').bid === 191")
     page.wait_for_timeout(2_500)  # longer than any of its clocks
     assert page.evaluate("writes") == 0
     assert len([url for url in browser.requested[asked:] if "/stats" in url]) == 0

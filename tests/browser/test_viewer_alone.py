@@ -11,6 +11,7 @@ from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from app.web.viewer import FOLDER, HEADERS, TYPES
 from tests.browser.conftest import Browser
+from tests.process.harness import wait_until
 
 pytestmark = pytest.mark.long
 
@@ -76,7 +77,7 @@ def test_a_connection_that_went_silent_is_given_up_and_made_anew(browser: Browse
     expect(page.locator("#connection")).to_have_attribute("data-state", "open")
     for _ in range(3):
         page.clock.run_for(6_000)
-    page.wait_for_function("tickhub.live.state === 'open'")
+    wait_until(lambda: page.evaluate("tickhub.live.state") == "open", 30, "a new connection")
     assert len(made) >= 2
     assert "ping" in made[0]
     assert made[1][0] == "subscribe"
