@@ -8,8 +8,10 @@ const { CandlestickSeries, createChartEx, HistogramSeries, LineStyle } = window.
 
 const NEAR_BARS = 100;
 const VOLUME_SHARE = 0.18;
-const FIRST_BARS = { narrow: 70, wide: 160 };
+/** A narrow chart shows fewer bars at first, and its legend takes two lines. */
 const NARROW_PX = 600;
+const FIRST_BARS = { narrow: 60, wide: 130 };
+const TOP_SHARE = { narrow: 0.16, wide: 0.08 };
 
 /** The colours that the stylesheet gives the chart, as the browser makes them for the theme of now. */
 function colours() {
@@ -38,10 +40,11 @@ export class Chart {
   constructor(box, on) {
     this.box = box;
     this.on = on;
+    const width = box.clientWidth < NARROW_PX ? "narrow" : "wide";
     this.api = createChartEx(box, this.#time, {
       autoSize: true,
       layout: { attributionLogo: false, fontFamily: getComputedStyle(box).fontFamily, fontSize: 11 },
-      rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.08, bottom: VOLUME_SHARE + 0.04 } },
+      rightPriceScale: { borderVisible: false, scaleMargins: { top: TOP_SHARE[width], bottom: VOLUME_SHARE + 0.04 } },
       timeScale: { borderVisible: false, rightOffset: 4, minBarSpacing: 0.3 },
       localization: {
         priceFormatter: (value) => price(value, this.#shown.digits),
@@ -134,8 +137,8 @@ export class Chart {
     this.volumes.forEach((series, at) => series.setData(bars.map((bar) => this.#volumeOf(bar, at))));
     if (this.#fresh && bars.length) {
       this.#fresh = false;
-      const width = this.box.clientWidth < NARROW_PX ? FIRST_BARS.narrow : FIRST_BARS.wide;
-      this.api.timeScale().setVisibleLogicalRange({ from: bars.length - width, to: bars.length + 4 });
+      const first = FIRST_BARS[this.box.clientWidth < NARROW_PX ? "narrow" : "wide"];
+      this.api.timeScale().setVisibleLogicalRange({ from: bars.length - first, to: bars.length + 4 });
     }
   }
 
