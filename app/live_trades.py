@@ -14,7 +14,7 @@ from app.live_bars import LiveBars
 from app.market.committed import Committed, Trades
 from app.market.positions import Positions
 from app.reads import PAGE, Reads
-from app.storage.trade_reader import Plan, TradePage, plan_behind, read_behind, read_later, start_later
+from app.storage.trade_reader import Place, Plan, TradePage, plan_behind, read_behind, read_later, start_later
 from app.stream.bus import COMMITTED, Bus
 from app.stream.following import Follower
 from app.stream.frames import BadFrame
@@ -87,7 +87,7 @@ class LiveTrades:
         assert since.later_us is not None
         found = self._reads.run(PAGE, plan_behind, until)
         plan = Plan(until, [], found.numbers, until.top_us)
-        place = start_later(since.later_us, since.place)
+        place: Place | None = start_later(since.later_us, since.place)
         while place is not None:
             now_us = time.time_ns() // 1000
             page = self._reads.run(PAGE, read_later, plan, symbols, place, now_us, PAGE_TRADES)

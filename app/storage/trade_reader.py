@@ -235,7 +235,7 @@ def _key(columns: dict[str, I8], row: int) -> TradeKey:
 def _trades(cur: Cursor, columns: dict[str, I8] | None, keys: dict[int, int]) -> Trades:
     """Return rows as trades. keys: of journals by number; 0 for one that is not among them."""
     if columns is None or not len(columns["time"]):
-        i8, f8, i4 = (np.zeros(0, dtype) for dtype in (np.int64, np.float64, np.int32))
+        i8, f8, i4 = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.int32)
         return Trades([], i4, i8, f8, f8, i4, i8, i8)
     ids, symbol = np.unique(columns["symbol_id"], return_inverse=True)
     cur.execute(_NAMES, (ids.tolist(),))

@@ -90,7 +90,7 @@ def _listed(keys: Sequence[int], values: bytes) -> dict[int, int]:
 
 
 def place_of(cursor: str) -> tuple[Positions, int, int]:
-    """Return the positions of a live trade's cursor, its journal, and when it was received."""
+    """Return the positions of a trade's cursor (not of one that was replayed by time), its journal, and its arrival."""
     head_text, _, rest_text = cursor[1:].partition(".")
     (index,) = _INDEX.unpack_from(_bytes(rest_text))
     positions = _parse_cursor(cursor).positions
@@ -154,8 +154,10 @@ def replayed_updates(trades: Trades, journals: Sequence[Bounds], until: Position
     # Of one microsecond those with a greater number are still to come.
     seen = trades.received_us[:, None] - (number[None, :] > own[:, None])
     head = f"p{_head(until.top_us, keys)}."
-    index = _INDEX.pack(_NO_JOURNAL)
-    return _updates(trades, [head + _text(index + row) for row in _rows(np.maximum(low, np.minimum(high, seen)))])
+    index = {key: _INDEX.pack(i) for i, key in enumerate(keys)}
+    values = _rows(np.maximum(low, np.minimum(high, seen)))
+    rows = zip(trades.journal.tolist(), values, strict=True)
+    return _updates(trades, [head + _text(index[key] + row) for key, row in rows])
 
 
 def later_updates(trades: Trades, places: Sequence[TradeKey], until: Positions) -> list[TradeUpdate]:

@@ -131,6 +131,7 @@ def test_a_replayed_trades_cursor_has_seen_what_arrived_up_to_it() -> None:
         {A: 4, B: 4},
         {A: 9, B: 6},
     ]
+    assert [place_of(update.cursor)[1:] for update in made] == [(A, 2), (A, 4), (B, 4), (A, 9)]
 
 
 def test_a_cursor_of_a_replay_by_time_goes_on_behind_its_trade() -> None:
