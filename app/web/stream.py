@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app, g, request
 from flask.blueprints import BlueprintSetupState
 from flask_sock import Sock
 from simple_websocket import Server
@@ -81,8 +81,22 @@ def live_metrics(server: Server) -> None:
     MetricsSession(runtime(), _open(server), feed, allowed=_allowed()).serve()
 
 
+class _NoAnswer(Response):
+    """Ends a request whose connection was a WebSocket: nothing may follow on it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise StopIteration  # so gunicorn's workers are told
+
+
+@blueprint.after_request
+def no_answer(response: Response) -> Response:
+    """Answer nothing where a WebSocket was; flask-sock's way is lost where an app has a response class of its own."""
+    return _NoAnswer() if g.get("was_websocket") else response
+
+
 def _open(server: Server) -> Socket:
     """Return the WebSocket of a handshake that is done; the server object is of no use from then on."""
+    g.was_websocket = True
     server.connected = False  # or flask-sock would send a close of its own at the end
     deflates = "HTTP_SEC_WEBSOCKET_EXTENSIONS" in request.environ
     return Socket(server.sock, server.ws, _early_bytes(), deflates=deflates)

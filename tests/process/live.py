@@ -74,7 +74,8 @@ class Client:
 @contextmanager
 def client(server: Server, path: str = "/ws", **options: Any) -> Iterator[Client]:
     """A connected client; options: of websockets' connect."""
-    options = {"max_size": 1 << 24, "open_timeout": WAIT_S, "close_timeout": 1, "ping_interval": None, "proxy": None, **options}
+    options = {"max_size": 1 << 24, "open_timeout": WAIT_S, "close_timeout": 1, **options}
+    options |= {"ping_interval": None, "proxy": None}
     with connect(f"ws://127.0.0.1:{server.port}{path}", **options) as ws:
         yield Client(ws)
 
