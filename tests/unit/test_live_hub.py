@@ -218,6 +218,23 @@ def test_a_stalled_reader_gets_nothing_until_it_reads_then_the_newest(market: Ma
     assert sorted(short(got(reader))) == [("AAPL", 100, 2, 98), ("MSFT", 100, 2, 98)]
 
 
+def test_a_reader_that_an_answer_has_stalled_gets_nothing_either_until_it_reads(market: Market) -> None:
+    reader = market.read(None, conflate_s=0)
+    market.pass_time(TURN_S)
+    socket = reader.socket
+    assert isinstance(socket, Reader)
+    socket.stalls = True
+    for _ in range(3):
+        reader.say(b'{"type":"pong"}')
+    market.tick("AAPL", 1)
+    market.pass_time(TURN_S)
+    assert len(socket.sends) == 1
+    socket.stalls, socket.stalled_since = False, None
+    market.hub.drained(reader)
+    market.pass_time(TURN_S)
+    assert [said["type"] for send in socket.sends for said in send] == ["pong", "pong", "pong", "quote"]
+
+
 def test_what_leaves_together_leaves_in_one_send_and_one_array(market: Market) -> None:
     reader = market.read(None, batch=True)
     for symbol in NAMES:
@@ -260,6 +277,19 @@ def test_trades_come_all_and_in_order_to_those_who_watch_them(market: Market) ->
     market.pass_time(1.0)
     assert [one["price"] for one in got(reader, "trade")] == list(range(500))
     assert got(other, "trade") == []
+
+
+def test_who_begins_to_watch_gets_what_others_get_already(market: Market) -> None:
+    first, second = market.read([]), market.read([])
+    market.hub.subscribe(first, ["AAPL"], ["trades"])
+    market.hub.trades([trade("AAPL", 1)])
+    market.hub.subscribe(second, ["AAPL"], ["trades"])
+    market.hub.trades([trade("AAPL", 2)])
+    market.hub.unsubscribe(first, None, ["trades"])
+    market.hub.trades([trade("AAPL", 3)])
+    market.hub.detach(second)
+    market.hub.trades([trade("AAPL", 4)])
+    assert (first.queued, second.queued) == (2, 2)
 
 
 def test_bars_come_by_interval(market: Market) -> None:
