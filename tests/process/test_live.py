@@ -26,6 +26,7 @@ READ, INGEST = "read-0123456789ab", "ingest-0123456789"
 @pytest.fixture(scope="module")
 def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, workers=2, environ={"TICKHUB_CORS_ORIGINS": "https://desk.example"}) as server:
+        wait_until(lambda: server.log().count("the database is connected") == 2, what="both workers' database")
         yield server
         assert "Traceback" not in server.log()
 
