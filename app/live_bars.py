@@ -47,9 +47,9 @@ class LiveBars:
                 self._watch.touch(one.symbol, intervals, one.low_us, one.high_us)
                 self._wake.set()
 
-    def missed(self) -> None:
-        """Note that commits were not heard."""
-        self._watch.touch_all(time.time_ns() // 1000)
+    def missed(self, since_us: int) -> None:
+        """Note that commits of what arrived since then (UTC microseconds) were not heard."""
+        self._watch.touch_all(since_us, time.time_ns() // 1000)
         self._wake.set()
 
     def run(self) -> None:

@@ -133,15 +133,16 @@ class LiveTrades:
             if not follower.positions.behind(expected) and not follower.hole:
                 return
         is_first = follower.positions is None
-        until = None
+        plan = None
         try:
-            until = self._catch_up(follower.begin_reading())
+            plan = self._catch_up(follower.begin_reading())
         finally:
-            follower.end_reading(until)
-        if not is_first:
-            self._bars.missed()
+            follower.end_reading(None if plan is None else plan.until)
+        if plan.journals and not is_first:
+            # Of what was missed only its arrival is known; ticks arrive when they happen, or are late.
+            self._bars.missed(min(journal.low_us for journal in plan.journals))
 
-    def _catch_up(self, positions: Positions) -> Positions:
+    def _catch_up(self, positions: Positions) -> Plan:
         plan = self._reads.run(PAGE, _look, positions)
         # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
         if self._follower.positions is not None and self._hub.wants_trades():
@@ -149,7 +150,7 @@ class LiveTrades:
             for updates in self._pages(plan, page, None):
                 self._hub.trades(updates)
         self._expected = plan.until
-        return plan.until
+        return plan
 
 
 def _look(cur: Cursor, after: Positions) -> Plan:

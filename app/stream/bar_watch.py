@@ -13,6 +13,9 @@ from app.stream.messages import BarUpdate
 EVERY_S = 0.25
 """Least time between two reads of the bars of one symbol and interval."""
 
+LATE_US = 2_000_000
+"""What is watched is known here a little later; ticks of that time may have been stored unnoticed."""
+
 Key = tuple[str, str]
 """Symbol and interval."""
 
@@ -35,7 +38,7 @@ class BarWatch:
             for known in (self._touched, self._not_before_s, self._sent, self._running):
                 known.pop(key, None)
         for key in watched - self._watched:
-            self._touch(key, now_us, now_us)
+            self._touch(key, now_us - LATE_US, now_us)
         self._watched = watched
 
     def touch(self, symbol: str, intervals: Iterable[str], low_us: int, high_us: int) -> None:
@@ -44,10 +47,10 @@ class BarWatch:
             if (symbol, interval) in self._watched:
                 self._touch((symbol, interval), low_us, high_us)
 
-    def touch_all(self, now_us: int) -> None:
-        """Have everything read that is watched: somebody's commits were not heard."""
+    def touch_all(self, low_us: int, high_us: int) -> None:
+        """Have everything read that is watched: commits were not heard, of ticks of these times."""
         for key in self._watched:
-            self._touch(key, now_us, now_us)
+            self._touch(key, low_us, high_us)
 
     def close(self, now_us: int) -> None:
         """Have the bars read that ended by then."""

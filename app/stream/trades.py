@@ -54,14 +54,16 @@ class Since:
 
 def parse_since(text: str) -> Since:
     """Return what a client's `since` means: a cursor, or a time as elsewhere. Raises BadParameter."""
-    if text[:1] not in ("p", "t"):
-        return Since(later_us=parse_time(text))
     try:
+        if text[:1] not in ("p", "t"):
+            return Since(later_us=parse_time(text))
         if len(text) > MAX_CURSOR_CHARS:
             raise ValueError("too long")
         return _parse_cursor(text)
+    except BadParameter as error:
+        raise BadParameter(f"since: {error}") from error
     except (ValueError, struct.error, binascii.Error) as error:
-        raise BadParameter("since: no cursor of a trade, and no time") from error
+        raise BadParameter("since: this is neither a time nor the cursor of a trade") from error
 
 
 def _parse_cursor(text: str) -> Since:

@@ -218,7 +218,7 @@ class World:
         self.sink.close()
 
 
-STEP = st.tuples(st.sampled_from(["commit", "unheard", "catch up", "look"]), st.integers(0, 2), st.integers(0, 3))
+STEP = st.tuples(st.sampled_from(["commit", "unheard", "catch up", "look"]), st.integers(0, 2), st.integers(1, 3))
 STEPS = st.lists(STEP, max_size=5)
 
 

@@ -97,6 +97,7 @@ def test_a_since_that_is_none_is_refused_and_the_connection_stays(server: Server
 def test_a_bar_runs_with_the_ticks_and_is_as_a_read_gives_it(server: Server) -> None:
     with client(server) as reader:
         reader.subscribe("META", channels=["bars"], interval="1m")
+        wait_until(lambda: datetime.now(UTC).second < 55, what="a minute that lasts")
         now = datetime.now(UTC)
         for number, bid in enumerate((10.0, 12.0, 9.0)):
             fields = {"bid": bid, "ask": bid + 1, "last": None, "volume": 0, "flags": 6}

@@ -12,7 +12,7 @@ from app.market.columns import StoredTicks
 from app.market.committed import Committed, Touched, Trades, committed_rows
 from app.market.positions import Positions, TradeKey
 from app.stream import following
-from app.stream.bar_watch import BarWatch
+from app.stream.bar_watch import LATE_US, BarWatch
 from app.stream.following import Follower
 from app.stream.messages import BarUpdate
 from app.stream.replay import Replay
@@ -282,7 +282,7 @@ def bar(minute: int, close: float, *, complete: bool = False) -> BarUpdate:
 def test_bars_are_read_at_most_so_often_and_with_all_that_came_meanwhile() -> None:
     watch = BarWatch()
     watch.watch({"TSLA": {"1m"}}, NOON_US)
-    assert watch.take(0.0, 10) == {("TSLA", "1m"): (NOON_US, NOON_US)}
+    assert watch.take(0.0, 10) == {("TSLA", "1m"): (NOON_US - LATE_US, NOON_US)}
     watch.touch("TSLA", ["1m", "5m"], 5, 7)
     watch.touch("TSLA", ["1m"], 3, 6)
     assert watch.take(0.2, 10) == {}
