@@ -171,10 +171,10 @@ function received(message) {
     watch.changed(name);
     if (name !== symbol) return;
     if (more.includes(true)) chart.setDigits(instruments.digits(name));
-    bars.moved();
+    if (!document.hidden) bars.moved();
     frames.mark(writeHeading);
   } else if (message.type === "bar") {
-    bars.told(message);
+    if (!document.hidden) bars.told(message); // what is missed is read when the page is seen again
   } else if (message.type === "heartbeat") {
     const ms = Date.parse(message.timestamp);
     if (Number.isFinite(ms)) clock.told(ms);
