@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -40,7 +41,7 @@ def line(quote: dict[str, Any], colour: str) -> str:
 
 
 def draw(quotes: dict[str, dict[str, Any]], colours: dict[str, str], url: str) -> None:
-    height = os.get_terminal_size().lines - 2
+    height = shutil.get_terminal_size().lines - 2
     rows = [line(quotes[symbol], colours.get(symbol, "")) for symbol in sorted(quotes)[:height]]
     left = f"   ({len(quotes) - height} more)" if len(quotes) > height else ""
     # Home, each line cleared to its end, then what is below: no flicker, unlike clearing the screen.
