@@ -191,7 +191,7 @@ def test_pages_in_either_direction_are_what_a_plain_reading_of_the_ticks_gives(
 
 
 @pytest.mark.long
-@settings(FEW, max_examples=2_000)
+@settings(FEW, max_examples=600)
 @given(_cases())
 def test_very_many_pages_are_what_a_plain_reading_of_the_ticks_gives(
     conn: connection, cur: cursor, drawn: _Drawn

@@ -418,7 +418,7 @@ def test_every_acknowledged_row_is_there_once_whatever_happens() -> None:
 
 @pytest.mark.long
 def test_every_acknowledged_row_is_there_once_whatever_happens_for_long() -> None:
-    run_state_machine_as_test(Pipeline, settings=_settings(250, 60))
+    run_state_machine_as_test(Pipeline, settings=_settings(150, 50))
 
 
 class PipelineToPostgres(Pipeline):
@@ -433,7 +433,7 @@ def test_every_acknowledged_row_is_in_postgresql_once_whatever_happens(database_
 @pytest.mark.long
 def test_every_acknowledged_row_is_in_postgresql_once_whatever_happens_for_long(database_url: str) -> None:
     Postgres.url = database_url
-    run_state_machine_as_test(PipelineToPostgres, settings=_settings(80, 50))
+    run_state_machine_as_test(PipelineToPostgres, settings=_settings(50, 40))
 
 
 def test_equal_ticks_without_seq_are_told_apart_within_a_request() -> None:

@@ -73,6 +73,7 @@ def test_pages_arrive_whole_and_in_order_and_the_connection_stays(server: Probed
 def test_no_pages_are_an_empty_answer(server: Probed) -> None:
     answer = get(server, "/probe/pages?count=0")
     assert (answer.status, answer.read()) == (200, b"")
+    wait_closed(server, 0)
 
 
 def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Probed) -> None:
@@ -82,6 +83,7 @@ def test_an_older_client_gets_a_connection_that_ends_with_the_answer(server: Pro
     assert b"chunked" not in head
     assert b"Connection: close" in head
     assert body == b"".join(content(page, 8000) for page in range(5))
+    wait_closed(server, 5)
 
 
 def test_an_error_on_the_first_page_is_an_answer(server: Probed) -> None:
@@ -91,6 +93,7 @@ def test_an_error_on_the_first_page_is_an_answer(server: Probed) -> None:
     answer = get(server, "/probe/pages?fail=0&error=bug")
     assert answer.status == 500
     assert json.loads(answer.read())["code"] == "internal"
+    wait_closed(server, 0, 0)  # or it is in the log of the next test
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -107,6 +110,7 @@ def test_an_error_on_a_later_page_breaks_the_transfer_and_is_logged_once(
     assert received.count(b"HTTP/1.") == 1, "a second head is no part of the stream"
     assert not received.endswith(b"0\r\n\r\n")
     wait_closed(server, 3)
+    wait_until(lambda: "broken off" in server.news(), WELL_BEFORE_S, "the log")  # it comes behind that
     log = server.news()
     assert log.count("broken off") == 1
     assert log.count("Traceback") == tracebacks

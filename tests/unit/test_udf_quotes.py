@@ -15,6 +15,7 @@ from app.market.quotes import Key, Point, QuoteRow
 from app.market.symbols import SEED, SymbolMap
 from app.quote_board import QuoteBoard
 from app.settings import load
+from app.storage.quote_reader import QuoteReader
 from tests.batches import Tick, ticks
 
 NOW_US = time.time_ns() // 1000
@@ -46,6 +47,7 @@ def client_of(rows: list[QuoteRow] | None) -> tuple[FlaskClient, QuoteBoard]:
     board = QuoteBoard(lambda: symbols, 60.0)
     app.extensions["tickhub"] = SimpleNamespace(
         reads=_Reads(rows),
+        quote_reader=QuoteReader(),
         quotes=board,
         symbols=SimpleNamespace(map=symbols, know_better=lambda: rows is not None),
         meters=SimpleNamespace(answered=lambda status: None),
