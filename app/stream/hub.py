@@ -30,6 +30,8 @@ READERS_A_TURN = 16
 MAX_STALL_S = 120.0
 """A reader of which the kernel has not got rid of anything for so long is closed: it holds a place of a connection."""
 
+RETRY_S = 1.0
+
 GOING_AWAY = 1001
 
 log = logging.getLogger("tickhub")
@@ -166,7 +168,8 @@ class Hub:
                 wait_s = self.turn()
             except Exception:
                 log.exception("serving live readers failed")
-                wait_s = 1.0
+                gevent.sleep(RETRY_S)  # whatever happens meanwhile: or there was a line in the log for every tick
+                wait_s = 0.0
             gevent.sleep(0)  # an event that is set is not waited for, and others would not have their turn
             self._wake.wait(wait_s)
 
@@ -184,7 +187,11 @@ class Hub:
                     self._schedule.put_now(reader, now)
                 raise
             for count, reader in enumerate(ready, 1):
-                self._serve(reader)
+                try:
+                    self._serve(reader)
+                except Exception:
+                    log.exception("serving a live reader failed")
+                    reader.socket.cut()
                 if count % READERS_A_TURN == 0:
                     gevent.sleep(0)
         following = [self._schedule.next_s(), next(iter(self._heartbeats.values()), None)]

@@ -10,14 +10,18 @@ from app.stream import messages
 
 
 class Live:
-    """A symbol's newest quote as text, without its end. version counts its ticks, sequence the changes of all."""
+    """A symbol's newest quote as text, without its end. version counts its ticks, sequence the changes of all.
 
-    __slots__ = ("index", "sequence", "symbol", "text", "version")
+    made: the text was asked for, so that an empty one means that there is no quote.
+    """
+
+    __slots__ = ("index", "made", "sequence", "symbol", "text", "version")
 
     def __init__(self, symbol: str, index: int) -> None:
         self.symbol, self.index = symbol, index
         self.text = b""
         self.version = self.sequence = 0
+        self.made = False
 
 
 class LiveQuotes:
@@ -70,6 +74,7 @@ class LiveQuotes:
         self._changed.clear()
         for quote in quotes:
             live = self._lives.get(quote.symbol) or self._add(quote.symbol)
+            live.made = True
             text = b"" if quote.timestamp is None else messages.quote_text(quote)
             if text == live.text:
                 continue

@@ -13,9 +13,10 @@ SLOT_S = 0.01
 
 
 class Schedule(Generic[T]):
-    """Items by the time at which they are due, in seconds of any clock; one may be in it more than once."""
+    """Items by the time at which they are due, in seconds of any clock. Put again, an item is due at that time only."""
 
     def __init__(self) -> None:
+        self._slot_of: dict[T, int] = {}
         self._slots: dict[int, list[T]] = {}
         self._order: list[int] = []
 
@@ -30,16 +31,23 @@ class Schedule(Generic[T]):
     def due(self, now_s: float) -> list[T]:
         """Take out and return those that are due, each once."""
         slot_now = math.floor(now_s / SLOT_S)
-        found: dict[T, None] = {}
+        found = []
         while self._order and self._order[0] <= slot_now:
-            found.update(dict.fromkeys(self._slots.pop(heapq.heappop(self._order))))
-        return list(found)
+            slot = heapq.heappop(self._order)
+            for item in self._slots.pop(slot):
+                if self._slot_of.get(item) == slot:
+                    del self._slot_of[item]
+                    found.append(item)
+        return found
 
     def next_s(self) -> float | None:
         """Return when the next slot begins that somebody is in."""
         return self._order[0] * SLOT_S if self._order else None
 
     def _put(self, item: T, slot: int) -> None:
+        if self._slot_of.get(item) == slot:
+            return
+        self._slot_of[item] = slot  # where it was before it is passed over
         items = self._slots.get(slot)
         if items is None:
             self._slots[slot] = [item]

@@ -26,6 +26,9 @@ SEND_BYTES = 64 * 1024
 """About so much is made and sent in one go: of the rest only the marks are kept while the reader is not ready for it.
 So batches stay below what clients take as a message, too (1 MiB is common)."""
 
+QUOTES_SHARE_BYTES = SEND_BYTES // 2
+"""What of it is left to quotes: a replay refills the queue as quickly as it empties."""
+
 TOO_SLOW, SLOW_CLOSE_S = 1013, 10.0
 
 IDLE, WAITING, BUSY = range(3)
@@ -181,7 +184,7 @@ class Subscriber:
         size = sum(map(len, texts))
         self._queued_bytes -= size
         group: list[bytes] = []
-        while self._queue and size < SEND_BYTES:
+        while self._queue and size < SEND_BYTES - QUOTES_SHARE_BYTES:
             text, alone = self._queue.popleft()
             size += len(text)
             self._queued_bytes -= len(text)
@@ -210,7 +213,7 @@ class Subscriber:
             was = seen[index]
             if was == live.version:
                 continue
-            if size >= SEND_BYTES:
+            if size >= SEND_BYTES or not live.made:
                 self._marked[live] = None
                 continue
             seen[index] = live.version

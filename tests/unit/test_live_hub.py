@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
+import gevent
 import pytest
 
 from app.market.quotes import Quote
@@ -398,3 +400,91 @@ def test_quotes_that_cannot_be_had_now_come_later(market: Market) -> None:
     market.tick("AAPL", 2)
     market.pass_time(1.0)
     assert short(got(reader)) == [("AAPL", 2, 1, 2)]
+
+
+def test_who_subscribes_again_and_again_is_still_conflated(market: Market) -> None:
+    reader, price = market.read(["AAPL"]), itertools.count(1)
+
+    def trade_on(seconds: float) -> int:
+        """Return how often something was sent meanwhile."""
+        got(reader)
+        sends, socket = 0, reader.socket
+        assert isinstance(socket, Reader)
+        for _ in range(round(seconds / SLOT_S)):
+            market.tick("AAPL", next(price))
+            market.pass_time(SLOT_S)
+            sends += len(socket.sends)
+            got(reader)
+        return sends
+
+    for n in range(6):
+        trade_on(0.03)
+        market.hub.subscribe(reader, [NAMES[n % 3]], ["quotes"])
+    assert 15 <= trade_on(2.0) <= 20, "each after 100 ms"
+
+
+def test_a_snapshot_says_so_even_if_its_reader_was_due_before_its_text_was_made(market: Market) -> None:
+    reader = market.read(["AAPL"], conflate_s=0)
+    market.pass_time(TURN_S)
+    market.prices["MSFT"] = 20
+    market.tick("AAPL", 10)
+    read = market.hub._quotes._quotes
+
+    def meanwhile(names: Sequence[str]) -> Sequence[Quote]:
+        """The board lets others run while it settles: one of them subscribes."""
+        market.hub._quotes._quotes = read
+        market.hub.subscribe(reader, ["MSFT"], ["quotes"])
+        return read(names)
+
+    market.hub._quotes._quotes = meanwhile
+    market.pass_time(TURN_S)
+    found = {one["symbol"]: one for one in got(reader)}
+    assert found["AAPL"]["bid"] == 10
+    assert found["MSFT"]["snapshot"] is True
+
+
+def test_a_reader_that_cannot_be_served_costs_nobody_else_anything(
+    market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    readers = [market.read(["AAPL"], conflate_s=0) for _ in range(5)]
+    market.pass_time(TURN_S)
+    broken = readers[2].socket
+    assert isinstance(broken, Reader)
+    broken.send_texts = None  # type: ignore[method-assign,assignment]  # calling it raises
+    market.tick("AAPL", 10)
+    market.pass_time(TURN_S)
+    assert broken.ended
+    assert [len(got(reader)) for reader in readers] == [1, 1, 0, 1, 1]
+    assert len(caplog.records) == 1
+    market.tick("AAPL", 11)
+    market.pass_time(TURN_S)
+    assert [len(got(reader)) for reader in readers] == [1, 1, 0, 1, 1]
+
+
+def test_quotes_come_between_trades_however_many_of_these_wait(market: Market) -> None:
+    reader = market.read(["AAPL"])
+    market.hub.subscribe(reader, ["AAPL"], ["trades"])
+    market.pass_time(1.0)
+    market.hub.trades([trade("AAPL", n) for n in range(5_000)])
+    market.tick("AAPL", 10)
+    market.hub.turn()
+    assert short(got(reader)) == [("AAPL", 10, 1, 0)]
+    market.pass_time(1.0)
+    assert reader.queued == 0
+
+
+def test_what_fails_again_and_again_is_not_logged_at_the_rate_of_ticks(
+    market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    market.read(["AAPL"], conflate_s=0)
+    bars = market.read([])
+    market.hub.subscribe(bars, ["AAPL"], ["bars"])
+    market.away = True
+    serving = gevent.spawn(market.hub.run)
+    for n in range(100):
+        market.now_s += SLOT_S
+        market.tick("AAPL", n)
+        market.hub.bars([bar("AAPL", "1m")])
+        gevent.sleep(0)
+    serving.kill()
+    assert len(caplog.records) == 1
