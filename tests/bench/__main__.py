@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tests.bench.client import BenchError
 
-BENCHES = ("ingest", "reads")
+BENCHES = ("ingest", "reads", "live")
 """Modules of this package, in the order in which they run."""
 
 

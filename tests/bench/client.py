@@ -12,7 +12,7 @@ import socket
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -100,9 +100,15 @@ class _Connection:
 
 
 class Client:
-    """Post requests over a fixed number of connections, kept open between runs."""
+    """Post requests over a fixed number of connections, kept open between runs.
 
-    def __init__(self, address: tuple[str, int], connections: int) -> None:
+    stamp: what makes of a request the one that leaves, at the moment when it does; of the same length.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], connections: int, stamp: Callable[[bytes], bytes] = lambda request: request
+    ) -> None:
+        self._stamp = stamp
         self._selector = selectors.DefaultSelector()
         self._connections = [_Connection(address) for _ in range(connections)]
         for connection in self._connections:
@@ -183,7 +189,7 @@ class Client:
     def _start(self, connection: _Connection, request: bytes, index: int, due_s: float, now: float) -> None:
         connection.index, connection.due_s = index, due_s
         connection.deadline_s = now + ANSWER_WITHIN_S
-        connection.left = memoryview(request)
+        connection.left = memoryview(self._stamp(request))
         if not connection.push():
             both = selectors.EVENT_READ | selectors.EVENT_WRITE
             self._selector.modify(connection.socket, both, connection)

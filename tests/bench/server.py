@@ -125,6 +125,11 @@ class Server:
                 raise BenchError(f"{processed} of {ticks} ticks processed: {stats}\n{self.log_tail()}")
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """The master's process id."""
+        return self._process.pid
+
     def workers(self) -> list[int]:
         """Return the workers' process ids: the children that gunicorn forked, not their helpers."""
         return [child.pid for child in psutil.Process(self._process.pid).children()]
