@@ -21,7 +21,7 @@ import gevent
 from gevent.socket import wait_read, wait_write
 from wsproto import WSConnection
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import LocalProtocolError
 
 from app.errors import RateLimited
 from app.stream import messages
@@ -47,6 +47,10 @@ WARN_EVERY_S = 1.0
 
 CLOSE_S = 1.0
 """How long a client may take to answer a close."""
+
+GONE_S = 180
+"""How long what was sent may stay unconfirmed: a client whose network or machine is gone says nothing. Longer than the
+hub lets a reader stall (2 minutes and a heartbeat), who is to be told why it is closed."""
 
 SLOW_CLOSE_S = 10.0
 """How long one that is too slow may take to read up to its close."""
@@ -123,6 +127,8 @@ class Socket:
         sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER_BYTES)
         with contextlib.suppress(OSError):
             sock.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError, AttributeError):  # AttributeError: macOS
+            sock.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, GONE_S * 1000)
         # Once: the socket may be one that looks its attributes up for every call.
         self._send_now, self._receive_now = sock.send, sock.recv
 
@@ -152,29 +158,25 @@ class Socket:
         """Yield what the client says, until the connection has ended."""
         message, events = _Message(), 0
         while data := self._receive():
-            try:
-                self._connection.receive_data(data)
-                for event in self._connection.events():
-                    events += 1
-                    if events % EVENTS_A_TURN == 0:
-                        gevent.sleep(FLOOD_PAUSE_S if self._warnings else 0)
-                    if isinstance(event, CloseConnection):
-                        self._answer_close(event)
-                        return
-                    allowed = not self.closing and (not getattr(event, "frame_finished", True) or self._allowed())
-                    if isinstance(event, TextMessage | BytesMessage):
-                        whole = message.add(event, wanted=allowed)
-                        if message.too_big:
-                            self.close(TOO_BIG, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
-                        elif whole is not None:
-                            yield whole
-                    elif allowed and isinstance(event, Ping) and self.stalled_since is None:
-                        self.send(self._connection.send(event.response()))
-            except RemoteProtocolError as error:
-                hint = error.event_hint
-                code = hint.code if isinstance(hint, CloseConnection) else 1002
-                self.close(int(code), str(error)[:100])
-                return
+            self._connection.receive_data(data)
+            for event in self._connection.events():
+                if isinstance(event, CloseConnection):  # what is no frame ends in one as well
+                    self._answer_close(event)  # before others have their turn: wsproto sends no data behind it
+                    return
+                events += 1
+                if events % EVENTS_A_TURN == 0:
+                    gevent.sleep(FLOOD_PAUSE_S if self._warnings else 0)
+                allowed = not self.closing and (not getattr(event, "frame_finished", True) or self._allowed())
+                if isinstance(event, TextMessage | BytesMessage):
+                    whole = message.add(event, wanted=allowed)
+                    if message.too_big:
+                        self.close(TOO_BIG, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+                    elif whole is not None:
+                        yield whole
+                elif allowed and isinstance(event, Ping) and self.stalled_since is None:
+                    self.send(self._connection.send(event.response()))
+            if self.closing:
+                gevent.sleep(0)  # a client that does not stop is in no hurry; unfolded, this may have been megabytes
 
     def close(self, code: int, reason: str = "", within_s: float = CLOSE_S) -> None:
         """Begin to close: what waits in part and the close leave, then nothing; after `within_s` it is cut."""

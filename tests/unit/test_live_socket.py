@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import gevent
 import pytest
@@ -21,6 +22,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from app.stream import socket as under_test
@@ -70,15 +72,17 @@ def is_closed(events: list[Event]) -> bool:
 class Line:
     """A socket, its peer, and what the socket has understood."""
 
-    def __init__(self, early: bytes = b"") -> None:
+    def __init__(self, early: bytes = b"", *, deflates: bool = False) -> None:
         ours, theirs = sockets.socketpair()
         server, client = WSConnection(ConnectionType.SERVER), WSConnection(ConnectionType.CLIENT)
-        server.receive_data(client.send(Request(host="localhost", target="/ws")))
+        asked: list[Extension] = [PerMessageDeflate()] if deflates else []
+        agreed: list[Extension] = [PerMessageDeflate()] if deflates else []
+        server.receive_data(client.send(Request(host="localhost", target="/ws", extensions=asked)))
         list(server.events())
-        client.receive_data(server.send(AcceptConnection()))
+        client.receive_data(server.send(AcceptConnection(extensions=agreed)))
         list(client.events())
         self.raw = ours
-        self.socket = Socket(ours, server, early)
+        self.socket = Socket(ours, server, early, deflates=deflates)
         self.peer = Peer(theirs, client)
         self.said: list[str | bytes] = []
         self.reader = gevent.spawn(self._read)
@@ -96,15 +100,40 @@ class Line:
         return self.said
 
 
-@pytest.fixture
-def line() -> Iterator[Line]:
-    found = Line()
+@contextmanager
+def opened(*, deflates: bool = False) -> Iterator[Line]:
+    found = Line(deflates=deflates)
     try:
         yield found
     finally:
         found.reader.kill()
         found.peer.sock.close()
         found.raw.close()
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with opened() as found:
+        yield found
+
+
+@contextmanager
+def meanwhile(do: Callable[[], object]) -> Iterator[list[int]]:
+    """Do something each time that others have their turn; yields how often that was so far."""
+    turns = [0]
+
+    def others() -> None:
+        while True:
+            do()
+            turns[0] += 1
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(others)
+    try:
+        yield turns
+        assert not greenlet.dead, greenlet.exception
+    finally:
+        greenlet.kill()
 
 
 def test_messages_come_whole_however_they_are_cut(line: Line) -> None:
@@ -148,6 +177,48 @@ def test_what_the_kernel_does_not_take_follows_in_order_when_it_does(line: Line)
 
 def test_the_kernel_holds_little_for_a_reader(line: Line) -> None:
     assert line.raw.getsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF) <= 2 * under_test.SEND_BUFFER_BYTES
+
+
+def test_a_ping_between_two_parts_of_a_message_is_answered_at_once(line: Line) -> None:
+    line.peer.say(Message("f", message_finished=False), Ping(b"there?"))
+    (pong,) = line.peer.hear(bool)
+    assert isinstance(pong, Pong)
+    line.peer.say(Message("g", message_finished=True))
+    assert line.wait_said(1) == ["fg"]
+
+
+@pytest.mark.parametrize("before", [62, 63, 64])
+@pytest.mark.parametrize("deflates", [False, True])
+def test_what_is_sent_while_the_client_closes_hurts_nobody(deflates: bool, before: int) -> None:
+    """The reading greenlet makes way for others after so many frames: the close may be the next one."""
+    with opened(deflates=deflates) as line, meanwhile(lambda: line.socket.send_texts([b"x"])):
+        line.peer.say(*[Pong()] * before, CloseConnection(1000, "done"))
+        assert line.peer.closed_with() == 1000
+        line.reader.join(WAIT_S)
+
+
+def test_what_unfolds_to_a_thousand_times_its_size_does_not_keep_others_from_their_turn() -> None:
+    with opened(deflates=True) as line, meanwhile(lambda: None) as turns:
+        receive, seen = line.socket._receive_now, list[int]()
+
+        def noted(size: int) -> bytes:
+            seen.append(turns[0])
+            return bytes(receive(size))
+
+        line.socket._receive_now = noted
+        line.peer.say(*[TextMessage(" " * 4_000_000)] * 20)
+        assert line.peer.closed_with() == 1009
+        assert len(seen) > 10
+        assert max(seen.count(turn) for turn in seen) <= 2
+
+
+def test_a_client_without_a_network_is_not_waited_for_for_ever() -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(sockets.create_server(("127.0.0.1", 0))))
+        stack.enter_context(closing(sockets.create_connection(listener.getsockname())))
+        sock = stack.enter_context(closing(listener.accept()[0]))
+        Socket(sock, WSConnection(ConnectionType.SERVER))
+        assert sock.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT) == under_test.GONE_S * 1000
 
 
 def test_a_ping_is_answered(line: Line) -> None:
