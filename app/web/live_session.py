@@ -170,14 +170,21 @@ class Session:
                 while reader.queued > REPLAY_QUEUED:
                     gevent.sleep(REPLAY_LOOK_S)
         except (RequestError, DatabaseAway) as error:
-            hub.unsubscribe(reader, symbols, ("trades",))
-            reader.replay = None
             code = error.code if isinstance(error, RequestError) else DatabaseNeeded.code
-            reader.say(messages.error(code, f"the trades could not be replayed, and are not watched: {error}"))
+            self._give_up_replay(symbols, code, str(error))
+            return
+        except Exception:
+            log.exception("a replay failed")
+            self._give_up_replay(symbols, "internal", "the server failed on this; its log says why")
             return
         reader.push(messages.REPLAY_COMPLETE, alone=True)
         reader.push_all(replay.release())
         hub.hurry(reader)
+
+    def _give_up_replay(self, symbols: list[str] | None, code: str, why: str) -> None:
+        self._run.hub.unsubscribe(self._reader, symbols, ("trades",))
+        self._reader.replay = None
+        self._reader.say(messages.error(code, f"the trades could not be replayed, and are not watched: {why}"))
 
     def _unsubscribe(self, action: Unsubscribe) -> None:
         symbols, rejected = self._resolved(action.symbols)

@@ -66,6 +66,13 @@ def no_handshake(error: RemoteProtocolError) -> Response:
     return error_answer(BadParameter.code, f"this is no WebSocket handshake: {error}", BadParameter.status)
 
 
+@blueprint.errorhandler(ConnectionError)
+def left(error: ConnectionError) -> Response:
+    """Answer nothing to a client that left while its handshake was answered."""
+    g.was_websocket = True
+    return Response()
+
+
 @_sock.route("/ws", bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no types
 def live(server: Server) -> None:
     """Serve a client until one of us closes."""

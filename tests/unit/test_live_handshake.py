@@ -14,6 +14,7 @@ from werkzeug.test import EnvironBuilder
 from app import create_app
 from app.settings import load
 from app.stream.hub import Hub
+from app.web import live_session
 
 HEADERS = {
     "Connection": "Upgrade",
@@ -37,13 +38,16 @@ class Connection:
         self.run = SimpleNamespace(settings=load({}, settings, None), hub=hub, meters=meters)
         self.app.extensions["tickhub"] = self.run
 
-    def ask(self, said: bytes, path: str = "/ws") -> bytes:
-        """Shake hands, say something, and return all that comes back; the request must end without an answer."""
-        builder = EnvironBuilder(path=path, headers=HEADERS)
-        environ = builder.get_environ() | {"gunicorn.socket": self.ours}
-        self.theirs.sendall(said)
+    def serve(self) -> None:
+        """Serve the client; the request must end without an answer."""
+        environ = EnvironBuilder(path="/ws", headers=HEADERS).get_environ() | {"gunicorn.socket": self.ours}
         with gevent.Timeout(10), pytest.raises(StopIteration):
             self.app.wsgi_app(environ, lambda *_: pytest.fail("an answer was begun"))
+
+    def ask(self, said: bytes) -> bytes:
+        """Shake hands, say something, and return all that comes back."""
+        self.theirs.sendall(said)
+        self.serve()
         self.ours.close()
         got = b""
         while piece := self.theirs.recv(4096):
@@ -72,10 +76,50 @@ def test_compression_is_not_agreed_to_unless_it_is_set(connection: Connection) -
 
 def test_a_client_that_leaves_without_a_word_is_forgotten(connection: Connection) -> None:
     connection.theirs.shutdown(sockets.SHUT_WR)
-    builder = EnvironBuilder(path="/ws", headers=HEADERS)
-    with gevent.Timeout(10), pytest.raises(StopIteration):
-        connection.app.wsgi_app(builder.get_environ() | {"gunicorn.socket": connection.ours}, lambda *_: None)
+    connection.serve()
     assert len(connection.run.hub) == 0
+
+
+def test_a_client_that_left_before_the_handshake_was_answered_is_no_failure(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.theirs.close()
+    connection.serve()
+    assert len(connection.run.hub) == 0
+    assert not caplog.records
+
+
+def test_who_shows_no_key_in_time_is_closed_with_1008(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_session, "AUTH_WAIT_S", 0.05)
+    keyed = Connection(api_key_read="read-0123456789ab")
+    _, _, frames = keyed.ask(b"\x81\x84\0\0\0\0ping").partition(b"\r\n\r\n")
+    pong, _, close = frames.partition(b"}")
+    assert pong.endswith(b'{"type":"pong"')
+    assert close == b"\x88\x16\x03\xf0no API key was shown"
+
+
+def test_who_shows_its_key_in_time_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_session, "AUTH_WAIT_S", 0.05)
+    keyed = Connection(api_key_read="read-0123456789ab")
+    said = b'{"action":"auth","key":"read-0123456789ab"}'
+    gevent.spawn_later(0.2, keyed.theirs.sendall, CLOSE)
+    frames = keyed.ask(b"\x81" + bytes((0x80 | len(said),)) + b"\0\0\0\0" + said)
+    assert frames.endswith(b'{"type":"authenticated"}' + CLOSED)
+
+
+def test_a_replay_that_fails_is_logged_and_told(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    def replay(*_: object) -> Iterator[Any]:
+        yield []
+        raise ZeroDivisionError
+
+    connection.run.symbols = SimpleNamespace(map=SimpleNamespace(names=[]))
+    connection.run.live_trades = SimpleNamespace(replay=replay)
+    said = b'{"action":"subscribe","symbol":"*","channels":["trades"],"since":0}'
+    gevent.spawn_later(0.2, connection.theirs.sendall, CLOSE)
+    got = connection.ask(b"\x81" + bytes((0x80 | len(said),)) + b"\0\0\0\0" + said)
+    assert b'"code":"internal"' in got
+    assert b"replay_complete" not in got
+    assert [record.message for record in caplog.records] == ["a replay failed"]
 
 
 def test_at_the_end_of_the_server_nobody_is_let_in(connection: Connection) -> None:
