@@ -5,9 +5,11 @@ Anybody may have the page; what it shows it asks for with a key, where there are
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import hashlib
+from pathlib import Path, PurePosixPath
 
 from flask import Blueprint, Response, request, send_from_directory
+from werkzeug.security import safe_join
 
 from app.errors import NotFound
 from app.settings import ROOT
@@ -51,8 +53,11 @@ def asset(file: str) -> Response:
     """Return a file of the page. Raises NotFound."""
     name = PurePosixPath(file)
     mimetype = "text/plain" if name.name in TEXTS else TYPES.get(name.suffix)
-    if mimetype is None or not (FOLDER / name).is_file():
+    path = safe_join(str(FOLDER), file)
+    if mimetype is None or path is None or not Path(path).is_file():
         raise NotFound(f"nothing is at {request.path}")
-    response = send_from_directory(FOLDER, file, mimetype=mimetype)
+    # Of the content: builds that can be repeated give every release's files one time, and some have one size.
+    etag = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
+    response = send_from_directory(FOLDER, file, mimetype=mimetype, etag=etag)
     response.headers.update(HEADERS)
     return response

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+import pytest
+from flask import Flask
+
+from app.web import viewer
 from app.web.viewer import FOLDER, POLICY
 
 MODULES = sorted(FOLDER.glob("*.js"))
@@ -51,3 +56,18 @@ def test_it_stays_small() -> None:
     files = [path for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sum(path.stat().st_size for path in files) < 1_000_000
     assert all(len(Path(module).read_text().splitlines()) <= 400 for module in MODULES)
+
+
+def test_a_file_of_another_release_is_another_one_whatever_its_time_and_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer, "FOLDER", tmp_path)
+    app = Flask(__name__)
+    app.register_blueprint(viewer.blueprint)
+    told = {}
+    for text in ("one", "two"):
+        (tmp_path / "a.js").write_text(text)
+        os.utime(tmp_path / "a.js", (1e9, 1e9))
+        answer = app.test_client().get("/viewer/a.js", headers={"If-None-Match": told.get("ETag", '"none"')})
+        assert (answer.status_code, answer.text) == (200, text)
+        told = dict(answer.headers)
