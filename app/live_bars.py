@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gevent.event import Event
 
@@ -51,6 +51,13 @@ class LiveBars:
         """Note that commits of what arrived since then (UTC microseconds) were not heard."""
         self._watch.touch_all(since_us, time.time_ns() // 1000)
         self._wake.set()
+
+    def running(self, symbols: Sequence[str] | None, interval: str) -> list[BarUpdate]:
+        """Return the running bars (canonical symbols, None: all) that somebody watches already, for who joins them.
+
+        Those that nobody watches yet are read within half a second, and reach the reader by the hub.
+        """
+        return self._watch.running(None if symbols is None else set(symbols), interval)
 
     def run(self) -> None:
         """Read and send for ever; to be spawned as a greenlet."""

@@ -5,7 +5,7 @@ Times of `now_s` are monotonic, those in microseconds UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
 from app.market.intervals import Buckets
 from app.stream.messages import BarUpdate
@@ -15,6 +15,9 @@ EVERY_S = 0.25
 
 LATE_US = 2_000_000
 """What is watched is known here a little later; ticks of that time may have been stored unnoticed."""
+
+MOST_KNOWN = 500
+"""Bars of a symbol and interval of which it is known how they were sent: as many as one read gives."""
 
 Key = tuple[str, str]
 """Symbol and interval."""
@@ -26,16 +29,18 @@ class BarWatch:
     def __init__(self) -> None:
         self._touched: dict[Key, tuple[int, int]] = {}
         self._not_before_s: dict[Key, float] = {}
-        self._sent: dict[Key, dict[str, BarUpdate]] = {}
-        self._running: dict[Key, int] = {}
-        """Where the newest bar ends that was sent and is not complete."""
+        self._sent: dict[Key, dict[int, int]] = {}
+        """As what each bar was last sent: its hash, by its start. Some 100 bytes a bar, which its text would exceed."""
+        self._open: dict[Key, dict[int, int]] = {}
+        """When the bars end that were sent and are not complete, by their starts."""
+        self._newest: dict[Key, tuple[int, BarUpdate]] = {}
         self._watched: set[Key] = set()
 
     def watch(self, intervals: Mapping[str, Set[str]], now_us: int) -> None:
         """Learn what is watched now; of what is new the running bar is read, to be known when it closes."""
         watched = {(symbol, interval) for symbol, names in intervals.items() for interval in names}
         for key in self._watched - watched:
-            for known in (self._touched, self._not_before_s, self._sent, self._running):
+            for known in (self._touched, self._not_before_s, self._sent, self._open, self._newest):
                 known.pop(key, None)
         for key in watched - self._watched:
             self._touch(key, now_us - LATE_US, now_us)
@@ -53,10 +58,11 @@ class BarWatch:
             self._touch(key, low_us, high_us)
 
     def close(self, now_us: int) -> None:
-        """Have the bars read that ended by then."""
-        for key, end_us in self._running.items():
-            if end_us <= now_us:
-                self._touch(key, end_us - 1, end_us - 1)
+        """Have the bars read that ended by then, each once."""
+        for key, ends_us in self._open.items():
+            for start_us in [start_us for start_us, end_us in ends_us.items() if end_us <= now_us]:
+                del ends_us[start_us]
+                self._touch(key, start_us, start_us)
 
     def take(self, now_s: float, most: int) -> dict[Key, tuple[int, int]]:
         """Return what is to be read now: the first and the last time of the ticks that came, by key."""
@@ -78,17 +84,30 @@ class BarWatch:
         """Return those of the bars read (rising in time) that are not as they were last sent."""
         if key not in self._watched or not bars:
             return []
-        sent = self._sent.get(key, {})
-        found = [bar for bar in bars if sent.get(bar.timestamp) != bar]
-        sent = {**sent, **{bar.timestamp: bar for bar in bars}}
-        # The newest ones are those that change again and again.
-        self._sent[key] = {timestamp: sent[timestamp] for timestamp in sorted(sent)[-4:]}
-        end_us = Buckets(key[1]).next(starts_us[-1])
-        if not bars[-1].complete:
-            self._running[key] = end_us
-        elif self._running.get(key, 0) <= end_us:
-            self._running.pop(key, None)
+        sent, ends_us = self._sent.setdefault(key, {}), self._open.setdefault(key, {})
+        buckets = Buckets(key[1])
+        found = []
+        for start_us, bar in zip(starts_us, bars, strict=True):
+            if bar.complete:
+                ends_us.pop(start_us, None)
+            else:
+                ends_us[start_us] = buckets.next(start_us)
+            if sent.get(start_us) != (version := hash(bar)):
+                sent[start_us] = version
+                found.append(bar)
+        if len(sent) > MOST_KNOWN:
+            self._sent[key] = {start_us: sent[start_us] for start_us in sorted(sent)[-MOST_KNOWN:]}
+        if key not in self._newest or self._newest[key][0] <= starts_us[-1]:
+            self._newest[key] = starts_us[-1], bars[-1]
         return found
+
+    def running(self, symbols: Collection[str] | None, interval: str) -> list[BarUpdate]:
+        """Return the running bars of symbols (None: all) as they were last sent, where somebody watches them."""
+        return [
+            bar
+            for (symbol, name), (_, bar) in self._newest.items()
+            if name == interval and not bar.complete and (symbols is None or symbol in symbols)
+        ]
 
     def _touch(self, key: Key, low_us: int, high_us: int) -> None:
         known = self._touched.get(key, (low_us, high_us))
