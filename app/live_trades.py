@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import gevent
 from gevent.event import Event
 from psycopg2.extensions import cursor as Cursor
 
@@ -21,14 +23,23 @@ from app.stream.frames import BadFrame
 from app.stream.hub import Hub
 from app.stream.messages import TradeUpdate
 from app.stream.replay import Replay
-from app.stream.trades import Bounds, Since, later_updates, live_updates, replayed_updates
+from app.stream.trades import Bounds, Since, later_updates, live_updates, place_of, replayed_updates
 
 CHECK_S = 0.75
 """How often positions are compared with the ledger. What the ledger had at one look, and is still missing at the next,
 was lost on the way: so it comes within two of these and a read."""
 
-PAGE_TRADES = 2000
+PAGE_TRADES = 1000
 MESSAGE_TRADES = 5000
+
+WAIT_S = 0.005
+
+TURN_TRADES = 500
+"""Passed on before others have their turn, and readers their messages: a flush may have many times more than a reader's
+queue takes."""
+
+MAX_WAITING = 50_000
+"""Trades that wait to be passed on, some 2 MB; what comes then is read from the database later."""
 
 log = logging.getLogger("tickhub")
 
@@ -42,6 +53,9 @@ class LiveTrades:
         self._expected = Positions()
         """What the ledger had at the last look."""
         self._wake = Event()
+        self._waiting: deque[tuple[Trades, Positions]] = deque()
+        self._waiting_trades = 0
+        self._more = Event()
         bus.on(COMMITTED, self._came)
 
     def committed(self, committed: Committed) -> None:
@@ -62,6 +76,22 @@ class LiveTrades:
                 log.exception("looking for missing trades failed")
             self._wake.wait(CHECK_S)
             self._wake.clear()
+
+    def pass_on(self) -> None:
+        """Pass on for ever what commits brought; to be spawned as a greenlet."""
+        while True:
+            self._more.wait()
+            self._more.clear()
+            while self._waiting:
+                trades, positions = self._waiting.popleft()
+                try:
+                    for start in range(0, len(trades), TURN_TRADES):
+                        part = trades.take(slice(start, start + TURN_TRADES))
+                        self._pass_on(live_updates(part, positions))
+                except Exception:
+                    log.exception("live trades were not passed on")
+                finally:
+                    self._waiting_trades -= len(trades)
 
     def replay(self, since: Since, symbols: Sequence[str] | None, replay: Replay) -> Iterator[list[TradeUpdate]]:
         """Yield stored trades of these symbols (canonical; None: all) in order, until `replay` has reached the live.
@@ -113,44 +143,58 @@ class LiveTrades:
         self._hear(committed)
 
     def _hear(self, committed: Committed) -> None:
-        if self._follower.hear(committed):
+        if self._follower.hear(committed, take=self._waiting_trades < MAX_WAITING):
             self._bars.touched(committed.touched)
         if self._follower.hole:
             self._wake.set()
 
     def _took(self, trades: Trades, positions: Positions) -> None:
         if self._hub.wants_trades():
-            self._hub.trades(live_updates(trades, positions))
+            self._waiting.append((trades, positions.copy()))
+            self._waiting_trades += len(trades)
+            self._more.set()
+
+    def _pass_on(self, updates: list[TradeUpdate]) -> None:
+        self._hub.trades(updates)
+        self._hub.give_way()
 
     def _check(self) -> None:
         """Compare with the ledger; read what is missing."""
         follower = self._follower
-        if follower.positions is not None and not follower.hole:
+        if follower.positions is None:
+            self._expected = self._reads.run(PAGE, _look, Positions()).until
+            follower.begin(self._expected.copy())
+        elif not follower.hole:
             before = follower.positions.copy()
             plan = self._reads.run(PAGE, _look, before)
             follower.update(before, plan.until, {j.key: j.low_us for j in plan.journals})
             expected, self._expected = self._expected, plan.until
-            if not follower.positions.behind(expected) and not follower.hole:
-                return
-        is_first = follower.positions is None
-        plan = None
-        try:
-            plan = self._catch_up(follower.begin_reading())
-        finally:
-            follower.end_reading(None if plan is None else plan.until)
-        if plan.journals and not is_first:
-            # Of what was missed only its arrival is known; ticks arrive when they happen, or are late.
-            self._bars.missed(min(journal.low_us for journal in plan.journals))
+            if follower.positions.behind(expected):
+                follower.hole = True
+        if follower.hole:
+            self._catch_up(follower.begin_reading())
 
-    def _catch_up(self, positions: Positions) -> Plan:
-        plan = self._reads.run(PAGE, _look, positions)
-        # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
-        if self._follower.positions is not None and self._hub.wants_trades():
-            plan, page = self._reads.run(PAGE, _begin, positions, None, True)
-            for updates in self._pages(plan, page, None):
-                self._hub.trades(updates)
-        self._expected = plan.until
-        return plan
+    def _catch_up(self, positions: Positions) -> None:
+        """Read what was missed behind the positions, and pass it on; the follower holds what comes meanwhile."""
+        whole = False
+        try:
+            while self._waiting_trades:
+                gevent.sleep(WAIT_S)
+            plan = self._reads.run(PAGE, _look, positions)
+            missed = plan.journals
+            # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
+            if self._hub.wants_trades():
+                plan, page = self._reads.run(PAGE, _begin, positions, None, True)
+                for updates in self._pages(plan, page, None):
+                    self._pass_on(updates)
+                    positions = place_of(updates[-1].cursor)[0]
+            positions, whole = plan.until, True
+            self._expected = plan.until.copy()
+        finally:
+            self._follower.end_reading(positions, whole=whole)
+        if missed:
+            # Of what was missed only its arrival is known; ticks arrive when they happen, or are late.
+            self._bars.missed(min(journal.low_us for journal in missed))
 
 
 def _look(cur: Cursor, after: Positions) -> Plan:

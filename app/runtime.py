@@ -229,6 +229,7 @@ class Runtime:
         self._spawn(self.spool.run)
         self._spawn(self.hub.run)
         self._spawn(self.live_trades.run)
+        self._spawn(self.live_trades.pass_on)
         self._spawn(self.live_bars.run)
         self.cache.start()
         self.fan_out.start()

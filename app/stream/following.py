@@ -30,31 +30,43 @@ class Follower:
         self._reading = False
         self._held: deque[Committed] = deque()
         self._held_size = 0
+        self._first_us: dict[int, int] = {}
+        """Before the positions are known: where the first commit that was heard of each journal begins."""
 
-    def hear(self, committed: Committed) -> bool:
-        """Take a commit, or hold it; tell whether it is news. One that is held is."""
-        if self.positions is None or self._reading:
-            self._hold(committed)
-            return True
-        return self._follow(self.positions, committed)
+    def hear(self, committed: Committed, *, take: bool = True) -> bool:
+        """Take a commit, or hold it; tell whether it is news. One that is held is.
+
+        take: False leaves it to be read from the database; enough is on its way.
+        """
+        if self.positions is None:
+            self._first_us.setdefault(committed.journal, committed.before_us)
+        elif not self._reading and take:
+            return self._follow(self.positions, committed)
+        self.hole |= not take
+        self._hold(committed)
+        return True
+
+    def begin(self, until: Positions) -> None:
+        """Learn the positions for the first time: those of the ledger, or where the first commits began."""
+        for journal, before_us in self._first_us.items():
+            if before_us < until.done_us.get(journal, 0):
+                until.done_us[journal] = before_us
+        self.positions = until
+        self._first_us = {}
+        self._follow_held(until)
 
     def begin_reading(self) -> Positions:
         """Hold everything from now on; return behind which positions the database is to be read."""
+        assert self.positions is not None
         self._reading, self.hole = True, False
-        return Positions() if self.positions is None else self.positions
+        return self.positions
 
-    def end_reading(self, until: Positions | None) -> None:
-        """Go on from where the database was read to; None: it could not be read, and there still is a hole."""
+    def end_reading(self, until: Positions, *, whole: bool) -> None:
+        """Go on from where the database was read to; whole: up to its end, so that there is no hole any more."""
         self._reading = False
-        if until is None:
-            self.hole = True
-        else:
-            self.positions = until
-        if self.positions is None:
-            return
-        held, self._held, self._held_size = self._held, deque(), 0
-        for committed in held:
-            self._follow(self.positions, committed)
+        self.hole |= not whole
+        self.positions = until
+        self._follow_held(until)
 
     def update(self, before: Positions, until: Positions, lows_us: dict[int, int]) -> None:
         """Learn from the ledger which journals there are; nothing of them counts as seen that was not.
@@ -66,7 +78,9 @@ class Follower:
         if positions is None:
             return
         for journal in before.done_us.keys() - until.done_us.keys() - lows_us.keys():
-            positions.done_us.pop(journal, None)
+            # One that goes on at this moment has entered anew, and is not finished.
+            if positions.done_us.get(journal) == before.done_us[journal]:
+                del positions.done_us[journal]
         for journal, done_us in {**until.done_us, **lows_us}.items():
             positions.done_us.setdefault(journal, done_us)
         positions.top_us = until.top_us
@@ -87,6 +101,11 @@ class Follower:
             self._took(trades, positions)
         positions.done_us[journal] = committed.after_us
         return True
+
+    def _follow_held(self, positions: Positions) -> None:
+        held, self._held, self._held_size = self._held, deque(), 0
+        for committed in held:
+            self._follow(positions, committed)
 
     def _hold(self, committed: Committed) -> None:
         size = 1 + len(committed.trades)

@@ -30,6 +30,12 @@ READERS_A_TURN = 16
 MAX_STALL_S = 120.0
 """A reader of which the kernel has not got rid of anything for so long is closed: it holds a place of a connection."""
 
+HURRY_QUEUED = 1000
+"""A reader for which more waits than that is not left to its pace: its queue would be full before."""
+
+GIVE_WAY_S = 0.25
+"""How long whoever has many updates waits for readers that take what is queued, at most."""
+
 RETRY_S = 1.0
 
 GOING_AWAY = 1001
@@ -86,6 +92,13 @@ class Hub:
         """Pass on alerts, in order."""
         for update in updates:
             self._push(update, "alerts", update.symbol)
+
+    def give_way(self) -> None:
+        """Let readers get what is queued for them, between many updates; those that take nothing are not waited for."""
+        until_s = self._now() + GIVE_WAY_S
+        gevent.sleep(0)
+        while self._now() < until_s and any(self._is_taking_much(reader) for reader in self._readers):
+            gevent.sleep(0.002)
 
     # Who is there
 
@@ -235,7 +248,13 @@ class Hub:
                 reader.push(text)
             if reader.state == IDLE:
                 self._rouse(reader, now)
+            elif reader.queued > HURRY_QUEUED:
+                self.hurry(reader)
         self._wake.set()
+
+    @staticmethod
+    def _is_taking_much(reader: Subscriber) -> bool:
+        return reader.queued > HURRY_QUEUED and not reader.stalled() and not reader.socket.closing
 
     def _watchers_of(self, channel: Channel, symbol: str, interval: str | None = None) -> list[Subscriber]:
         key = (channel, symbol, interval or "")

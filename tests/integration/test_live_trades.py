@@ -63,7 +63,8 @@ class Desk:
         self.watchers: list[Callable[[list[TradeUpdate]], None]] = []
         self.follower = Follower(self._took)
         self.lose = 0
-        self.catch_up()
+        with snapshot(url) as cur:
+            self.follower.begin(plan_behind(cur, Positions(), keep_unknown=True).until)
 
     def hear(self, committed: Committed) -> None:
         if self.lose:
@@ -79,7 +80,7 @@ class Desk:
             plan = plan_behind(cur, before, keep_unknown=True)
             for page in pages(cur, plan, rows):
                 self._send(replayed_updates(page.trades, bounds(plan), plan.until))
-        self.follower.end_reading(plan.until)
+        self.follower.end_reading(plan.until, whole=True)
 
     def look(self) -> None:
         """Learn from the ledger what there is, reading nothing."""
@@ -196,7 +197,7 @@ class World:
         self.desk = Desk(url)
         self.number = 0
 
-    def commit(self, journal: int, trades: int, heard: bool) -> None:
+    def commit(self, journal: int, trades: int, heard: bool) -> Committed:
         """Flush some trades, and a resend of the first of them, into a journal."""
         feeder = self.feeders[journal]
         rows = []
@@ -213,6 +214,7 @@ class World:
             written = self.sink.write(feeder.journal_id, written.entry, batch)
         if heard:
             self.desk.hear(written.committed)
+        return written.committed
 
     def close(self) -> None:
         self.sink.close()

@@ -194,19 +194,39 @@ def test_a_hole_is_seen_and_what_is_behind_it_waits() -> None:
     assert heard.follower.begin_reading().done_us == {A: 10, B: 5}
     heard.hear(commit(B, 5, 6, 6))
     assert heard.received_us == [4]
-    heard.follower.end_reading(Positions(0, {A: 14, B: 5}))
+    heard.follower.end_reading(Positions(0, {A: 14, B: 5}), whole=True)
     assert heard.received_us == [4, 15, 6]
     assert not heard.follower.hole
 
 
-def test_a_hole_that_could_not_be_read_stays() -> None:
+def test_a_hole_that_could_not_be_read_to_its_end_stays() -> None:
     heard = Heard(Positions(0, {A: 10}))
     heard.hear(commit(A, 12, 14, 13))
-    heard.follower.begin_reading()
-    heard.follower.end_reading(None)
+    heard.follower.end_reading(heard.follower.begin_reading(), whole=False)
     assert heard.follower.hole
+    assert heard.received_us == []
     heard.follower.begin_reading()
-    heard.follower.end_reading(Positions(0, {A: 12}))
+    heard.follower.end_reading(Positions(0, {A: 12}), whole=True)
+    assert heard.received_us == [13]
+
+
+def test_what_is_heard_before_the_positions_are_known_counts_from_where_it_began() -> None:
+    heard = Heard(None)
+    heard.hear(commit(A, 10, 12, 11, 12), commit(A, 12, 13, 13), commit(B, 0, 5, 4))
+    heard.follower.begin(Positions(1, {A: 13, B: 5, 0xC: 9}))
+    assert heard.received_us == [11, 12, 13, 4]
+    assert heard.follower.positions == Positions(1, {A: 13, B: 5, 0xC: 9})
+    assert not heard.follower.hole
+
+
+def test_what_is_not_to_be_taken_is_left_to_be_read() -> None:
+    heard = Heard(Positions(0, {A: 10}))
+    heard.follower.hear(commit(A, 10, 12, 11), take=False)
+    assert heard.received_us == []
+    assert heard.follower.hole
+    heard.hear(commit(A, 12, 13, 13))
+    assert heard.follower.begin_reading() == Positions(0, {A: 10})
+    heard.follower.end_reading(Positions(0, {A: 12}), whole=True)
     assert heard.received_us == [13]
 
 
@@ -221,23 +241,30 @@ def test_too_much_to_hold_is_read_instead(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(following, "MAX_HELD", 3)
     heard = Heard(None)
     heard.hear(commit(A, 0, 1, 1), commit(A, 1, 2, 2), commit(A, 2, 3, 3))
-    heard.follower.begin_reading()
-    heard.follower.end_reading(Positions(0, {A: 0}))
+    heard.follower.begin(Positions(0, {A: 3}))
     assert heard.follower.hole
-    heard.follower.begin_reading()
-    heard.follower.end_reading(Positions(0, {A: 2}))
+    assert heard.follower.begin_reading() == Positions(0, {A: 0})
+    heard.follower.end_reading(Positions(0, {A: 2}), whole=True)
     assert heard.received_us == [3]
 
 
 def test_a_journal_that_entered_counts_from_where_it_did_and_a_finished_one_is_left_out() -> None:
     heard = Heard(Positions(1, {A: 10}))
     before = heard.follower.begin_reading().copy()
-    heard.follower.end_reading(heard.follower.positions)
+    heard.follower.end_reading(before.copy(), whole=True)
     heard.hear(commit(0xC, 0, 3, 3))
     heard.follower.update(before, Positions(9, {B: 20}), {B: 15})
     assert heard.follower.positions == Positions(9, {B: 15, 0xC: 3})
     heard.hear(commit(B, 15, 20, 20))
     assert heard.received_us == [3, 20]
+
+
+def test_a_journal_that_goes_on_while_it_is_left_out_stays() -> None:
+    heard = Heard(Positions(1, {A: 10, B: 5}))
+    before = Positions(1, {A: 10, B: 5})
+    heard.hear(commit(A, 10, 12, 12))
+    heard.follower.update(before, Positions(1), {})
+    assert heard.follower.positions == Positions(1, {A: 12})
 
 
 # ---- handing over
@@ -299,10 +326,49 @@ def test_only_bars_that_changed_are_sent_and_one_closes_by_the_clock() -> None:
     watch.close(NOON_US + 59_999_999)
     assert watch.take(1.0, 10) == {}
     watch.close(NOON_US + 60_000_000)
-    assert watch.take(1.0, 10) == {key: (NOON_US + 59_999_999,) * 2}
+    assert watch.take(1.0, 10) == {key: (NOON_US, NOON_US)}
     assert watch.changed(key, [bar(0, 1.5, complete=True)], [NOON_US]) == [bar(0, 1.5, complete=True)]
     watch.close(NOON_US + 600_000_000)
     assert watch.take(2.0, 10) == {}
     watch.watch({}, NOON_US)
     watch.touch("TSLA", ["1m"], 1, 2)
     assert watch.take(3.0, 10) == {}
+
+
+def test_each_bar_closes_though_the_next_one_runs_before_its_last_ticks_can_be_there() -> None:
+    """Ticks go on; until a flush may have taken its share of time, the bar that ended is not complete."""
+    watch, key = BarWatch(), ("TSLA", "1m")
+    minute_us = 60_000_000
+    watch.watch({"TSLA": {"1m"}}, NOON_US)
+    watch.take(0.0, 10)
+    watch.changed(key, [bar(0, 1.5)], [NOON_US])
+    watch.changed(key, [bar(0, 1.6), bar(1, 1.7)], [NOON_US, NOON_US + minute_us])
+    watch.changed(key, [bar(1, 1.8)], [NOON_US + minute_us])
+    watch.close(NOON_US + minute_us)
+    assert watch.take(1.0, 10) == {key: (NOON_US, NOON_US)}
+    closed = [bar(0, 1.6, complete=True), bar(1, 1.8)]
+    assert watch.changed(key, closed, [NOON_US, NOON_US + minute_us]) == closed[:1]
+    watch.close(NOON_US + 2 * minute_us)
+    assert watch.take(2.0, 10) == {key: (NOON_US + minute_us,) * 2}
+
+
+def test_a_bar_that_did_not_change_is_not_sent_again_however_old_it_is() -> None:
+    watch, key = BarWatch(), ("TSLA", "1m")
+    watch.watch({"TSLA": {"1m"}}, NOON_US)
+    bars = [bar(minute, 1.5, complete=True) for minute in range(60)]
+    starts_us = [NOON_US + minute * 60_000_000 for minute in range(60)]
+    assert watch.changed(key, bars, starts_us) == bars
+    bars[7] = bar(7, 2.5, complete=True)
+    assert watch.changed(key, bars, starts_us) == bars[7:8]
+
+
+def test_who_comes_later_gets_the_running_bar_too() -> None:
+    watch = BarWatch()
+    watch.watch({"TSLA": {"1m"}}, NOON_US)
+    assert watch.running(None, "1m") == []
+    watch.changed(("TSLA", "1m"), [bar(0, 1.5, complete=True), bar(1, 2.5)], [NOON_US, NOON_US + 60_000_000])
+    watch.changed(("TSLA", "1m"), [bar(0, 1.6, complete=True)], [NOON_US])
+    assert watch.running(None, "1m") == watch.running(["TSLA"], "1m") == [bar(1, 2.5)]
+    assert watch.running(["NVDA"], "1m") == watch.running(None, "5m") == []
+    watch.changed(("TSLA", "1m"), [bar(1, 2.5, complete=True)], [NOON_US + 60_000_000])
+    assert watch.running(None, "1m") == []

@@ -1,0 +1,151 @@
+"""The greenlets of a worker's live trades on a real database: commits they heard, or not, to a hub's readers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from psycopg2.extensions import connection
+
+from app import live_trades
+from app.errors import DatabaseAway
+from app.live_bars import LiveBars
+from app.live_trades import LiveTrades
+from app.stream.bus import Bus
+from app.stream.hub import Hub
+from app.stream.subscriber import Subscriber
+from tests.integration.test_live_trades import Shown, World, snapshot, stored
+from tests.pipelines import wait_until
+
+NAMES = ["NVDA", "TSLA"]
+
+
+class Reads:
+    """Reads at once, of one snapshot each; away when told so."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.left = 1_000_000
+        """Reads until the database is away."""
+
+    def run(self, kind: str, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        gevent.sleep(0)
+        if self.left <= 0:
+            raise DatabaseAway("it is away")
+        self.left -= 1
+        with snapshot(self.url) as cur:
+            return fn(cur, *args)
+
+
+class Outlet:
+    """Takes everything at once."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.stalled_since: float | None = None
+        self.closing = self.ended = False
+
+    def send_texts(self, texts: list[bytes]) -> None:
+        self.got += [json.loads(text) for text in texts]
+
+    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
+        self.closing = True
+
+    def cut(self) -> None:
+        self.ended = True
+
+
+class Worker:
+    """What a worker has of live trades, and a reader of all of them."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.reads = Reads(url)
+        self.hub = Hub(lambda symbols: [], lambda: NAMES, 1e9)
+        bars = LiveBars(self.reads, self.hub, 1.0)  # type: ignore[arg-type]
+        self.live = LiveTrades(self.reads, self.hub, Bus(folder / "bus", 0), bars)  # type: ignore[arg-type]
+        self.outlet = Outlet()
+        self.greenlets = [gevent.spawn(self.hub.run)]
+
+    def watch(self) -> None:
+        reader = Subscriber(self.outlet)
+        self.hub.attach(reader, heartbeats=False)
+        self.hub.subscribe(reader, None, ("trades",))
+
+    def begin(self) -> None:
+        self.greenlets += [gevent.spawn(self.live.run), gevent.spawn(self.live.pass_on)]
+
+    def shown(self) -> list[Shown]:
+        return [(one["symbol"], one["timestamp"], one["price"]) for one in self.outlet.got]
+
+    def wait_all(self, conn: connection) -> None:
+        expected = stored(conn)
+        wait_until(lambda: len(self.outlet.got) >= expected.total(), what="all trades")
+        gevent.sleep(0.05)
+        assert Counter(self.shown()) == expected
+        assert not self.outlet.closing
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    made = World(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setattr(live_trades, "CHECK_S", 0.02)
+    made = Worker(database_url, tmp_path)
+    yield made
+    gevent.killall(made.greenlets)
+
+
+def test_what_was_committed_before_a_worker_could_ask_the_ledger_reaches_its_readers(
+    conn: connection, world: World, worker: Worker
+) -> None:
+    """The database was away when it began; others flush as soon as it is back."""
+    worker.reads.left = 0
+    worker.watch()
+    worker.begin()
+    for journal in (0, 1, 0):
+        worker.live.committed(world.commit(journal, 3, heard=False))
+        gevent.sleep(0.01)
+    assert worker.outlet.got == []
+    worker.reads.left = 1_000_000
+    worker.wait_all(conn)
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3, 4, 5])
+def test_reading_what_was_missed_goes_on_where_the_database_went_away(
+    conn: connection, world: World, worker: Worker, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    monkeypatch.setattr(live_trades, "PAGE_TRADES", 2)
+    worker.watch()
+    worker.begin()
+    wait_until(lambda: worker.live._follower.positions is not None)
+    for journal in (0, 1):
+        world.commit(journal, 4, heard=False)
+    worker.reads.left = reads
+    gevent.sleep(0.1)
+    worker.live.committed(world.commit(0, 1, heard=False))
+    worker.reads.left = 1_000_000
+    worker.wait_all(conn)
+
+
+@pytest.mark.parametrize("most_waiting", [50_000, 3_000])
+def test_a_flush_of_more_trades_than_a_queue_takes_reaches_who_reads(
+    conn: connection, world: World, worker: Worker, monkeypatch: pytest.MonkeyPatch, most_waiting: int
+) -> None:
+    """The database was away for a while."""
+    monkeypatch.setattr(live_trades, "MAX_WAITING", most_waiting)
+    worker.watch()
+    worker.begin()
+    wait_until(lambda: worker.live._follower.positions is not None)
+    for journal, trades in ((0, 12_000), (1, 1000), (0, 10)):
+        worker.live.committed(world.commit(journal, trades, heard=False))
+    worker.wait_all(conn)
