@@ -1,13 +1,15 @@
 """What travels between workers, as bytes: messages of a kind in frames with a versioned head. Pure.
 
 A frame is a head (who sent it), then pieces: whole messages, or parts of one that is larger than a frame. The parts of
-a message follow each other in the frames of one sender; frames of several senders may come in between.
+a message follow each other in the frames of one sender; frames of several senders may come in between. Frames may be
+lost: each part carries the whole message's checksum, so that parts of two messages never make a third one.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.errors import TickhubError
@@ -21,13 +23,14 @@ MOST_MESSAGE_BYTES = 4 << 20
 _MAGIC = b"tb"
 _HEAD = struct.Struct("<2sBx8s8sH2x")
 HEAD_BYTES = _HEAD.size
-_PIECE = struct.Struct("<BBxxI")
+_PIECE = struct.Struct("<BBxxII")
+"""Kind, flags, bytes that follow, checksum of the whole message if this is a part (else 0)."""
 PIECE_HEAD_BYTES = _PIECE.size
 _FIRST, _LAST = 1, 2
 
 
 class BadFrame(TickhubError):
-    """These bytes are no frame, or their parts do not fit together."""
+    """These bytes are no frame, or not the message that they should be."""
 
 
 class ForeignFrame(TickhubError):
@@ -63,12 +66,12 @@ def pieces_of(kind: int, payload: bytes, most_bytes: int) -> list[bytes]:
     """Return a message (kind: 0 to 255) as pieces of at most `most_bytes`, their heads included."""
     room = most_bytes - PIECE_HEAD_BYTES
     if len(payload) <= room:
-        return [_PIECE.pack(kind, _FIRST | _LAST, len(payload)) + payload]
-    pieces = []
+        return [_PIECE.pack(kind, _FIRST | _LAST, len(payload), 0) + payload]
+    pieces, checksum = [], zlib.crc32(payload)
     for start in range(0, len(payload), room):
         part = payload[start : start + room]
         flags = (_FIRST if start == 0 else 0) | (_LAST if start + room >= len(payload) else 0)
-        pieces.append(_PIECE.pack(kind, flags, len(part)) + part)
+        pieces.append(_PIECE.pack(kind, flags, len(part), checksum) + part)
     return pieces
 
 
@@ -77,16 +80,19 @@ class Assembler:
 
     def __init__(self, most_bytes: int = 2 * MOST_MESSAGE_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._unfinished: dict[bytes, tuple[int, list[bytes]]] = {}
+        self._unfinished: dict[bytes, tuple[tuple[int, int], list[bytes]]] = {}
         self._bytes = 0
 
     def messages(self, frame: bytes, sender: Sender) -> Iterator[tuple[int, bytes]]:
-        """Yield the messages (kind, payload) that this frame completes. Raises BadFrame, maybe after some."""
+        """Yield the messages (kind, payload) that this frame completes; one of which a part was lost is passed over.
+
+        Raises BadFrame, maybe after some.
+        """
         at = HEAD_BYTES
         while at < len(frame):
             if at + PIECE_HEAD_BYTES > len(frame):
                 raise BadFrame("it ends within a piece's head")
-            kind, flags, length = _PIECE.unpack_from(frame, at)
+            kind, flags, length, checksum = _PIECE.unpack_from(frame, at)
             at += PIECE_HEAD_BYTES
             if at + length > len(frame) or flags > _FIRST | _LAST:
                 raise BadFrame("a piece is longer than the frame")
@@ -94,27 +100,23 @@ class Assembler:
             at += length
             if flags == _FIRST | _LAST:
                 yield kind, payload
-            elif (whole := self._part(sender.life, kind, flags, payload)) is not None:
+            elif (whole := self._part(sender.life, (kind, checksum), flags, payload)) is not None:
                 yield kind, whole
 
-    def forget(self, wanted: Callable[[bytes], bool]) -> None:
-        """Drop what is unfinished of the lives that are not wanted any more."""
-        for life in [life for life in self._unfinished if not wanted(life)]:
-            self._drop(life)
-
-    def _part(self, life: bytes, kind: int, flags: int, payload: bytes) -> bytes | None:
+    def _part(self, life: bytes, message: tuple[int, int], flags: int, payload: bytes) -> bytes | None:
         if flags & _FIRST:
             self._drop(life)
-            self._unfinished[life] = (kind, [])
-        known_kind, parts = self._unfinished.get(life, (-1, []))
-        if known_kind != kind:
+            self._unfinished[life] = (message, [])
+        known, parts = self._unfinished.get(life, (None, []))
+        if known != message:
             self._drop(life)
-            raise BadFrame("a part without the parts before it")
+            return None
         parts.append(payload)
         self._bytes += len(payload)
         if flags & _LAST:
             self._drop(life)
-            return b"".join(parts)
+            whole = b"".join(parts)
+            return whole if zlib.crc32(whole) == message[1] else None
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._unfinished)))
         return None

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.stream import frames
-from app.stream.frames import HEAD_BYTES, Assembler, BadFrame, ForeignFrame, Sender, pieces_of, sender_of
+from app.stream.frames import (
+    HEAD_BYTES,
+    PIECE_HEAD_BYTES,
+    Assembler,
+    BadFrame,
+    ForeignFrame,
+    Sender,
+    pieces_of,
+    sender_of,
+)
 
 ME, OTHER = Sender(b"hosthost", b"lifelife", 3), Sender(b"hosthost", b"12345678", 4)
 MESSAGES = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=60)), max_size=8)
@@ -23,7 +32,7 @@ def framed(sender: Sender, messages: list[tuple[int, bytes]], piece_bytes: int, 
     return [sender.head() + b"".join(pieces[at : at + pieces_a_frame]) for at in starts]
 
 
-@given(MESSAGES, MESSAGES, st.integers(9, 40), st.integers(1, 4), st.randoms(use_true_random=False))
+@given(MESSAGES, MESSAGES, st.integers(PIECE_HEAD_BYTES + 1, 40), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_messages_of_two_senders_come_out_as_they_went_in(
     mine: list[tuple[int, bytes]],
     others: list[tuple[int, bytes]],
@@ -63,7 +72,7 @@ def test_a_damaged_frame_raises_nothing_but_that_it_is_damaged(data: st.DataObje
 @pytest.mark.parametrize("cut", range(1, HEAD_BYTES + 10))
 def test_a_frame_that_was_cut_is_refused(cut: int) -> None:
     frame = ME.head() + pieces_of(1, b"a", 100)[0] + pieces_of(1, b"b", 100)[0]
-    if cut in (9, 18, len(frame)):
+    if cut in (PIECE_HEAD_BYTES + 1, 2 * PIECE_HEAD_BYTES + 2, len(frame)):
         cut += 1  # between two pieces nothing is missing
     with pytest.raises(BadFrame):
         list(Assembler().messages(frame[: len(frame) - cut], sender_of(frame[: len(frame) - cut])))
@@ -76,12 +85,25 @@ def test_a_frame_of_another_version_is_told_from_garbage() -> None:
         sender_of(bytes(frame))
 
 
-def test_a_message_whose_first_part_is_missing_is_refused_and_the_next_one_is_whole() -> None:
+def test_what_is_whole_comes_out_whatever_is_lost_of_the_others() -> None:
+    """A subscriber of Redis begins, or comes back, in the middle of a message."""
     assembler = Assembler()
     _, *rest = pieces_of(1, b"lost" * 10, 20)
-    with pytest.raises(BadFrame):
-        list(assembler.messages(ME.head() + b"".join(rest), ME))
-    assert list(assembler.messages(ME.head() + pieces_of(1, b"next", 20)[0], ME)) == [(1, b"next")]
+    frame = ME.head() + b"".join(rest + pieces_of(1, b"next", 20))
+    assert list(assembler.messages(frame, ME)) == [(1, b"next")]
+
+
+@given(st.sets(st.integers(0, 11)), st.integers(1, 4))
+def test_parts_of_two_messages_never_make_a_third_one(lost: set[int], pieces_a_frame: int) -> None:
+    sent = [(1, bytes([65 + number]) * 30) for number in range(3)]
+    pieces = [piece for kind, payload in sent for piece in pieces_of(kind, payload, PIECE_HEAD_BYTES + 8)]
+    assert len(pieces) == 12
+    left = [piece for at, piece in enumerate(pieces) if at not in lost]
+    assembler = Assembler()
+    came = []
+    for at in range(0, len(left), pieces_a_frame):
+        came += assembler.messages(ME.head() + b"".join(left[at : at + pieces_a_frame]), ME)
+    assert came == [one for at, one in enumerate(sent) if not lost & set(range(4 * at, 4 * at + 4))]
 
 
 def test_a_message_that_is_begun_anew_forgets_its_first_try() -> None:
