@@ -17,6 +17,8 @@ import numpy.typing as npt
 from app.errors import TickhubError
 from app.market.columns import F8, I4, I8, Mask, StoredTicks
 from app.market.flags import is_trade
+from app.market.positions import KEY_DIGITS
+from app.market.timestamps import MAX_US, MIN_US
 
 LAYOUT = 1
 """Version of the bytes that `encode` writes: workers of two releases may run side by side during a restart."""
@@ -131,10 +133,28 @@ class Committed:
         for name, dtype in _COLUMNS:
             columns[name] = np.frombuffer(data, dtype, rows, at)
             at += columns[name].nbytes
-        symbol = columns["symbol"]
-        if at != len(data) or (rows and not 0 <= int(symbol.min()) <= int(symbol.max()) < len(names)):
+        if at != len(data):
             raise ValueError("the columns do not fit")
-        return cls(journal, before_us, after_us, Trades(names, journal=np.full(rows, journal), **columns), touched)
+        found = cls(journal, before_us, after_us, Trades(names, journal=np.full(rows, journal), **columns), touched)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError for what no flush says: positions go into every cursor that is made later."""
+        trades = self.trades
+        if not (0 <= self.journal < 1 << 4 * KEY_DIGITS and 0 <= self.before_us < self.after_us <= MAX_US):
+            raise ValueError("no positions")
+        if any(not MIN_US <= one.low_us <= one.high_us <= MAX_US for one in self.touched):
+            raise ValueError("no times")
+        if not len(trades):
+            return
+        if not 0 <= trades.symbol.min() <= trades.symbol.max() < len(trades.names):
+            raise ValueError("a trade of no symbol")
+        if not MIN_US <= trades.time_us.min() <= trades.time_us.max() <= MAX_US:
+            raise ValueError("a trade of no time")
+        arrived_us = np.concatenate(([self.before_us], trades.received_us, [self.after_us + 1]))
+        if (np.diff(arrived_us) <= 0).any():
+            raise ValueError("trades that are not in order")
 
 
 def committed_rows(

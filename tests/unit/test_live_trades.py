@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,6 +95,35 @@ def test_other_bytes_are_refused(garbage: bytes, cut: int) -> None:
             except TickhubError:
                 continue
             assert len(data) >= 37  # by chance it is one
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"journal": -1},
+        {"journal": 1 << 48},
+        {"before_us": -1},
+        {"before_us": 13, "after_us": 13},
+        {"before_us": 11},
+        {"after_us": 11},
+        {"after_us": 1 << 60},
+        {"touched": [Touched("TSLA", 5, 1 << 60)]},
+        {"touched": [Touched("TSLA", 5, 4)]},
+        {"time_us": 1 << 60},
+        {"received_us": 11},
+    ],
+)
+def test_a_commit_that_no_flush_can_have_made_is_refused(changes: dict[str, Any]) -> None:
+    """Somebody else writes on the channel: a key or a position that no cursor takes would spoil all that follow."""
+    said = commit(A, 10, 13, 11, 12)
+    Committed.decode(said.encode())
+    for name, value in changes.items():
+        if hasattr(said, name):
+            setattr(said, name, value)
+        else:
+            getattr(said.trades, name)[:] = value
+    with pytest.raises(TickhubError):
+        Committed.decode(said.encode())
 
 
 def test_the_pieces_of_a_commit_follow_each_other() -> None:
