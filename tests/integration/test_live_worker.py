@@ -19,7 +19,7 @@ from app.live_trades import LiveTrades
 from app.stream.bus import Bus
 from app.stream.hub import Hub
 from app.stream.subscriber import Subscriber
-from tests.integration.test_live_trades import Shown, World, snapshot, stored
+from tests.integration.test_stored_trades import Shown, World, snapshot, stored
 from tests.pipelines import wait_until
 
 NAMES = ["NVDA", "TSLA"]

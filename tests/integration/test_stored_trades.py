@@ -257,7 +257,7 @@ class Reader:
             while place is not None:
                 between()
                 with snapshot(self.world.url) as cur:
-                    page = read_later(cur, plan, None, place, NOON_US + 10**9, rows)
+                    page = read_later(cur, plan, None, place, rows)
                 self.got += later_updates(page.trades, page.keys, positions)
                 place = page.place
         assert positions is not None
@@ -391,9 +391,9 @@ def test_a_replay_gives_the_trades_of_the_asked_symbols(world: World) -> None:
         (page,) = pages(cur, plan, 10, ["NVDA"])
         assert {page.trades.names[i] for i in page.trades.symbol} == {"NVDA"}
         assert len(page.trades) == 3
-        page = read_later(cur, plan, ["TSLA"], start_later(0), NOON_US, 10)
+        page = read_later(cur, plan, ["TSLA"], start_later(0), 10)
         while page.place and not len(page.trades):
-            page = read_later(cur, plan, ["TSLA"], page.place, NOON_US, 10)
+            page = read_later(cur, plan, ["TSLA"], page.place, 10)
         assert {page.trades.names[i] for i in page.trades.symbol} == {"TSLA"}
 
 
