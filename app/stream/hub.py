@@ -8,6 +8,7 @@ was pending for it, it sleeps until one of its symbols changes.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +22,15 @@ from app.stream import messages
 from app.stream.channels import Channel
 from app.stream.live_quotes import LiveQuotes
 from app.stream.messages import AlertUpdate, BarUpdate, TradeUpdate
-from app.stream.schedule import Schedule
+from app.stream.schedule import SLOT_S, Schedule
 from app.stream.subscriber import BUSY, IDLE, SLOW_CLOSE_S, TOO_SLOW, WAITING, Subscriber, Watch
 
 READERS_A_TURN = 16
 """Readers served before others, ingest above all, have their turn: about half a millisecond."""
+
+PHASES = 4
+"""Readers that conflate equally are due at one of so many moments of that time, together: texts are made once for them.
+So the first time may be shorter by a fourth."""
 
 MAX_STALL_S = 120.0
 """A reader of which the kernel has not got rid of anything for so long is closed: it holds a place of a connection."""
@@ -199,14 +204,9 @@ class Hub:
                 for reader in ready:
                     self._schedule.put_now(reader, now)
                 raise
-            for count, reader in enumerate(ready, 1):
-                try:
-                    self._serve(reader)
-                except Exception:
-                    log.exception("serving a live reader failed")
-                    reader.socket.cut()
-                if count % READERS_A_TURN == 0:
-                    gevent.sleep(0)
+            for start in range(0, len(ready), READERS_A_TURN):
+                self._serve(ready[start : start + READERS_A_TURN])
+                gevent.sleep(0)
         following = [self._schedule.next_s(), next(iter(self._heartbeats.values()), None)]
         return min((max(0.0, when_s - self._now()) for when_s in following if when_s is not None), default=None)
 
@@ -287,19 +287,43 @@ class Hub:
         else:
             self._schedule.put(reader, due_s)
 
-    def _serve(self, reader: Subscriber) -> None:
-        socket = reader.socket
-        if socket.closing or socket.ended:
-            return
+    def _serve(self, readers: Sequence[Subscriber]) -> None:
+        """Serve some readers, without a switch to another greenlet.
+
+        All is made before anything is sent: who reads on this machine is woken up once then, not for each of them,
+        which takes longer than making and sending it.
+        """
+        taken = []
+        for reader in readers:
+            try:
+                if (texts := self._take(reader)) is not None:
+                    taken.append((reader, texts))
+            except Exception:
+                log.exception("serving a live reader failed")
+                reader.socket.cut()
+        for reader, texts in taken:
+            try:
+                self._send(reader, texts)
+            except Exception:
+                log.exception("serving a live reader failed")
+                reader.socket.cut()
+
+    def _take(self, reader: Subscriber) -> list[bytes] | None:
+        """Return what leaves for a reader now, None when it is not to be served."""
+        if reader.socket.closing or reader.socket.ended:
+            return None
         if reader.stalled():
             reader.state = BUSY
-            return
+            return None
         reader.state = IDLE
-        texts = reader.take(self._quotes.since(reader.sequence), self._quotes.sequence)
+        return reader.take(self._quotes.since(reader.sequence), self._quotes.sequence)
+
+    def _send(self, reader: Subscriber, texts: list[bytes]) -> None:
         now = self._now()
         if texts:
-            reader.sent_s = now
-            socket.send_texts(texts)
+            grid_s = max(SLOT_S, reader.conflate_s / PHASES)
+            reader.sent_s = math.floor(now / grid_s) * grid_s
+            reader.socket.send_texts(texts)
         if reader.stalled():
             reader.state = BUSY
         elif reader.pending:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, KeysView, Mapping, Sequence
+from typing import Any
 
 from app.market.quotes import Quote
 from app.stream import messages
@@ -24,6 +25,18 @@ class Live:
         self.made = False
 
 
+class Changed:
+    """What changed since some change, the oldest first. alike: what readers keep here for each other, by what they
+    watch.
+    """
+
+    __slots__ = ("alike", "lives")
+
+    def __init__(self, lives: list[Live]) -> None:
+        self.lives = lives
+        self.alike: dict[Hashable, Any] = {}
+
+
 class LiveQuotes:
     """All symbols that were ever asked for or changed. quotes: returns the newest quotes of these symbols."""
 
@@ -32,7 +45,7 @@ class LiveQuotes:
         self._lives: OrderedDict[str, Live] = OrderedDict()
         """In the order of their last change."""
         self._dirty: dict[str, int] = {}
-        self._changed: dict[int, list[Live]] = {}
+        self._changed: dict[int, Changed] = {}
         self.sequence = 0
         """Number of the last change."""
 
@@ -83,17 +96,17 @@ class LiveQuotes:
             live.version += max(1, dirty.get(quote.symbol, 0))
             self._lives.move_to_end(quote.symbol)
 
-    def since(self, sequence: int) -> list[Live]:
-        """Return what changed after that change, the oldest first; not to be changed."""
+    def since(self, sequence: int) -> Changed:
+        """Return what changed after that change; to be looked at before the next `refresh`."""
         found = self._changed.get(sequence)
         if found is None:
-            found = []
+            lives = []
             for live in reversed(self._lives.values()):
                 if live.sequence <= sequence:
                     break
-                found.append(live)
-            found.reverse()
-            self._changed[sequence] = found
+                lives.append(live)
+            lives.reverse()
+            found = self._changed[sequence] = Changed(lives)
         return found
 
     def _add(self, symbol: str) -> Live:

@@ -103,6 +103,11 @@ def quote_tail(n: int, skipped: int, *, snapshot: bool) -> bytes:
     return b',"n":%d}' % n
 
 
+def quote_pattern(text: bytes, skipped: int) -> bytes:
+    """Return a quote's JSON with a gap for `n`, to be filled in with the operator %. text: of `quote_text`."""
+    return text.replace(b"%", b"%%") + (b',"n":%%d,"skipped":%d}' % skipped if skipped else b',"n":%d}')
+
+
 def update_text(update: Update) -> bytes:
     """Return an update's JSON."""
     return _encoder.encode(update)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Protocol
 
 from app.stream import messages
 from app.stream.channels import Channel
-from app.stream.live_quotes import Live
+from app.stream.likeness import Likeness
+from app.stream.live_quotes import Changed, Live
 from app.stream.messages import TradeUpdate, Update
 from app.stream.protocol import DEFAULT_CONFLATE_MS
 from app.stream.replay import Replay
@@ -28,6 +29,9 @@ So batches stay below what clients take as a message, too (1 MiB is common)."""
 
 QUOTES_SHARE_BYTES = SEND_BYTES // 2
 """What of it is left to quotes: a replay refills the queue as quickly as it empties."""
+
+MOST_IN_KEY = 100
+"""Sets of more symbols are not compared: that costs each reader more than it saves."""
 
 TOO_SLOW, SLOW_CLOSE_S = 1013, 10.0
 
@@ -53,13 +57,14 @@ class Outlet(Protocol):
 
 
 class Watch:
-    """A set of symbols: those named, or all but those named."""
+    """A set of symbols: those named, or all but those named. key: the same for sets that are; not for large ones."""
 
-    __slots__ = ("every", "names")
+    __slots__ = ("every", "key", "names")
 
     def __init__(self) -> None:
         self.every = False
         self.names: set[str] = set()
+        self._rekey()
 
     def add(self, symbols: Iterable[str] | None) -> None:
         """Add symbols, None: all."""
@@ -69,6 +74,7 @@ class Watch:
             self.names.difference_update(symbols)
         else:
             self.names.update(symbols)
+        self._rekey()
 
     def remove(self, symbols: Iterable[str] | None) -> None:
         """Take symbols away, None: all."""
@@ -78,6 +84,10 @@ class Watch:
             self.names.update(symbols)
         else:
             self.names.difference_update(symbols)
+        self._rekey()
+
+    def _rekey(self) -> None:
+        self.key: Hashable = (self.every, frozenset(self.names)) if len(self.names) <= MOST_IN_KEY else object()
 
     def __contains__(self, symbol: str) -> bool:
         return (symbol in self.names) != self.every
@@ -174,12 +184,19 @@ class Subscriber:
         """Return how many messages wait, quotes not counted."""
         return len(self._said) + len(self._queue)
 
-    def take(self, changed: Sequence[Live], sequence: int) -> list[bytes]:
+    @property
+    def queued_bytes(self) -> int:
+        """Return how large they are."""
+        return self._queued_bytes
+
+    def take(self, changed: Changed, sequence: int) -> list[bytes]:
         """Return the messages that leave now, about SEND_BYTES; `pending` tells whether there are more.
 
-        changed: what changed since `self.sequence`, the oldest change first; sequence: up to where that goes.
+        changed: what changed since `self.sequence`; sequence: up to where that goes.
         """
         self.sequence = sequence
+        if not self.pending and (found := self._alike(changed)) is not None:
+            return self._numbered(found)
         texts, self._said = self._said, []
         size = sum(map(len, texts))
         self._queued_bytes -= size
@@ -194,9 +211,9 @@ class Subscriber:
                 group = []
             else:
                 group.append(text)
-        lives: Iterable[Live] = changed
+        lives: Iterable[Live] = changed.lives
         if self._marked:
-            self._marked.update(dict.fromkeys(changed))
+            self._marked.update(dict.fromkeys(lives))
             lives, self._marked = self._marked, {}
         self._take_quotes(lives, group, size)
         return texts + self._together(group)
@@ -223,6 +240,37 @@ class Subscriber:
             text = live.text + messages.quote_tail(n, live.version - was - 1, snapshot=was < 0)
             size += len(text)
             texts.append(text)
+
+    def _alike(self, changed: Changed) -> Likeness | None:
+        """Return what readers like this one get, None when there is no such thing.
+
+        One without marks has seen of all that it watches what there was at its `sequence`: it is like all others
+        without marks that watch the same and are at the same.
+        """
+        alike, key = changed.alike, self.quotes.key
+        if key not in alike:
+            alike[key] = Likeness  # made for the second one who asks: the first may be the only one
+            return None
+        if alike[key] is Likeness:
+            alike[key] = self._likeness([live for live in changed.lives if live.symbol in self.quotes])
+        return alike[key]  # type: ignore[no-any-return]  # what is kept there is ours
+
+    def _likeness(self, lives: list[Live]) -> Likeness | None:
+        if not all(live.text and live.made for live in lives):
+            return None
+        for live in lives:
+            self._grow(live.index)
+        found = Likeness(lives, [self._seen[live.index] for live in lives])
+        return found if found.size < SEND_BYTES else None
+
+    def _numbered(self, alike: Likeness) -> list[bytes]:
+        self._grow(alike.places - 1)
+        sent, seen, numbers = self._sent, self._seen, []
+        for index, version in zip(alike.indices, alike.versions, strict=True):
+            seen[index] = version
+            number = sent[index] = sent[index] + 1
+            numbers.append(number)
+        return alike.texts(numbers, batch=self.batch)
 
     def _together(self, texts: list[bytes]) -> list[bytes]:
         return [messages.array(texts)] if self.batch and texts else texts
