@@ -6,8 +6,10 @@ query lanes are the real ones.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +20,18 @@ def make_application() -> Any:
     """The application with the views; imported by gunicorn's workers only, after patching."""
     import gevent
     from flask import Response, request
+    from greenlet import greenlet
 
     from app import create_app
     from app import runtime as runtime_module
     from app.errors import QueryTimeout
     from app.reads import EXPORT, PAGE, QUOTE
+    from app.stream.socket import Socket
+    from app.stream.subscriber import Subscriber
     from app.web import streaming
     from app.web.client import client_of
     from app.web.errors import answer
+    from app.web.live_session import Session
     from app.web.server import runtime
 
     runtime_module.MOST_STREAMS = int(os.environ.get("PROBE_STREAMS", runtime_module.MOST_STREAMS))
@@ -67,7 +73,19 @@ def make_application() -> Any:
 
         return streaming.stream_pages(make(), mimetype="text/plain")
 
+    @app.get("/probe/left")
+    def left() -> Response:
+        """What of live readers this worker holds: objects, greenlets of all kinds, places in the hub."""
+        found = Counter(type(one).__name__ for one in _objects() if isinstance(one, Socket | Subscriber | Session))
+        greenlets = sum(isinstance(one, greenlet) and bool(one) for one in _objects())
+        return answer({"pid": os.getpid(), "readers": len(runtime().hub), "greenlets": greenlets, **found})
+
     return app
+
+
+def _objects() -> list[Any]:
+    gc.collect()
+    return gc.get_objects()
 
 
 def query(cur: Any, seconds: float) -> int:
