@@ -32,7 +32,7 @@ PHASES = 4
 """Readers that conflate equally are due at one of so many moments of that time, together: texts are made once for them.
 So the first time may be shorter by a fourth."""
 
-GIVE_WAY_S = 1e-6
+SHORTEST_S = 1e-6
 """Not 0: that gives way to those who are about to run, and some fifty times before it is seen what came in."""
 
 MAX_STALL_S = 120.0
@@ -191,7 +191,7 @@ class Hub:
                 log.exception("serving live readers failed")
                 gevent.sleep(RETRY_S)  # whatever happens meanwhile: or there was a line in the log for every tick
                 wait_s = 0.0
-            gevent.sleep(GIVE_WAY_S)  # an event that is set is not waited for, and others would not have their turn
+            gevent.sleep(SHORTEST_S)  # an event that is set is not waited for, and others would not have their turn
             self._wake.wait(wait_s)
 
     def turn(self) -> float | None:
@@ -209,7 +209,7 @@ class Hub:
                 raise
             for start in range(0, len(ready), READERS_A_TURN):
                 self._serve(ready[start : start + READERS_A_TURN])
-                gevent.sleep(GIVE_WAY_S)
+                gevent.sleep(SHORTEST_S)
         following = [self._schedule.next_s(), next(iter(self._heartbeats.values()), None)]
         return min((max(0.0, when_s - self._now()) for when_s in following if when_s is not None), default=None)
 
