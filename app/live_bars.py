@@ -39,6 +39,11 @@ class LiveBars:
         self._intervals: dict[str, set[str]] = {}
         self._wake = Event()
 
+    @property
+    def watched(self) -> bool:
+        """Tell whether anybody watches bars; one who has just begun gets his running bar anyway."""
+        return bool(self._intervals)
+
     def touched(self, ranges: Iterable[Touched]) -> None:
         """Note what a commit stored."""
         for one in ranges:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,12 +10,21 @@ import gevent
 from gevent.event import Event
 from psycopg2.extensions import cursor as Cursor
 
-from app.errors import DatabaseAway, RequestError, TickhubError
+from app.errors import DatabaseAway, QueryTimeout, RequestError, TickhubError
 from app.live_bars import LiveBars
 from app.market.committed import Committed, Trades
 from app.market.positions import Positions
 from app.reads import PAGE, Reads
-from app.storage.trade_reader import Place, Plan, TradePage, plan_behind, read_behind, read_later, start_later
+from app.storage.trade_reader import (
+    Place,
+    Plan,
+    TradePage,
+    plan_behind,
+    read_behind,
+    read_later,
+    read_touched,
+    start_later,
+)
 from app.stream.bus import COMMITTED, Bus
 from app.stream.following import Follower
 from app.stream.frames import BadFrame
@@ -34,9 +42,9 @@ MESSAGE_TRADES = 5000
 
 WAIT_S = 0.005
 
-TURN_TRADES = 500
-"""Passed on before others have their turn, and readers their messages: a flush may have many times more than a reader's
-queue takes."""
+TURN_TRADES = 250
+"""Made and passed on before others have their turn, and readers their messages: some 2 ms. A flush may have many times
+more than a reader's queue takes."""
 
 MAX_WAITING = 50_000
 """Trades that wait to be passed on, some 2 MB; what comes then is read from the database later."""
@@ -85,9 +93,8 @@ class LiveTrades:
             while self._waiting:
                 trades, positions = self._waiting.popleft()
                 try:
-                    for start in range(0, len(trades), TURN_TRADES):
-                        part = trades.take(slice(start, start + TURN_TRADES))
-                        self._pass_on(live_updates(part, positions))
+                    for part in _parts(trades):
+                        self._pass_on(live_updates(trades.take(part), positions))
                 except Exception:
                     log.exception("live trades were not passed on")
                 finally:
@@ -119,18 +126,17 @@ class LiveTrades:
         plan = Plan(until, [], found.numbers, until.top_us)
         place: Place | None = start_later(since.later_us, since.place)
         while place is not None:
-            now_us = time.time_ns() // 1000
-            page = self._reads.run(PAGE, read_later, plan, symbols, place, now_us, PAGE_TRADES)
-            if len(page.trades):
-                yield later_updates(page.trades, page.keys, until)
+            page = self._reads.run(PAGE, read_later, plan, symbols, place, PAGE_TRADES)
+            for part in _parts(page.trades):
+                yield later_updates(page.trades.take(part), page.keys[part], until)
             place = page.place
 
     def _pages(self, plan: Plan, page: TradePage, symbols: Sequence[str] | None) -> Iterator[list[TradeUpdate]]:
         """Yield the trades of a plan in order of arrival."""
         journals = [Bounds(j.number, j.key, j.low_us, j.high_us) for j in plan.journals]
         while True:
-            if len(page.trades):
-                yield replayed_updates(page.trades, journals, plan.until)
+            for part in _parts(page.trades):
+                yield replayed_updates(page.trades.take(part), journals, plan.until)
             if page.place is None:
                 return
             page = self._reads.run(PAGE, read_behind, plan, symbols, page.place, PAGE_TRADES)
@@ -180,11 +186,12 @@ class LiveTrades:
         try:
             while self._waiting_trades:
                 gevent.sleep(WAIT_S)
-            plan = self._reads.run(PAGE, _look, positions)
-            missed = plan.journals
+            plan, page = self._reads.run(PAGE, _look, positions), None
             # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
             if self._hub.wants_trades():
                 plan, page = self._reads.run(PAGE, _begin, positions, None, True)
+            self._touched(plan)
+            if page is not None:
                 for updates in self._pages(plan, page, None):
                     self._pass_on(updates)
                     positions = place_of(updates[-1].cursor)[0]
@@ -192,9 +199,20 @@ class LiveTrades:
             self._expected = plan.until.copy()
         finally:
             self._follower.end_reading(positions, whole=whole)
-        if missed:
-            # Of what was missed only its arrival is known; ticks arrive when they happen, or are late.
-            self._bars.missed(min(journal.low_us for journal in missed))
+
+    def _touched(self, plan: Plan) -> None:
+        """Have the bars read again that have ticks of a plan."""
+        if not plan.journals or not self._bars.watched:
+            return
+        try:
+            self._bars.touched(self._reads.run(PAGE, read_touched, plan))
+        except QueryTimeout:
+            # Too many for one read. Ticks arrive when they happen, or are late.
+            self._bars.missed(min(journal.low_us for journal in plan.journals))
+
+
+def _parts(trades: Trades) -> Iterator[slice]:
+    return (slice(start, start + TURN_TRADES) for start in range(0, len(trades), TURN_TRADES))
 
 
 def _look(cur: Cursor, after: Positions) -> Plan:

@@ -3,7 +3,7 @@
 Everything that counts rows across deaths reads this module: flush, recovery, drain, stats.
 
 A journal that is flushed is live: who watches trades keeps its position (docs/live.md). It enters once, and again when
-it had nothing for days: by then others may have taken it for finished. Imports never enter.
+it had nothing for hours: by then others may have taken it for finished. Imports never enter.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from psycopg2.extensions import cursor as Cursor
 from app.errors import LedgerMoved
 from app.market.batches import Batch, LedgerEntry, Outcome
 
-LIVE_FOR = "4 days"
-"""A journal that has done nothing for so long is left out of positions. More than a weekend."""
+LIVE_FOR = "6 hours"
+"""A journal that has done nothing for so long is left out of positions: every life of a worker leaves one, and each is
+some 18 characters of every cursor."""
 
-_ENTER_AGAIN_AFTER = "3 days"
+_ENTER_AGAIN_AFTER = "5 hours"
 """Sooner, so that no journal is written to that others may be leaving out at this moment."""
 
 _READ = f"""

@@ -6,6 +6,7 @@ later transactions; rows that came meanwhile are left out of them, for those are
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,8 +14,9 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from app.market.columns import I8
-from app.market.committed import Trades
+from app.market.committed import Touched, Trades
 from app.market.positions import KEY_DIGITS, Positions, TradeKey, journal_key
+from app.market.timestamps import MAX_US
 from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
 from app.storage.ledger import LIVE_FOR
 from app.storage.tick_reader import timestamp
@@ -49,6 +51,15 @@ _BEHIND = f"""
         AND (received_at, journal_no) > (%(from)s::timestamptz, %(from_no)s) {{symbols}}
     ORDER BY received_at, journal_no LIMIT %(limit)s
 """  # noqa: S608 - the constants above
+_TOUCHED = """
+    SELECT (SELECT symbol FROM instruments i WHERE i.symbol_id = t.symbol_id),
+        (extract(epoch FROM min(time)) * 1000000)::bigint, (extract(epoch FROM max(time)) * 1000000)::bigint
+    FROM ticks t JOIN
+        unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
+        ON journal_no = j.no AND received_at > j.low AND received_at <= j.high
+    WHERE received_at >= %(from)s::timestamptz AND received_at <= %(to)s::timestamptz
+    GROUP BY t.symbol_id
+"""
 _LATER = f"""
     SELECT {_COLUMNS} FROM ticks
     WHERE time >= %(from)s::timestamptz AND time < %(to)s::timestamptz AND (flags & 8) <> 0 {{symbols}}
@@ -57,11 +68,22 @@ _LATER = f"""
     ORDER BY time, symbol_id, seq < 0, greatest(seq, 0), received_at, journal_no LIMIT %(limit)s
 """  # noqa: S608 - the constants above
 
-_FIRST_WINDOW_US = 60_000_000
-"""How much of the time is looked at for the first page; each page that is not full doubles it for the next."""
+_NEXT = """
+    SELECT (extract(epoch FROM min(t.time)) * 1000000)::bigint FROM instruments i
+    CROSS JOIN LATERAL
+        (SELECT time FROM ticks WHERE symbol_id = i.symbol_id AND time >= %(to)s::timestamptz ORDER BY time LIMIT 1) t
+    WHERE %(symbols)s::text[] IS NULL OR i.symbol = ANY(%(symbols)s)
+"""
 
-_MOST_AHEAD_US = 30 * 86_400_000_000
-"""No tick lies further ahead of the clock, whatever max_future_skew_s says."""
+_FIRST_WINDOW_US = 60_000_000
+"""How much of the time is looked at for the first page. A page sorts all that it looks at."""
+
+_LEAST_WINDOW_US = 1_000
+_MOST_ARRIVALS_US = 600_000_000
+"""No index tells when something arrived next, so a pause is crossed in such steps; what follows it may be dense."""
+
+_QUICK_S, _SLOW_S = 0.05, 0.2
+"""A page that takes less, or longer, is followed by one that looks at more, or less."""
 
 _LAST_NO = 2**31 - 1
 _LAST_SYMBOL = 2**31 - 1
@@ -150,22 +172,40 @@ def read_behind(
     at = place or Place(low_us)
     to_us = min(high_us, at.at_us + at.window_us)
     parameters = {
-        "numbers": [j.number for j in plan.journals],
-        "lows": [timestamp(j.low_us) for j in plan.journals],
-        "highs": [timestamp(j.high_us) for j in plan.journals],
+        **_journals(plan),
         "from": timestamp(at.at_us),
         "from_no": at.journal_no,
         "to": timestamp(to_us),
         "symbols": None if symbols is None else list(symbols),
         "limit": max_rows,
     }
+    began_s = time.perf_counter()
     query = _BEHIND.format(symbols="" if symbols is None else _OF_SYMBOLS)
     columns = _fetch(cur, query, parameters)
     trades = _trades(cur, columns, {number: key for key, number in plan.numbers.items()})
     if len(trades) == max_rows:
-        following = Place(int(columns["received_at"][-1]), int(columns["journal_no"][-1]), None, at.window_us)
-        return TradePage(trades, following)
-    return TradePage(trades, None if to_us >= high_us else Place(to_us, window_us=at.window_us * 2))
+        last_us = int(columns["received_at"][-1])
+        window_us = _next_window_us(at.window_us, began_s, last_us - at.at_us)
+        return TradePage(trades, Place(last_us, int(columns["journal_no"][-1]), None, window_us))
+    window_us = min(_MOST_ARRIVALS_US, _next_window_us(at.window_us, began_s))
+    return TradePage(trades, None if to_us >= high_us else Place(to_us, window_us=window_us))
+
+
+def read_touched(cur: Cursor, plan: Plan) -> list[Touched]:
+    """Return the symbols of which the plan's journals have ticks, trades or not, and from when to when they are."""
+    if not plan.journals:
+        return []
+    low_us, high_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
+    cur.execute(_TOUCHED, {**_journals(plan), "from": timestamp(low_us), "to": timestamp(high_us)})
+    return [Touched(*row) for row in cur.fetchall()]
+
+
+def _journals(plan: Plan) -> dict[str, object]:
+    return {
+        "numbers": [j.number for j in plan.journals],
+        "lows": [timestamp(j.low_us) for j in plan.journals],
+        "highs": [timestamp(j.high_us) for j in plan.journals],
+    }
 
 
 def start_later(since_us: int, key: TradeKey | None = None) -> Place:
@@ -173,13 +213,10 @@ def start_later(since_us: int, key: TradeKey | None = None) -> Place:
     return Place(since_us, key=key or TradeKey(since_us, _LAST_SYMBOL, 0, 0, 0))
 
 
-def read_later(
-    cur: Cursor, plan: Plan, symbols: Sequence[str] | None, place: Place, now_us: int, max_rows: int
-) -> TradePage:
+def read_later(cur: Cursor, plan: Plan, symbols: Sequence[str] | None, place: Place, max_rows: int) -> TradePage:
     """Return the next stored trades by time, as of the plan. place: of `start_later`, or of the page before."""
-    end_us = max(now_us, place.at_us) + _MOST_AHEAD_US
-    to_us = min(end_us, place.at_us + place.window_us)
     key = place.key or TradeKey(place.at_us, -1, 0, 0, 0)
+    to_us = min(MAX_US, place.at_us + place.window_us)
     parameters = {
         "from": timestamp(key.time_us),
         "to": timestamp(to_us),
@@ -190,21 +227,38 @@ def read_later(
         "symbols": None if symbols is None else list(symbols),
         "limit": max_rows,
     }
+    began_s = time.perf_counter()
     query = _LATER.format(symbols="" if symbols is None else _OF_SYMBOLS)
     columns = _fetch(cur, query, parameters)
     rows = len(columns["time"])
     last = _key(columns, rows - 1) if rows else None
-    is_full = rows == max_rows
     columns = _as_of(cur, plan, columns)
     trades = _trades(cur, columns, {number: key for key, number in plan.numbers.items()})
     keys = [_key(columns, i) for i in range(len(trades))]
-    if is_full:
-        assert last is not None
-        # What is dense is looked at in smaller parts, for each page sorts all of its part.
-        return TradePage(trades, Place(last.time_us, key=last, window_us=max(1_000_000, place.window_us // 2)), keys)
-    if to_us >= end_us:
-        return TradePage(trades, None, keys)
-    return TradePage(trades, Place(to_us, window_us=place.window_us * 2), keys)
+    if last is not None and rows == max_rows:
+        window_us = _next_window_us(place.window_us, began_s, last.time_us - place.at_us)
+        return TradePage(trades, Place(last.time_us, key=last, window_us=window_us), keys)
+    window_us = _next_window_us(place.window_us, began_s)
+    if last is None:
+        cur.execute(_NEXT, parameters)
+        found = cur.fetchone()
+        if found is None or found[0] is None:
+            return TradePage(trades, None)
+        if found[0] > to_us + window_us:
+            return TradePage(trades, Place(found[0]))
+    return TradePage(trades, Place(to_us, window_us=window_us), keys)
+
+
+def _next_window_us(window_us: int, began_s: float, span_us: int | None = None) -> int:
+    """Return how much to look at next, after a page that began then. span_us: of its rows, if it was full."""
+    took_s = time.perf_counter() - began_s
+    if span_us is not None:
+        window_us = min(window_us, 4 * span_us)
+    elif took_s < _QUICK_S:
+        window_us *= 2
+    if took_s > _SLOW_S:
+        window_us //= 2
+    return max(_LEAST_WINDOW_US, window_us)
 
 
 def _as_of(cur: Cursor, plan: Plan, columns: dict[str, I8]) -> dict[str, I8]:

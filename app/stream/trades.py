@@ -26,6 +26,7 @@ from app.market.flags import BUY, SELL
 from app.market.positions import Positions, TradeKey
 from app.market.rfc3339 import rfc3339
 from app.market.time_params import parse_time
+from app.market.timestamps import MIN_US
 from app.stream.messages import TradeUpdate
 
 _HEAD = struct.Struct(">QH")
@@ -80,7 +81,7 @@ def _parse_cursor(text: str) -> Since:
             raise ValueError("too short")
         return Since(Positions(top_us, _listed(keys, values)))
     key = TradeKey(*_PLACE.unpack(rest))
-    if abs(key.time_us) > _LAST_US or abs(key.received_us) > _LAST_US:
+    if not (MIN_US <= key.time_us <= _LAST_US and 0 <= key.received_us <= _LAST_US):
         raise ValueError("no time")
     return Since(Positions(top_us, _listed(keys, head[keys_end:])), key.time_us, key)
 

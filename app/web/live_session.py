@@ -32,8 +32,8 @@ from app.web.quotes import newest, resolve
 AUTH_WAIT_S = 10.0
 """How long a client without a key in its header may take to show one."""
 
-REPLAY_QUEUED = 500
-"""Stored trades are read on when fewer messages than that wait for the reader."""
+REPLAY_QUEUED, REPLAY_QUEUED_BYTES = 500, 1 << 20
+"""Stored trades are read on when less than that waits for the reader."""
 
 REPLAY_LOOK_S = 0.02
 
@@ -148,6 +148,8 @@ class Session:
             reader.replay = Replay(None if symbols is None else frozenset(symbols), reader.replay)
         run.hub.subscribe(reader, symbols, action.channels, action.interval)
         self._acknowledge("subscribed", rejected)
+        if "bars" in action.channels:
+            reader.push_all(run.live_bars.running(symbols, action.interval))
         if since is not None:
             assert reader.replay is not None
             self._replaying = gevent.spawn(self._replay, since, symbols, reader.replay)
@@ -165,9 +167,10 @@ class Session:
         reader, hub = self._reader, self._run.hub
         try:
             for updates in self._run.live_trades.replay(since, symbols, replay):
-                reader.push_all(updates)
+                reader.push_all(update for update in updates if update.symbol in reader.trades)
                 hub.hurry(reader)
-                while reader.queued > REPLAY_QUEUED:
+                gevent.sleep(0)
+                while reader.queued > REPLAY_QUEUED or reader.queued_bytes > REPLAY_QUEUED_BYTES:
                     gevent.sleep(REPLAY_LOOK_S)
         except (RequestError, DatabaseAway) as error:
             code = error.code if isinstance(error, RequestError) else DatabaseNeeded.code
@@ -183,7 +186,7 @@ class Session:
 
     def _give_up_replay(self, symbols: list[str] | None, code: str, why: str) -> None:
         self._run.hub.unsubscribe(self._reader, symbols, ("trades",))
-        self._reader.replay = None
+        self._reader.replay = None if self._reader.replay is None else self._reader.replay.before
         self._reader.say(messages.error(code, f"the trades could not be replayed, and are not watched: {why}"))
 
     def _unsubscribe(self, action: Unsubscribe) -> None:

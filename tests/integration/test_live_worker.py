@@ -13,10 +13,11 @@ import pytest
 from psycopg2.extensions import connection
 
 from app import live_trades
-from app.errors import DatabaseAway
+from app.errors import DatabaseAway, QueryTimeout
 from app.live_bars import LiveBars
 from app.live_trades import LiveTrades
 from app.stream.bus import Bus
+from app.stream.channels import Channel
 from app.stream.hub import Hub
 from app.stream.subscriber import Subscriber
 from tests.integration.test_stored_trades import Shown, World, snapshot, stored
@@ -66,18 +67,18 @@ class Worker:
     def __init__(self, url: str, folder: Path) -> None:
         self.reads = Reads(url)
         self.hub = Hub(lambda symbols: [], lambda: NAMES, 1e9)
-        bars = LiveBars(self.reads, self.hub, 1.0)  # type: ignore[arg-type]
-        self.live = LiveTrades(self.reads, self.hub, Bus(folder / "bus", 0), bars)  # type: ignore[arg-type]
+        self.bars = LiveBars(self.reads, self.hub, 1.0)  # type: ignore[arg-type]
+        self.live = LiveTrades(self.reads, self.hub, Bus(folder / "bus", 0), self.bars)  # type: ignore[arg-type]
         self.outlet = Outlet()
         self.greenlets = [gevent.spawn(self.hub.run)]
 
-    def watch(self) -> None:
+    def watch(self, channel: Channel = "trades") -> None:
         reader = Subscriber(self.outlet)
         self.hub.attach(reader, heartbeats=False)
-        self.hub.subscribe(reader, None, ("trades",))
+        self.hub.subscribe(reader, None, (channel,), "1s")
 
     def begin(self) -> None:
-        self.greenlets += [gevent.spawn(self.live.run), gevent.spawn(self.live.pass_on)]
+        self.greenlets += [gevent.spawn(run) for run in (self.live.run, self.live.pass_on, self.bars.run)]
 
     def shown(self) -> list[Shown]:
         return [(one["symbol"], one["timestamp"], one["price"]) for one in self.outlet.got]
@@ -149,3 +150,24 @@ def test_a_flush_of_more_trades_than_a_queue_takes_reaches_who_reads(
     for journal, trades in ((0, 12_000), (1, 1000), (0, 10)):
         worker.live.committed(world.commit(journal, trades, heard=False))
     worker.wait_all(conn)
+
+
+@pytest.mark.parametrize("is_too_much", [False, True])
+def test_the_bars_of_what_was_not_heard_are_read_though_their_ticks_are_older_than_their_arrival(
+    world: World, worker: Worker, monkeypatch: pytest.MonkeyPatch, is_too_much: bool
+) -> None:
+    worker.watch("bars")
+    worker.begin()
+    wait_until(lambda: worker.live._follower.positions is not None and worker.bars.watched)
+    if is_too_much:
+        monkeypatch.setattr(live_trades, "read_touched", query_timeout)
+        world.feeders[0].received_us -= 10**9
+    world.commit(0, 4, heard=False)
+    wait_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")
+    assert {(bar["symbol"], bar["timestamp"], bar["ticks"]) for bar in worker.outlet.got} == {
+        (symbol, "2026-01-13T11:59:59.000000Z", 2) for symbol in NAMES
+    }
+
+
+def query_timeout(*args: Any) -> Any:
+    raise QueryTimeout("too much")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import time
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,10 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from psycopg2.extensions import connection, cursor
 
-from app.errors import LedgerMoved
+from app.errors import BadParameter, LedgerMoved
+from app.market.batches import Batch
 from app.market.committed import Committed, Trades
-from app.market.positions import Positions
-from app.storage.trade_reader import Plan, TradePage, plan_behind, read_behind, read_later, start_later
+from app.market.positions import Positions, TradeKey
+from app.market.timestamps import MAX_US, MIN_US
+from app.storage import trade_reader
+from app.storage.trade_reader import Place, Plan, TradePage, plan_behind, read_behind, read_later, start_later
 from app.stream.following import Follower
 from app.stream.messages import TradeUpdate
 from app.stream.replay import Replay
@@ -208,12 +214,16 @@ class World:
             rows.append(
                 Tick(("TSLA", "NVDA")[self.number % 2], time_us, self.number, last=float(self.number), flags=24)
             )
-        batch = feeder.batch(rows, rows[:1])
-        written = self.sink.write(feeder.journal_id, self.sink.ledger(feeder.journal_id), batch)
-        while written.committed is None:
-            written = self.sink.write(feeder.journal_id, written.entry, batch)
+        committed = self.flush(journal, feeder.batch(rows, rows[:1]))
         if heard:
-            self.desk.hear(written.committed)
+            self.desk.hear(committed)
+        return committed
+
+    def flush(self, journal: int, batch: Batch) -> Committed:
+        journal_id = self.feeders[journal].journal_id
+        written = self.sink.write(journal_id, self.sink.ledger(journal_id), batch)
+        while written.committed is None:
+            written = self.sink.write(journal_id, written.entry, batch)
         return written.committed
 
     def close(self) -> None:
@@ -336,9 +346,9 @@ def age(conn: connection, interval: str) -> None:
     execute(conn, f"UPDATE ingest_log SET updated_at = now() - interval '{interval}'")
 
 
-def test_a_journal_that_idled_for_days_enters_anew_before_it_is_flushed(conn: connection, world: World) -> None:
+def test_a_journal_that_idled_for_hours_enters_anew_before_it_is_flushed(conn: connection, world: World) -> None:
     world.commit(0, 2, heard=True)
-    age(conn, "5 days")
+    age(conn, "6 hours 1 minute")
     world.desk.look()
     assert world.desk.follower.positions is not None
     assert world.desk.follower.positions.done_us == {}  # finished, as far as anybody can see
@@ -361,7 +371,7 @@ def test_a_flush_of_a_journal_that_others_may_have_left_out_is_refused(conn: con
     world.commit(0, 1, heard=True)
     entry = world.sink.ledger(feeder.journal_id)
     before = rows_of(conn, "SELECT entered_at, entered_from FROM ingest_log")
-    age(conn, "3 days 1 minute")
+    age(conn, "5 hours 1 minute")
     batch = feeder.batch([Tick(time_us=NOON_US + 5)])
     with pytest.raises(LedgerMoved):
         world.sink.write(feeder.journal_id, entry, batch)
@@ -407,3 +417,70 @@ def test_numbers_that_a_restored_database_gives_anew_confuse_nobody(conn: connec
     world.commit(2, 2, heard=False)
     world.desk.catch_up()
     assert Counter(shown(world.desk.updates)) == first + stored(conn)
+
+
+# ---- how much is looked at
+
+
+def pages_later(url: str, since_us: int, rows: int, symbols: list[str] | None = None) -> list[TradePage]:
+    found = []
+    with snapshot(url) as cur:
+        plan = plan_behind(cur, Positions())
+        plan = Plan(plan.until, [], plan.numbers, plan.until.top_us)
+        place: Place | None = start_later(since_us)
+        while place is not None:
+            found.append(read_later(cur, plan, symbols, place, rows))
+            place = found[-1].place
+    return found
+
+
+def test_years_without_ticks_are_skipped_and_do_not_widen_what_is_looked_at(world: World) -> None:
+    feeder = world.feeders[0]
+    times_us = [NOON_US - 20 * 365 * 86_400_000_000 + 1000 * i for i in range(10)]
+    rows = [Tick("TSLA", us, 1, last=1.0, flags=24) for us in [*times_us, *(NOON_US + 1000 * i for i in range(10))]]
+    world.flush(0, feeder.batch(rows))
+    found = pages_later(world.url, 0, 4)
+    assert sum(len(page.trades) for page in found) == 20
+    assert len(found) < 20
+    assert max(page.place.window_us for page in found if page.place) <= 240_000_000
+    assert len(pages_later(world.url, 0, 4, ["NVDA"])) == 1
+    assert len(pages_later(world.url, NOON_US + 10**9, 4)) == 1
+
+
+def test_a_page_that_is_full_is_followed_by_one_that_looks_at_little_more() -> None:
+    now_s = time.perf_counter()
+    assert trade_reader._next_window_us(60_000_000, now_s, 1_000_000) == 4_000_000
+    assert trade_reader._next_window_us(60_000_000, now_s, 0) == 1000
+    assert trade_reader._next_window_us(60_000_000, now_s) == 120_000_000
+    assert trade_reader._next_window_us(60_000_000, now_s - 0.1) == 60_000_000
+    assert trade_reader._next_window_us(60_000_000, now_s - 1) == 30_000_000
+    assert trade_reader._next_window_us(60_000_000, now_s - 1, 1_000_000) == 2_000_000
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        Since(later_us=MIN_US),
+        Since(later_us=MAX_US),
+        Since(Positions(0, {1: 5}), -1, TradeKey(MIN_US, -(1 << 31), -(1 << 63), 0, -(1 << 31))),
+        Since(Positions(1 << 55, {(1 << 48) - 1: 1 << 55}), 1, TradeKey(1 << 55, (1 << 31) - 1, (1 << 63) - 1, 9, 9)),
+        Since(Positions(1 << 55, {(1 << 48) - 1: 1 << 55})),
+        Since(Positions()),
+    ],
+)
+def test_whatever_a_client_makes_of_a_cursor_is_read(world: World, since: Since) -> None:
+    world.commit(0, 5, heard=True)
+    reader = Reader(world)
+    reader.read(since, lambda: None, 3)
+    if since.later_us is not None and since.later_us != 1:
+        assert len(reader.got) in (0, 5)
+
+
+def test_a_cursor_of_no_possible_time_is_refused() -> None:
+    """PostgreSQL takes no time before the year 1 as it is written here."""
+    head = f"t{'A' * 14}."
+    for time_us, received_us in ((MIN_US - 1, 0), (0, -1), (1 << 57, 0), (0, 1 << 57)):
+        place = urlsafe_b64encode(struct.pack(">qiqqi", time_us, 1, 1, received_us, 1)).decode().rstrip("=")
+        with pytest.raises(BadParameter):
+            parse_since(head + place)
+    assert parse_since(head + urlsafe_b64encode(struct.pack(">qiqqi", 0, 1, 1, 0, 1)).decode().rstrip("="))
