@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -69,9 +69,9 @@ class FanOut:
                 self._bus.send(TICKS, message)
         self._changed(counts(ticks))
 
-    def repaired(self, symbols: Sequence[str]) -> None:
-        """Tell of quotes that the database had and this worker did not: what was lost on the way."""
-        self._changed(dict.fromkeys(symbols, 1))
+    def repaired(self, news: Mapping[str, int]) -> None:
+        """Tell of quotes of which the database knew more than this worker: what was lost on the way, above all."""
+        self._changed(news)
 
     def start(self) -> None:
         """Join the bus, and ask this host's other workers for their quotes: the database may be away."""

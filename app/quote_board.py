@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import gevent
@@ -37,11 +37,12 @@ class QuoteBoard:
         self,
         symbols: Callable[[], SymbolMap],
         stale_after_s: float,
-        on_news: Callable[[Sequence[str]], None] = lambda names: None,
+        on_news: Callable[[Mapping[str, int]], None] = lambda news: None,
     ) -> None:
         """Take how to get the symbol map as it is now, and the age at which a quote is stale.
 
-        on_news: called with the symbols of which a row that was loaded was newer than all ticks until then.
+        on_news: called with the symbols of which a row that was loaded says more than all ticks until then: 1 for a
+        tick that was not seen here, 0 where only what the price is compared with has become known.
         """
         self._symbols = symbols
         self._stale_after_s = stale_after_s
@@ -78,9 +79,10 @@ class QuoteBoard:
         for start in range(0, len(rows), SLICE_LOADED):
             part = list(islice(rows, start, start + SLICE_LOADED))
             self.settle()  # what came in before is no news
-            news = self._book.load(part, self._symbols())
-            if of_database:
-                self._read.update(row.symbol for row in part)
+            newer = self._book.load(part, self._symbols())
+            news = dict.fromkeys([row.symbol for row in part if row.symbol not in self._read], 0) if of_database else {}
+            self._read.update(news)
+            news |= dict.fromkeys(newer, 1)
             if news:
                 self._on_news(news)
             gevent.sleep(0)

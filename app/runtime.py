@@ -204,7 +204,7 @@ class Runtime:
         self.spool = Spool(self.dirs.spool, settings.spool_max_bytes)
         self.quote_reader = QuoteReader()
         self.quotes = QuoteBoard(
-            lambda: self.symbols.map, settings.stale_data_timeout_s, lambda names: self.fan_out.repaired(names)
+            lambda: self.symbols.map, settings.stale_data_timeout_s, lambda news: self.fan_out.repaired(news)
         )
         self.hub = Hub(self._live_quotes, lambda: self.symbols.map.names, settings.heartbeat_interval_s)
         self.bus = make_bus(settings, self.dirs.bus, slot, self.meters.bus_said)

@@ -195,10 +195,19 @@ def test_the_hub_is_told_of_what_was_lost_on_the_way_and_is_read_in_the_database
     for worker, told in ((first, 1), (second, 1), (third, 1)):
         for _ in range(2):
             worker.board.loaded([*database, QuoteRow("B"), QuoteRow("OIL")])
-        assert worker.told == {"A": told}, "what was told is no news"
+        assert +worker.told == {"A": told}, "what was told is no news"
     second.accepts([Tick("A", START_US + 1, 5, bid=10.5)], RECEIVED_US)
     second.board.loaded(database)
-    assert second.told == {"A": 2}, "a database that is behind has no news"
+    assert +second.told == {"A": 2}, "a database that is behind has no news"
+
+
+def test_the_hub_looks_again_at_quotes_when_the_database_is_read_for_the_first_time() -> None:
+    worker = Worker()
+    worker.accepts([Tick("A", START_US, 5, bid=10.4)], RECEIVED_US)
+    worker.told.clear()
+    for _ in range(2):
+        worker.board.loaded(worker.board.rows())
+    assert dict(worker.told) == {"A": 0}
 
 
 def test_nothing_is_made_for_a_worker_that_is_alone() -> None:
