@@ -19,7 +19,21 @@ def create_app() -> Flask:
     """
     from flask import Flask
 
-    from app.web import cors, docs, errors, health, ingest, market, query, quotes, stats, stream, udf, viewer
+    from app.web import (
+        cors,
+        current_metrics,
+        docs,
+        errors,
+        health,
+        ingest,
+        market,
+        query,
+        quotes,
+        stats,
+        stream,
+        udf,
+        viewer,
+    )
 
     app = Flask("tickhub", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
@@ -27,6 +41,6 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    for room in (ingest, quotes, market, udf, query, stats, health, stream, viewer, docs):
+    for room in (ingest, quotes, market, udf, query, stats, current_metrics, health, stream, viewer, docs):
         app.register_blueprint(room.blueprint)
     return app

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket as sockets
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,6 +55,9 @@ hub lets a reader stall (2 minutes and a heartbeat), who is to be told why it is
 
 SLOW_CLOSE_S = 10.0
 """How long one that is too slow may take to read up to its close."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER by which a socket ends with RST when it is closed."""
 
 _WAITS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -191,6 +195,8 @@ class Socket:
         """End the connection at once; whoever reads from it sees its end."""
         self.ended = True
         with contextlib.suppress(OSError):
+            # A client that only sends would else never learn of it: a closed window is not opened any more.
+            self._sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _RESET)
             self._sock.shutdown(sockets.SHUT_RDWR)
 
     def finish(self) -> None:
