@@ -200,8 +200,14 @@ class Datagrams:
         names = {name for name in os.listdir(self._directory) if _NAME.fullmatch(name)}
         for name in self._peers.keys() - names:
             self._leave(name)
+        failed: OSError | None = None
         for name in names - self._peers.keys() - {own}:
-            self._join(name)
+            try:
+                self._join(name)
+            except OSError as error:  # one that cannot be reached keeps nobody from the others
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _join(self, name: str) -> None:
         found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

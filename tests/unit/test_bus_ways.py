@@ -102,6 +102,19 @@ def test_a_worker_that_begins_is_known_at_once_without_a_look(make: Make, monkey
     until(lambda: second.came == [b"hello"])
 
 
+def test_what_cannot_be_reached_keeps_nobody_from_the_others(
+    make: Make, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(9):
+        (directory / f"9-{number:016x}.sock").mkdir(parents=True)
+    first, second = make(0), make(1)
+    for worker, other in ((first, second), (second, first)):
+        until(lambda worker=worker: len(worker.peers()) == 1)  # type: ignore[misc]
+        worker.bus.send(1, b"hello")
+        until(lambda other=other: other.came == [b"hello"])  # type: ignore[misc]
+    assert len([line for line in caplog.messages if "cannot be reached" in line]) == 2
+
+
 @pytest.mark.parametrize("size", [0, 1, MOST_DATAGRAM_BYTES, MOST_DATAGRAM_BYTES * 3 + 1, MOST_MESSAGE_BYTES - 65536])
 def test_a_message_of_any_size_comes_whole(make: Make, size: int) -> None:
     first, second = make(0), make(1)
