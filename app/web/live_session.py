@@ -65,8 +65,8 @@ class Session:
             for message in socket.messages():
                 self._hear(message)
         finally:
-            self._end()
             hub.detach(self._reader)
+            self._end()
             socket.finish()
 
     def _begin(self) -> None:
@@ -76,7 +76,7 @@ class Session:
         """Undo it."""
         self._stop_asking()
         if self._replaying is not None:
-            self._replaying.kill()
+            self._replaying.kill(block=False)  # what it waits for may take its time
 
     def _stop_asking(self) -> None:
         if self._asking is not None:
