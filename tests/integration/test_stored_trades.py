@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -23,6 +24,7 @@ from app.market.committed import Committed, Trades
 from app.market.positions import Positions, TradeKey
 from app.market.timestamps import MAX_US, MIN_US
 from app.storage import trade_reader
+from app.storage.schema import migrate
 from app.storage.trade_reader import Place, Plan, TradePage, plan_behind, read_behind, read_later, start_later
 from app.stream.following import Follower
 from app.stream.messages import TradeUpdate
@@ -225,6 +227,9 @@ class World:
         while written.committed is None:
             written = self.sink.write(journal_id, written.entry, batch)
         return written.committed
+
+    def id_of(self, journal: int) -> str:
+        return self.feeders[journal].journal_id
 
     def close(self) -> None:
         self.sink.close()
@@ -484,3 +489,49 @@ def test_a_cursor_of_no_possible_time_is_refused() -> None:
         with pytest.raises(BadParameter):
             parse_since(head + place)
     assert parse_since(head + urlsafe_b64encode(struct.pack(">qiqqi", 0, 1, 1, 0, 1)).decode().rstrip("="))
+
+
+# ---- a database from before
+
+
+def test_a_database_of_before_is_upgraded_in_place_and_its_trades_are_shown_as_history(
+    conn: connection, world: World
+) -> None:
+    now_us = time.time_ns() // 1000
+    for journal, trades, age_s in ((0, 3, 60), (1, 2, 6 * 86_400)):
+        world.feeders[journal].received_us = now_us - age_s * 1_000_000
+        world.commit(journal, trades, heard=False)
+    execute(conn, f"UPDATE ingest_log SET updated_at = now() - interval '5 days' WHERE journal_id = '{world.id_of(1)}'")
+    execute(
+        conn,
+        "INSERT INTO ingest_log (journal_id) VALUES ('f0')",
+        "DROP INDEX ticks_received_at",
+        "ALTER TABLE ingest_log DROP COLUMN done_until, DROP COLUMN entered_at, DROP COLUMN entered_from",
+        "UPDATE alembic_version SET version_num = '0006'",
+    )
+    (line,) = migrate(world.url)
+    assert line.startswith("migrated to 0007")
+    positions = dict(rows_of(conn, "SELECT journal_id, done_until FROM ingest_log WHERE entered_at IS NULL"))
+    ((last,),) = rows_of(conn, f"SELECT max(received_at) FROM ticks JOIN ingest_log USING (journal_no) "
+                               f"WHERE journal_id = '{world.id_of(0)}'")  # fmt: skip
+    assert positions[world.id_of(0)] == last
+    assert positions[world.id_of(1)] > last - timedelta(days=6)
+    assert positions["f0"] is None
+    ((partitions, indexes),) = rows_of(conn, """
+        SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'ticks'::regclass),
+            (SELECT count(*) FROM pg_inherits WHERE inhparent = 'ticks_received_at'::regclass)
+    """)  # fmt: skip
+    assert partitions == indexes > 0
+
+    desk = Desk(world.url)
+    for journal in (0, 1, 2):
+        world.feeders[journal].received_us = now_us
+        desk.hear(world.commit(journal, 2, heard=False))
+        desk.catch_up()
+    assert len(desk.updates) == 6
+    reader = Reader(world)
+    reader.read(parse_since("1990-01-01"), lambda: None, 2)
+    assert Counter(shown(reader.got)) == stored(conn)
+    again = Reader(world)
+    again.read(parse_since(desk.updates[2].cursor), lambda: None, 2)
+    assert Counter(shown(again.got)) == Counter(shown(desk.updates[3:]))
