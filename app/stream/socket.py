@@ -142,6 +142,8 @@ class Socket:
             return
         if self._deflates:
             self.send(b"".join(self._connection.send(TextMessage(text.decode())) for text in texts))
+        elif len(texts) == 1:
+            self.send(messages.frame(texts[0]))
         else:
             self.send(b"".join([part for text in texts for part in (messages.frame_head(len(text)), text)]))
 

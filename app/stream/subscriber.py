@@ -260,12 +260,18 @@ class Subscriber:
             return None
         for live in lives:
             self._grow(live.index)
-        found = Likeness(lives, [self._seen[live.index] for live in lives])
+        found = Likeness(lives, self._seen)
         return found if found.size < SEND_BYTES else None
 
     def _numbered(self, alike: Likeness) -> list[bytes]:
         self._grow(alike.places - 1)
-        sent, seen, numbers = self._sent, self._seen, []
+        sent, seen = self._sent, self._seen
+        if alike.run is not None:
+            numbers = [number + 1 for number in sent[alike.run]]
+            sent[alike.run] = array("q", numbers)
+            seen[alike.run] = alike.versions
+            return alike.texts(numbers, batch=self.batch)
+        numbers = []
         for index, version in zip(alike.indices, alike.versions, strict=True):
             seen[index] = version
             number = sent[index] = sent[index] + 1

@@ -46,9 +46,14 @@ def played(seed: int) -> list[list[list[Any]]]:
         market.pass_time(rng.choice((0.001, 0.02, 0.1)))
         for reader, all_sent in zip(readers, sent, strict=True):
             assert isinstance(reader.socket, Reader)
-            all_sent += reader.socket.sends
+            # One send holds a symbol once: in which order they are does not matter.
+            all_sent += [[ordered(said) for said in sorted(one, key=str)] for one in reader.socket.sends]
             reader.socket.sends = []
     return sent
+
+
+def ordered(said: Any) -> Any:
+    return sorted(said, key=str) if isinstance(said, list) else said
 
 
 @pytest.mark.parametrize("seed", range(12))
