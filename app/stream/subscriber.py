@@ -264,8 +264,9 @@ class Subscriber:
         return found if found.size < SEND_BYTES else None
 
     def _numbered(self, alike: Likeness) -> list[bytes]:
-        self._grow(alike.places - 1)
         sent, seen = self._sent, self._seen
+        if alike.places > len(seen):
+            self._grow(alike.places - 1)
         if alike.run is not None:
             numbers = [number + 1 for number in sent[alike.run]]
             sent[alike.run] = array("q", numbers)
