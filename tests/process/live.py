@@ -16,6 +16,12 @@ from tests.process.wire import batch, post, tick
 
 WAIT_S = 30.0
 
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+"""For clients of our own, which do what no library does."""
+
 Said = dict[str, Any]
 
 
@@ -72,11 +78,11 @@ class Client:
 
 
 @contextmanager
-def client(server: Server, path: str = "/ws", **options: Any) -> Iterator[Client]:
-    """A connected client; options: of websockets' connect."""
+def client(server: Server, path: str = "/ws", *, secure: bool = False, **options: Any) -> Iterator[Client]:
+    """A connected client; secure: over TLS; options: of websockets' connect."""
     options = {"max_size": 1 << 24, "open_timeout": WAIT_S, "close_timeout": 1, **options}
     options |= {"ping_interval": None, "proxy": None}
-    with connect(f"ws://127.0.0.1:{server.port}{path}", **options) as ws:
+    with connect(f"{'wss' if secure else 'ws'}://127.0.0.1:{server.port}{path}", **options) as ws:
         yield Client(ws)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -15,10 +13,12 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.process.conftest import MakeServer
 from tests.process.harness import Server, wait_until
-from tests.process.live import Client, client, send
+from tests.process.live import HANDSHAKE, Client, client, send
 from tests.process.wire import AWAY, ask, running
+
+NOT_LIVE = ("buy_volume", "sell_volume", "flags", "stale")
+"""Fields that only a read has."""
 
 READ, INGEST = "read-0123456789ab", "ingest-0123456789"
 
@@ -72,8 +72,9 @@ def test_the_quote_is_the_one_that_a_read_gives(server: Server) -> None:
         reader.subscribe("MSFT")
         live = reader.until(lambda said: said.get("bid") == 300.25)[-1]
         read = ask(server, "GET", "/api/quotes/MSFT").json
-        for field in ("symbol", "price", "bid", "ask", "last", "spread", "volume", "timestamp"):
-            assert live[field] == read[field], field
+        assert {field: live[field] for field in live.keys() & read.keys()} | dict.fromkeys(NOT_LIVE) == (
+            read | dict.fromkeys(NOT_LIVE)
+        )
 
 
 def test_every_symbol_is_one_word(server: Server) -> None:
@@ -308,45 +309,14 @@ def test_what_is_no_handshake_gets_an_error_in_json(server: Server) -> None:
             assert (answer.status, answer.json["code"]) == (400, "bad_parameter")
 
 
-def test_compression_is_off_unless_asked_for(server: Server, make_server: MakeServer) -> None:
-    with client(server, compression="deflate") as reader:
-        assert reader.ws.protocol.extensions == []
-    with_deflate = make_server("--database-url", AWAY, environ={"TICKHUB_WS_DEFLATE": "true"})
-    with_deflate.start().wait_accepting()
-    with client(with_deflate, compression="deflate") as reader, client(with_deflate, compression=None) as plain:
-        assert len(reader.ws.protocol.extensions) == 1
-        for one in (reader, plain):
-            one.subscribe("AAPL")
-            send(with_deflate, "AAPL", bid=2.5)
-            one.until(lambda said: said.get("bid") == 2.5)
-
-
 def test_a_message_that_comes_with_the_handshake_is_heard(server: Server) -> None:
-    handshake = (
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as raw:
-        raw.sendall(handshake + b"\x81\x84\0\0\0\0ping")
+        raw.sendall(HANDSHAKE + b"\x81\x84\0\0\0\0ping")
         data = b""
         while b"pong" not in data:
             piece = raw.recv(4096)
             assert piece, data
             data += piece
-
-
-def test_the_figures_come_ten_times_a_second(server: Server) -> None:
-    send(server, "VIX", bid=20.0, ask=20.5)
-    with client(server, "/ws/metrics") as reader:
-        said = [json.loads(reader.ws.recv(20)) for _ in range(5)]
-        for figures in said:
-            assert {"timestamp", "market_data", "strategy", "execution", "system", "ingest"} <= figures.keys()
-        reader.ws.send("ping")
-        for _ in range(50):
-            if json.loads(reader.ws.recv(20)).get("type") == "pong":
-                break
-        else:
-            raise AssertionError("no pong")
 
 
 def stall(server: Server, stack: ExitStack) -> Client:
@@ -376,49 +346,6 @@ def test_a_reader_that_stops_reading_delays_nobody_and_then_gets_the_newest(serv
         assert len(own) + sum(said.get("skipped", 0) for said in own) == 1500
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_ends_says_1001(make_server: MakeServer, number: int) -> None:
-    server = make_server("--database-url", AWAY, workers=2).start().wait_accepting()
-    with ExitStack() as stack:
-        readers = [stack.enter_context(client(server)) for _ in range(6)]
-        for reader in readers:
-            reader.subscribe("AAPL")
-        figures = stack.enter_context(client(server, "/ws/metrics"))
-        deaf = socket.create_connection(("127.0.0.1", server.port))
-        stack.callback(deaf.close)
-        deaf.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert deaf.recv(4096).startswith(b"HTTP/1.1 101")
-        server.process.send_signal(number)  # type: ignore[union-attr]  # it was started
-        assert [reader.close_code() for reader in (*readers, figures)] == [1001] * 7
-        assert server.process.wait(60) == 0  # type: ignore[union-attr]
-    assert "SIGKILL" not in server.log()
-
-
-def test_a_worker_that_dies_takes_only_its_own_sockets(make_server: MakeServer) -> None:
-    server = make_server(workers=2).start().wait_ready()
-    pids = wait_until(lambda: len(found := server.worker_pids()) == 2 and found, what="two workers")
-    with ExitStack() as stack:
-        readers = [stack.enter_context(client(server)) for _ in range(10)]
-        for reader in readers:
-            reader.subscribe("AAPL")
-        os.kill(pids[0], signal.SIGKILL)
-        wait_until(lambda: pids[0] not in server.worker_pids(), what="the worker to be gone")
-        alive = []
-        for reader in readers:
-            try:
-                reader.sync()
-            except Exception:
-                continue
-            alive.append(reader)
-        assert 0 < len(alive) < 10
-        send(server, "AAPL", bid=8.75)
-        for reader in alive:
-            reader.until(lambda said: said.get("bid") == 8.75)
-
-
 def test_readers_that_come_and_go_leave_nothing(server: Server) -> None:
     def connections() -> int:
         return int(server.stats()["active_connections"])
@@ -426,5 +353,6 @@ def test_readers_that_come_and_go_leave_nothing(server: Server) -> None:
     for _ in range(5):
         with ExitStack() as stack:
             for _ in range(20):
-                stack.enter_context(client(server)).say(action="subscribe", symbol="*")
+                # Unbounded: a client of this library that does not read its frames does not see a close either.
+                stack.enter_context(client(server, max_queue=None)).say(action="subscribe", symbol="*")
     wait_until(lambda: connections() <= 3, what="the connections to be gone")

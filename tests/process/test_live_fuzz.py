@@ -15,13 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.process.harness import Server, wait_until
-from tests.process.live import client, send
+from tests.process.live import HANDSHAKE, client, send
 from tests.process.wire import AWAY, running
 
-HANDSHAKE = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
