@@ -11,6 +11,8 @@ const READ_EVERY_MS = 1_000;
 const SILENT_MS = 3_000;
 const RETRY_MS = 2_000;
 const LONGEST_RETRY_MS = 30_000;
+/** Who goes through a list with a key held down asks for the bars where they stop. */
+const SETTLE_MS = 150;
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800, M: 2_592_000 };
 
@@ -58,10 +60,13 @@ export class Bars {
   #timer = 0;
   #retry = 0;
   #readAt = 0;
+  #openedAt = -Infinity;
   #heardAt = 0;
   #tries = 0;
+  /** Time of the oldest bar that is known to have changed and was not read since. */
+  #from = Infinity;
 
-  /** view: {reset(bars), update(bar, older), state(text)}; state: "loading", "ready", "empty", or what is wrong. */
+  /** view: {reset(bars), update(bar, older), anew(): other bars come, state(text)}; state: "loading", "ready", "empty", or what is wrong. */
   constructor(api, view) {
     this.api = api;
     this.view = view;
@@ -76,8 +81,19 @@ export class Bars {
     Object.assign(this, { symbol, interval, side, all: [], complete: false });
     this.#loading = this.#reading = this.#again = false;
     this.#timer = this.#retry = this.#tries = 0;
+    this.#from = Infinity;
     this.view.reset(this.all);
+    const now = performance.now();
+    if (now - this.#openedAt < SETTLE_MS) this.#loadAfter(SETTLE_MS);
+    this.#openedAt = now;
     this.older();
+  }
+
+  #loadAfter(waitMs) {
+    this.#retry = setTimeout(() => {
+      this.#retry = 0;
+      this.older();
+    }, waitMs);
   }
 
   /** Load the page before the first bar, or the newest one. */
@@ -107,12 +123,17 @@ export class Bars {
       this.view.state(error.message);
       const waitMs = Math.min(LONGEST_RETRY_MS, RETRY_MS * 2 ** this.#tries);
       this.#tries += 1;
-      const again = () => {
-        this.#retry = 0;
-        this.older();
-      };
-      this.#retry = setTimeout(again, Math.max(waitMs, error.retryAfterMs ?? 0));
+      this.#loadAfter(Math.max(waitMs, error.retryAfterMs ?? 0));
     }
+  }
+
+  /** The server is there again: read what was missed, and what failed without waiting longer. */
+  refresh() {
+    const failed = Boolean(this.#retry);
+    clearTimeout(this.#retry);
+    this.#retry = this.#tries = 0;
+    if (failed && this.all.length) this.older();
+    this.catchUp();
   }
 
   /** Take a bar that the socket told. */
@@ -120,19 +141,16 @@ export class Bars {
     if (message.symbol !== this.symbol || message.interval !== this.interval) return;
     this.#heardAt = performance.now();
     const bar = barOf(message);
-    if (bar.open == null) {
-      this.#readSoon();
-      return;
-    }
     const before = this.all.at(-1);
     const sides = bar.buy !== null;
-    if ((message.price ?? "bid") === this.side && this.all.length && bar.time >= before.time) {
+    if (bar.open != null && (message.price ?? "bid") === this.side && this.all.length && bar.time >= before.time) {
       const same = bar.time === before.time;
       if (!sides) [bar.buy, bar.sell] = same ? [before.buy, before.sell] : [0, 0];
       const traded = bar.volume !== (same ? before.volume : 0);
       this.#put(bar);
       if (sides || !traded) return;
     }
+    this.#from = Math.min(this.#from, bar.time);
     this.#readSoon();
   }
 
@@ -142,7 +160,8 @@ export class Bars {
     if (now - this.#heardAt > SILENT_MS && now - this.#readAt > SILENT_MS) this.#readSoon();
   }
 
-  /** Read what is newer than the last bar but one, once; what is asked for meanwhile is done after it. */
+  /** Read what is newer than the last bar but one, and than what is known to have changed (a page back at most), once;
+      what is asked for meanwhile is done after it. */
   async catchUp() {
     if (!this.all.length) {
       this.complete = false;
@@ -154,12 +173,15 @@ export class Bars {
       return;
     }
     const { signal } = this.#abort;
-    const start = (this.all.at(-2) ?? this.all[0]).time;
-    if (Date.now() / 1000 - start > MOST_PAGES_BEHIND * PAGE * secondsOf(this.interval)) {
+    const behind = (this.all.at(-2) ?? this.all[0]).time;
+    const start = Math.max(this.all[Math.max(0, this.all.length - PAGE)].time, Math.min(behind, this.#from));
+    if (Date.now() / 1000 - behind > MOST_PAGES_BEHIND * PAGE * secondsOf(this.interval)) {
+      this.view.anew();
       this.open(this.symbol, this.interval, this.side);
       return;
     }
     this.#reading = true;
+    this.#from = Infinity;
     try {
       let token = null;
       do {
@@ -173,6 +195,7 @@ export class Bars {
       this.view.state("ready");
     } catch {
       // The next bar, quote or reconnect asks again; what is shown stays.
+      if (!signal.aborted) this.#from = Math.min(this.#from, start);
     }
     if (signal.aborted) return;
     this.#reading = false;

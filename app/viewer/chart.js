@@ -77,7 +77,7 @@ export class Chart {
   /** Prepare for other bars; they come with `reset`. */
   show(interval, side, digits) {
     Object.assign(this.#shown, { interval, digits });
-    this.#fresh = true;
+    this.anew();
     this.candles.applyOptions({
       lastValueVisible: side === "mid" || side === "last",
       priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits },
@@ -93,6 +93,11 @@ export class Chart {
     this.#time.utc = this.#labels().utc;
     this.api.priceScale("right").applyOptions({ autoScale: true });
     this.quote(null);
+  }
+
+  /** Show the end of the bars that come next, as at first. */
+  anew() {
+    this.#fresh = true;
   }
 
   setDigits(digits) {

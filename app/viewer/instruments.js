@@ -16,14 +16,19 @@ export class Instruments {
   #rows = [];
   #byName = new Map();
   #seen = new Map();
-  #loadedAt = -Infinity;
+  #loadedAt = -Infinity; // never
 
   constructor(api) {
     this.api = api;
   }
 
   get loaded() {
-    return this.#rows.length > 0;
+    return this.#loadedAt > 0;
+  }
+
+  /** How old what is known is. */
+  get ageMs() {
+    return performance.now() - this.#loadedAt;
   }
 
   async load() {
@@ -35,7 +40,7 @@ export class Instruments {
 
   /** Load them if what is known is old; trouble leaves what is known. */
   async freshen() {
-    if (performance.now() - this.#loadedAt > STALE_MS) await this.load().catch(() => {});
+    if (this.ageMs > STALE_MS) await this.load().catch(() => {});
   }
 
   async add(fields) {

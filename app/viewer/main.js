@@ -11,14 +11,16 @@ import { Heading } from "./heading.js";
 import { Instruments } from "./instruments.js";
 import { Quotes } from "./quotes.js";
 import { Search } from "./search.js";
-import { INTERVALS, Settings, SIDES, storageOf, THEMES } from "./settings.js";
+import { INTERVALS, MOST_WATCHED, Settings, SIDES, storageOf, THEMES } from "./settings.js";
 import { Live } from "./socket.js";
 import { Status } from "./status.js";
 import { WatchList } from "./watchlist.js";
 
 const NOTICE_MS = 8_000;
 const INSTRUMENTS_MS = 60_000;
-const LOAD_RETRY_MS = 3_000;
+/** A new visitor's list is what has prices: on a server that begins, more of it every moment. */
+const FIRST_INSTRUMENTS_MS = 5_000;
+const LOAD_RETRY_MS = 1_000;
 
 const byId = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -33,6 +35,8 @@ const quotes = new Quotes(clock);
 const heading = new Heading();
 
 let symbol = null;
+/** What the server said of symbols of which it gives no quotes: {code, message} by name. */
+const refused = new Map();
 let pointed = null;
 
 const chart = new Chart(byId("chart"), {
@@ -48,6 +52,7 @@ const bars = new Bars(api, {
     chart.reset(all);
     frames.mark(writeLegend);
   },
+  anew: () => chart.anew(),
   update: (bar, older) => {
     chart.update(bar, older);
     frames.mark(writeLegend);
@@ -104,7 +109,7 @@ const live = new Live(socketUrl(), keys, {
   state: () => frames.mark(writeConnection),
   opened: () => {
     status.ask();
-    if (bars.symbol) bars.catchUp();
+    if (bars.symbol) bars.refresh();
   },
   message: received,
 });
@@ -126,14 +131,25 @@ function watched() {
 function listed() {
   const names = watched();
   watch.show(names);
-  watch.explain(names.length ? "" : "Nothing to watch yet. Find a symbol above, or press /");
+  const why = instruments.loaded
+    ? "Nothing to watch yet. Find a symbol above, or press /"
+    : "The server’s symbols cannot be read yet: they come as soon as its database answers";
+  watch.explain(names.length ? "" : why);
   const wanted = symbol === null ? names : [...new Set([...names, symbol])];
   quotes.keepOnly(wanted);
+  for (const name of refused.keys()) if (!wanted.includes(name)) refused.delete(name);
+  watch.refused(refused);
   live.watch(wanted);
+  const known = ({ symbol: name, code }) => code !== "unknown_symbol" || instruments.find(name);
+  live.again([...refused.values()].filter(known).map((one) => one.symbol));
 }
 
 function add(name) {
   const names = watched();
+  if (!names.includes(name) && names.length >= MOST_WATCHED) {
+    notify(`The watch list is full with ${MOST_WATCHED} symbols: take one off it to add ${name}`);
+    return;
+  }
   if (!names.includes(name)) settings.set("watch", [...names, name]);
   choose(name);
   listed();
@@ -153,19 +169,17 @@ function drawn() {
   pointed = null;
   const { interval, side } = settings;
   chart.show(interval, side, instruments.digits(symbol));
-  byId("chart").setAttribute("aria-label", `${symbol}, bars of ${interval}, ${side}. Arrows move, + and − zoom`);
-  if (symbol === null) {
-    bars.open("", interval, side);
-  } else {
-    live.watchBars(symbol, interval);
-    bars.open(symbol, interval, side);
-  }
+  const label = symbol === null ? "Chart" : `${symbol}, bars of ${interval}, ${side}. Arrows move, + and − zoom`;
+  byId("chart").setAttribute("aria-label", label);
+  live.watchBars(symbol, interval);
+  bars.open(symbol ?? "", interval, side);
   frames.mark(writeHeading);
 }
 
 function received(message) {
   if (message.type === "quote") {
     const { symbol: name } = message;
+    if (!live.wants(name)) return;
     quotes.take(message);
     const more = [message.bid, message.ask, message.last].map((value) => instruments.learn(name, value));
     watch.changed(name);
@@ -179,8 +193,9 @@ function received(message) {
     const ms = Date.parse(message.timestamp);
     if (Number.isFinite(ms)) clock.told(ms);
   } else if (message.type === "subscribed") {
-    for (const name of message.symbols ?? []) watch.refuse(name, "");
-    for (const refused of message.rejected ?? []) watch.refuse(refused.symbol, refused.message);
+    for (const name of message.symbols ?? []) refused.delete(name);
+    for (const one of message.rejected ?? []) refused.set(one.symbol, one);
+    watch.refused(refused);
   } else if (message.type === "error") {
     notify(message.message);
   }
@@ -288,7 +303,9 @@ const SHORTCUTS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  // Where [ and ] are typed with AltGr, it counts as Ctrl and Alt.
+  const commanding = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph");
+  if (commanding || event.metaKey || event.defaultPrevented) return;
   if (event.target.closest("dialog, input:not([type=radio])")) return;
   const action = SHORTCUTS[event.key];
   if (action) {
@@ -317,22 +334,27 @@ async function loadInstruments() {
   started();
   chart.setDigits(instruments.digits(symbol));
   frames.mark(writeHeading);
-  let first = true;
-  whileSeen(INSTRUMENTS_MS, async () => {
-    if (!first && live.state === "open") {
-      await instruments.freshen();
-      listed();
-    }
-    first = false;
+  write(byId("notice"), "");
+  const shownAt = performance.now();
+  whileSeen(FIRST_INSTRUMENTS_MS, async () => {
+    const settled = settings.watch !== null || performance.now() - shownAt > INSTRUMENTS_MS;
+    if (live.state !== "open" || instruments.ageMs < (settled ? INSTRUMENTS_MS : FIRST_INSTRUMENTS_MS / 2)) return;
+    await freshen();
   });
+}
+
+/** Learn of instruments that others added, and of prices that came. */
+async function freshen() {
+  await instruments.load().catch(() => {}); // what is known stays
+  listed();
 }
 
 let isStarted = false;
 
 /** Show the list, choose a symbol, connect: also while the database, and so the instruments, are away. */
 function started() {
-  listed();
   if (symbol === null) choose(settings.symbol ?? watched()[0] ?? null);
+  listed();
   if (isStarted) return;
   isStarted = true;
   live.start();
@@ -343,9 +365,9 @@ function started() {
 themed();
 zoned();
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && bars.symbol) bars.catchUp();
+  if (!document.hidden && bars.symbol) bars.refresh();
 });
 loadInstruments();
 
 /** For the console, and for tests. */
-window.tickhub = { chart, bars, live, quotes, settings, search, watch };
+window.tickhub = { chart, bars, live, quotes, settings, search, watch, received, freshen };

@@ -38,9 +38,9 @@ export class Search {
     const text = this.input.value.trim();
     this.#options = this.instruments.search(text).map((row) => ({ row, symbol: row.symbol }));
     const unknown = text && this.instruments.loaded && !this.instruments.exact(text);
-    if (unknown && isName(text)) this.#options.push({ add: text });
+    if (unknown && isName(text)) this.#options.push({ add: /[A-Z]/.test(text) ? text : text.toUpperCase() });
     this.list.replaceChildren(...this.#options.map((option, at) => this.#line(option, at)));
-    if (unknown && !isName(text) && !this.#options.length) this.list.append(this.#none());
+    if (text && !this.#options.length) this.list.append(this.#none());
     this.list.hidden = !this.list.children.length;
     this.input.setAttribute("aria-expanded", String(!this.list.hidden));
     this.#activate(text && this.#options.length ? 0 : -1);
@@ -49,7 +49,9 @@ export class Search {
   #none() {
     const line = document.createElement("li");
     line.className = "none";
-    line.textContent = "No such symbol";
+    line.textContent = this.instruments.loaded
+      ? "No such symbol, and none may have this name"
+      : "The server’s symbols cannot be read yet";
     return line;
   }
 
@@ -62,7 +64,7 @@ export class Search {
     const small = document.createElement("small");
     if (add) {
       strong.textContent = `Add “${add}” …`;
-      small.textContent = "a new instrument of the server";
+      small.textContent = "unknown to the server: a new instrument";
     } else {
       strong.textContent = row.symbol;
       small.textContent = row.name ?? row.aliases.join(", ");

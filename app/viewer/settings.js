@@ -1,7 +1,7 @@
 /** What the page remembers in this browser: never the key, which lives as long as its tab (api.js). */
 
 const NAME = "tickhub.viewer";
-const MOST_WATCHED = 500;
+export const MOST_WATCHED = 500;
 
 export const INTERVALS = ["1s", "5s", "15s", "30s", "1m", "3m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"];
 export const SIDES = ["bid", "ask", "mid", "last"];

@@ -11,6 +11,10 @@ const PONG_MS = 5_000;
 const LOOK_MS = 1_000;
 const HIDDEN_MS = 60_000;
 const CONFLATE_MS = 100;
+/** A clock that jumped by so much: the computer slept. */
+const SLEPT_MS = 5_000;
+/** Who goes through a list quickly watches the bars where they stop: the server takes 50 messages a second. */
+const SETTLE_MS = 150;
 const POLICY = 1008;
 
 /** Return how long to wait before try number `tries` (from 0): doubled each time, and never all clients at once. */
@@ -32,21 +36,26 @@ export class Live {
   #refused = "";
   #quotes = new Set();
   #bars = null;
+  #barsTold = null;
+  #barsTimer = 0;
+  #lookedAt = 0;
 
   /** on: {state(), message(object), opened(), refused(why): a promise whether to try again}. */
-  constructor(url, keys, on, { Socket = WebSocket, now = () => performance.now() } = {}) {
+  constructor(url, keys, on, { Socket = WebSocket, now = () => performance.now(), wall = Date.now } = {}) {
     this.url = url;
     this.keys = keys;
     this.on = on;
     this.Socket = Socket;
     this.now = now;
+    this.wall = wall;
   }
 
   start() {
-    window.addEventListener("online", () => this.retryNow());
+    window.addEventListener("online", () => this.#doubt());
     // A page that is left and comes back from the browser's cache has a dead socket.
     window.addEventListener("pageshow", (event) => event.persisted && this.retryNow());
     document.addEventListener("visibilitychange", () => this.#seen());
+    this.#lookedAt = this.wall();
     setInterval(() => this.#look(), LOOK_MS);
     this.#connect();
   }
@@ -68,13 +77,34 @@ export class Live {
     if (added.length) this.#subscribeQuotes(added);
   }
 
-  /** Watch the bars of one symbol and interval. */
+  /** Tell whether a symbol's quotes are watched: some that were asked for before may still come. */
+  wants(symbol) {
+    return this.#quotes.has(symbol);
+  }
+
+  /** Ask again for symbols that the server refused. */
+  again(symbols) {
+    if (symbols.length) this.#subscribeQuotes(symbols);
+    if (symbols.includes(this.#bars?.symbol)) {
+      this.#barsTold = null;
+      this.#tellBars();
+    }
+  }
+
+  /** Watch the bars of one symbol and interval, of none when it is null. */
   watchBars(symbol, interval) {
-    const before = this.#bars;
-    if (before?.symbol === symbol && before.interval === interval) return;
-    this.#bars = { symbol, interval };
+    this.#bars = symbol === null ? null : { symbol, interval };
+    clearTimeout(this.#barsTimer);
+    this.#barsTimer = setTimeout(() => this.#tellBars(), SETTLE_MS);
+  }
+
+  #tellBars() {
+    const [before, now] = [this.#barsTold, this.#bars];
+    if (this.#socket?.readyState !== 1) return; // told with the next connection
+    if (before?.symbol === now?.symbol && before?.interval === now?.interval) return;
+    this.#barsTold = now;
     if (before) this.#sayBars("unsubscribe", before);
-    this.#sayBars("subscribe", this.#bars);
+    if (now) this.#sayBars("subscribe", now);
   }
 
   #subscribeQuotes(symbols) {
@@ -95,6 +125,7 @@ export class Live {
     const socket = new this.Socket(this.url);
     this.#socket = socket;
     this.#refused = "";
+    this.#barsTold = null;
     this.#openedAt = 0;
     this.#pingedAt = 0;
     this.#heardAt = this.now();
@@ -103,7 +134,7 @@ export class Live {
       this.#openedAt = this.#heardAt = this.now();
       if (key) this.#say({ action: "auth", key });
       if (this.#quotes.size) this.#subscribeQuotes([...this.#quotes]);
-      if (this.#bars) this.#sayBars("subscribe", this.#bars);
+      this.#tellBars();
       this.#enter("open");
       this.on.opened();
     };
@@ -159,6 +190,10 @@ export class Live {
   }
 
   #look() {
+    const wall = this.wall();
+    // A socket that was open before the computer slept may be dead without a word.
+    if (Math.abs(wall - this.#lookedAt) > SLEPT_MS) this.#doubt();
+    this.#lookedAt = wall;
     const quietMs = this.now() - this.#heardAt;
     if (this.state === "connecting" && this.#socket && quietMs > CONNECT_MS) {
       this.#closed(0, "", this.keys.current);
@@ -166,16 +201,26 @@ export class Live {
       if (this.#pingedAt && this.now() - this.#pingedAt > PONG_MS) {
         this.#closed(0, "", this.keys.current);
       } else if (!this.#pingedAt && quietMs > QUIET_MS) {
-        this.#pingedAt = this.now();
-        this.#say({ action: "ping" });
+        this.#ping();
       }
     }
+  }
+
+  #ping() {
+    this.#pingedAt = this.now();
+    this.#say({ action: "ping" });
+  }
+
+  /** The way to the server may be another one: look at once whether the connection is alive, or make one. */
+  #doubt() {
+    if (this.state !== "open") this.retryNow();
+    else if (!this.#pingedAt) this.#ping();
   }
 
   #seen() {
     clearTimeout(this.#hiddenTimer);
     if (!document.hidden) {
-      this.retryNow();
+      this.#doubt();
       return;
     }
     this.#hiddenTimer = setTimeout(() => {

@@ -18,6 +18,7 @@ const FIELDS = [
 
 export class Status {
   #cells = {};
+  #asking = false;
 
   /** isOpen(): whether there is a connection; without one nothing is asked. */
   constructor({ list, api, quotes, isOpen }) {
@@ -46,10 +47,14 @@ export class Status {
       this.#away();
       return;
     }
+    if (this.#asking) return; // a server that hangs is not asked more and more
+    this.#asking = true;
     try {
       this.#show(await this.api.get("/stats"));
     } catch {
       this.#away();
+    } finally {
+      this.#asking = false;
     }
   }
 

@@ -78,12 +78,15 @@ export class WatchList {
     this.frames.mark(this.#write);
   }
 
-  /** Mark a symbol as one that the server does not know, "" to take it back. */
-  refuse(symbol, why) {
-    const row = this.#rows.get(symbol);
-    if (!row) return;
-    row.line.classList.toggle("refused", Boolean(why));
-    row.line.title = why;
+  /** Say of symbols why the server gives no quotes of them. */
+  refused(reasons) {
+    for (const [symbol, row] of this.#rows) {
+      const why = reasons.get(symbol)?.message ?? "";
+      if (row.why === why) continue;
+      row.why = row.line.title = why;
+      row.line.classList.toggle("refused", Boolean(why));
+      this.changed(symbol);
+    }
   }
 
   /** Write all ages; to be called every second. */
@@ -92,9 +95,14 @@ export class WatchList {
     for (const [symbol, { cells, line }] of this.#rows) {
       const quote = this.quotes.get(symbol);
       const ageMs = quote?.timeMs == null ? null : now - quote.timeMs;
-      write(cells.age, age(ageMs));
-      line.classList.toggle("old", ageMs !== null && ageMs > OLD_MS);
+      this.#age(line, cells.age, ageMs);
     }
+  }
+
+  #age(line, cell, ageMs) {
+    write(cell, age(ageMs));
+    const old = ageMs !== null && ageMs > OLD_MS;
+    if (line.classList.toggle("old", old) !== (cell.title !== "")) cell.title = old ? "No tick for over a minute" : "";
   }
 
   #make(symbol) {
@@ -117,16 +125,16 @@ export class WatchList {
     remove.textContent = "×";
     remove.setAttribute("aria-label", `Take ${symbol} off the list`);
     cells.remove.append(remove);
-    return { line, cells };
+    return { line, cells, why: "" };
   }
 
   #writeDirty() {
     const now = this.clock.server();
     for (const symbol of this.#dirty) {
-      const { cells, line } = this.#rows.get(symbol);
+      const { cells, line, why } = this.#rows.get(symbol);
       const quote = this.quotes.get(symbol);
       const digits = this.instruments.digits(symbol);
-      write(cells.name, this.instruments.nameOf(symbol));
+      write(cells.name, why || this.instruments.nameOf(symbol));
       if (!quote) {
         for (const name of ["bid", "ask", "spread", "change", "age"]) write(cells[name], "–");
         continue;
@@ -141,8 +149,7 @@ export class WatchList {
       cells.change.title = change === null ? "" : signed(change, digits);
       cells.change.dataset.sign = change === null ? 0 : Math.sign(change);
       const ageMs = quote.timeMs === null ? null : now - quote.timeMs;
-      write(cells.age, age(ageMs));
-      line.classList.toggle("old", ageMs !== null && ageMs > OLD_MS);
+      this.#age(line, cells.age, ageMs);
     }
     this.#dirty.clear();
   }

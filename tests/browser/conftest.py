@@ -6,10 +6,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import ConsoleMessage, Page, Playwright, sync_playwright
 
 from tests.process.conftest import data_template, make_server  # noqa: F401 - fixtures
@@ -29,7 +29,7 @@ TIMEOUT_MS = 30_000
 
 @dataclass
 class Browser:
-    """One page of a fresh Chromium, with all that it asked for and complained about."""
+    """One page without a past, with all that it asked for and complained about."""
 
     page: Page
     requested: list[str] = field(default_factory=list)
@@ -56,18 +56,21 @@ def chromium_path() -> str:
     return path
 
 
+@pytest.fixture(scope="module")
+def chromium(chromium_path: str, playwright: Playwright) -> Iterator[Chromium]:
+    """Yield one Chromium for a module's tests: to start it takes longer than most of them."""
+    found = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def browser(chromium_path: str, playwright: Playwright, tmp_path: Path) -> Iterator[Browser]:
-    """Yield a browser without a past; at the end it must have asked this machine only, and have no complaint."""
-    context = playwright.chromium.launch_persistent_context(
-        tmp_path / "profile",
-        executable_path=chromium_path,
-        args=ARGUMENTS,
-        viewport={"width": 1280, "height": 1024},
-    )
+def browser(chromium: Chromium) -> Iterator[Browser]:
+    """Yield a page of a context without a past; at the end it must have asked this machine only, and not complained."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1024})
     try:
         context.set_default_timeout(TIMEOUT_MS)
-        found = Browser(context.pages[0] if context.pages else context.new_page())
+        found = Browser(context.new_page())
 
         def said(message: ConsoleMessage) -> None:
             if message.type == "error":
