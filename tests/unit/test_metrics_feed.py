@@ -1,0 +1,134 @@
+"""The figures of /ws/metrics: made once for all who watch, and only while somebody does; what the machine does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import gevent
+import pytest
+
+from app.stream.hub import MAX_STALL_S
+from app.stream.subscriber import Subscriber
+from app.web import current_metrics, metrics_feed
+from app.web.current_metrics import CurrentMetrics, Machine
+from app.web.metrics_feed import MetricsFeed
+
+WAIT_S = 20.0
+
+
+class Outlet:
+    """Takes what is sent; stands for the socket."""
+
+    def __init__(self) -> None:
+        self.texts: list[int] = []
+        self.stalled_since: float | None = None
+        self.closing = self.ended = False
+        self.closed_with: int | None = None
+
+    def send_texts(self, texts: list[bytes]) -> None:
+        assert self.stalled_since is None, "who is stalled is sent nothing"
+        self.texts += [json.loads(text) for text in texts]
+
+    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
+        self.closed_with = code
+
+    def cut(self) -> None:
+        self.ended = True
+
+
+class Figures:
+    """Numbers instead of figures, and how many were asked for."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.broken = False
+
+    def __call__(self) -> CurrentMetrics:
+        if self.broken:
+            raise ZeroDivisionError
+        self.made += 1
+        return cast(Any, self.made)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_feed, "EVERY_S", 0.005)
+    monkeypatch.setattr(metrics_feed, "MOST_SHARE", 1.0)
+
+
+def wait(condition: Callable[[], object]) -> None:
+    with gevent.Timeout(WAIT_S):
+        while not condition():
+            gevent.sleep(0.001)
+
+
+def test_they_are_made_once_for_all_who_watch_and_not_for_nobody() -> None:
+    figures, outlets = Figures(), [Outlet() for _ in range(40)]
+    feed, readers = MetricsFeed(figures), [Subscriber(outlet) for outlet in outlets]
+    for reader in readers:
+        feed.add(reader)
+    wait(lambda: figures.made >= 5)
+    for reader in readers:
+        feed.remove(reader)
+    gevent.sleep(0.05)
+    made = figures.made
+    for outlet in outlets:
+        assert outlet.texts in (list(range(1, made + 1)), list(range(1, made)))
+    gevent.sleep(0.05)
+    assert figures.made == made
+    feed.add(readers[0])
+    wait(lambda: outlets[0].texts[-1] > made)
+    feed.remove(readers[0])
+
+
+def test_who_is_stalled_misses_some_delays_nobody_and_is_closed_in_the_end() -> None:
+    feed, slow, quick = MetricsFeed(Figures()), Outlet(), Outlet()
+    readers = [Subscriber(slow), Subscriber(quick)]
+    for reader in readers:
+        feed.add(reader)
+    wait(lambda: slow.texts)
+    slow.stalled_since = float("inf")
+    before = len(slow.texts)
+    wait(lambda: len(quick.texts) > before + 5)
+    assert (len(slow.texts), slow.closed_with) == (before, None)
+    slow.stalled_since = -MAX_STALL_S
+    wait(lambda: slow.closed_with == 1013)
+    slow.stalled_since = None
+    wait(lambda: len(slow.texts) > before)
+    assert slow.texts[-1] > before + 5, "the newest, not the next"
+    for reader in readers:
+        feed.remove(reader)
+
+
+def test_figures_that_cannot_be_made_end_all_who_watch_and_those_that_come_later_are_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    figures, first, second = Figures(), Outlet(), Outlet()
+    feed = MetricsFeed(figures)
+    figures.broken = True
+    feed.add(Subscriber(first))
+    wait(lambda: first.closed_with == 1011)
+    assert [record.message for record in caplog.records] == ["live figures cannot be sent"]
+    figures.broken = False
+    reader = Subscriber(second)
+    feed.add(reader)
+    wait(lambda: second.texts)
+    feed.remove(reader)
+
+
+def test_what_the_processors_do_is_known_from_the_second_look_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    assert machine.percents()[0] is None
+    assert machine.percents()[0] is None, "too soon for a second look"
+    monkeypatch.setattr(current_metrics, "SYSTEM_EVERY_S", 0.0)
+    for _ in range(2):
+        gevent.sleep(0.1)
+        processors, memory, disk = machine.percents()
+        assert processors is not None
+        for share in (processors, memory, disk):
+            assert 0 <= share <= 100
