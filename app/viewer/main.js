@@ -194,7 +194,10 @@ function received(message) {
     if (Number.isFinite(ms)) clock.told(ms);
   } else if (message.type === "subscribed") {
     for (const name of message.symbols ?? []) refused.delete(name);
-    for (const one of message.rejected ?? []) refused.set(one.symbol, one);
+    for (const one of message.rejected ?? []) {
+      if (!refused.has(one.symbol)) notify(one.message);
+      refused.set(one.symbol, one);
+    }
     watch.refused(refused);
   } else if (message.type === "error") {
     notify(message.message);

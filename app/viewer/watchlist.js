@@ -81,9 +81,10 @@ export class WatchList {
   /** Say of symbols why the server gives no quotes of them. */
   refused(reasons) {
     for (const [symbol, row] of this.#rows) {
-      const why = reasons.get(symbol)?.message ?? "";
-      if (row.why === why) continue;
-      row.why = row.line.title = why;
+      const { code, message: why = "" } = reasons.get(symbol) ?? {};
+      if (row.line.title === why) continue;
+      row.line.title = why;
+      row.why = code === "unknown_symbol" ? "unknown" : why;
       row.line.classList.toggle("refused", Boolean(why));
       this.changed(symbol);
     }

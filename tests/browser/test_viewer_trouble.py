@@ -205,7 +205,9 @@ def test_a_symbol_that_the_server_does_not_know_says_so_and_is_asked_for_again_w
     answers = {"/api/symbols": lambda route: route.fulfill(json=known)}
     page = opened(browser, wire, answers, ["AAPL", "FOO"])
     expect(row_text(page, "AAPL", "bid")).to_have_text("1.50")
-    expect(row_text(page, "FOO", "symbol")).to_contain_text("Unknown symbol: FOO")
+    expect(row_text(page, "FOO", "symbol")).to_contain_text("unknown")
+    expect(page.locator('tr[data-symbol="FOO"]')).to_have_attribute("title", "Unknown symbol: FOO")
+    expect(page.locator("#notice")).to_have_text("Unknown symbol: FOO")
     known["symbols"] += rows("FOO")["symbols"]
     wire.rejected.clear()
     page.evaluate("tickhub.freshen()")
