@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
+import gevent
 from gevent.event import Event
 
 from app.errors import DatabaseAway, RequestError
@@ -25,6 +26,8 @@ KEYS_A_READ = 50
 
 CLOSE_GRACE_S = 0.5
 """What a flush may take beyond its interval until a bar counts as complete."""
+
+RETRY_S = 1.0
 
 log = logging.getLogger("tickhub")
 
@@ -82,6 +85,7 @@ class LiveBars:
                 log.debug("live bars were not read: %s", error)
             except Exception:
                 log.exception("live bars failed")
+                gevent.sleep(RETRY_S)  # whatever is committed meanwhile: or there was a line in the log for each
 
     def _send(self) -> bool:
         """Read and send what is due; tell whether there may be more."""
@@ -103,4 +107,5 @@ class LiveBars:
             changed = self._watch.changed(key, updates, [bar.start_us for bar in bars])
             if changed:
                 self._hub.bars(changed)
+                self._hub.give_way()  # a late start, or a late tick, may mean more of them than a queue takes
         return len(due) == KEYS_A_READ

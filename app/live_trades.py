@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import gevent
 from gevent.event import Event
@@ -41,6 +42,7 @@ PAGE_TRADES = 1000
 MESSAGE_TRADES = 5000
 
 WAIT_S = 0.005
+RETRY_S = 1.0
 
 TURN_TRADES = 250
 """Made and passed on before others have their turn, and readers their messages: some 2 ms. A flush may have many times
@@ -48,6 +50,10 @@ more than a reader's queue takes."""
 
 MAX_WAITING = 50_000
 """Trades that wait to be passed on, some 2 MB; what comes then is read from the database later."""
+
+BURST_TRADES, BURST_S = 2000, 5.0
+"""What comes at once after a pause, and is more than a commit has in good times, is passed on as slowly as the slowest
+reader takes it, for so long. Else a slow one delays nobody."""
 
 log = logging.getLogger("tickhub")
 
@@ -80,8 +86,10 @@ class LiveTrades:
                 self._check()
             except (DatabaseAway, RequestError) as error:
                 log.debug("live trades were not compared: %s", error)
+                gevent.sleep(CHECK_S)
             except Exception:
                 log.exception("looking for missing trades failed")
+                gevent.sleep(RETRY_S)  # whatever is committed meanwhile: or there was a line in the log for each
             self._wake.wait(CHECK_S)
             self._wake.clear()
 
@@ -90,13 +98,15 @@ class LiveTrades:
         while True:
             self._more.wait()
             self._more.clear()
+            burst = _Burst()
             while self._waiting:
                 trades, positions = self._waiting.popleft()
                 try:
                     for part in _parts(trades):
-                        self._pass_on(live_updates(trades.take(part), positions))
+                        self._pass_on(live_updates(trades.take(part), positions), burst)
                 except Exception:
                     log.exception("live trades were not passed on")
+                    gevent.sleep(RETRY_S)
                 finally:
                     self._waiting_trades -= len(trades)
 
@@ -160,9 +170,10 @@ class LiveTrades:
             self._waiting_trades += len(trades)
             self._more.set()
 
-    def _pass_on(self, updates: list[TradeUpdate]) -> None:
+    def _pass_on(self, updates: list[TradeUpdate], burst: _Burst) -> None:
         self._hub.trades(updates)
-        self._hub.give_way()
+        burst.trades += len(updates)
+        self._hub.give_way(to_slow=burst.is_for_all())
 
     def _check(self) -> None:
         """Compare with the ledger; read what is missing."""
@@ -186,14 +197,16 @@ class LiveTrades:
         try:
             while self._waiting_trades:
                 gevent.sleep(WAIT_S)
-            plan, page = self._reads.run(PAGE, _look, positions), None
+            plan = self._reads.run(PAGE, _look, positions)
+            page: TradePage | None = None
             # What nobody watches need not be read: whoever begins to from here on does so behind this snapshot.
             if self._hub.wants_trades():
                 plan, page = self._reads.run(PAGE, _begin, positions, None, True)
             self._touched(plan)
             if page is not None:
+                burst = _Burst()
                 for updates in self._pages(plan, page, None):
-                    self._pass_on(updates)
+                    self._pass_on(updates, burst)
                     positions = place_of(updates[-1].cursor)[0]
             positions, whole = plan.until, True
             self._expected = plan.until.copy()
@@ -211,6 +224,18 @@ class LiveTrades:
             self._bars.missed(min(journal.low_us for journal in plan.journals))
 
 
+class _Burst:
+    """Trades that are passed on without a pause."""
+
+    def __init__(self) -> None:
+        self.trades = 0
+        self._until_s = time.monotonic() + BURST_S
+
+    def is_for_all(self) -> bool:
+        """Tell whether slow readers are waited for."""
+        return self.trades > BURST_TRADES and time.monotonic() < self._until_s
+
+
 def _parts(trades: Trades) -> Iterator[slice]:
     return (slice(start, start + TURN_TRADES) for start in range(0, len(trades), TURN_TRADES))
 
@@ -225,7 +250,3 @@ def _begin(
     """Return what there is behind positions, and its first page, of one snapshot."""
     plan = plan_behind(cur, after, keep_unknown=keep_unknown)
     return plan, read_behind(cur, plan, symbols, None, PAGE_TRADES)
-
-
-Replaying = Callable[[Since, Sequence[str] | None, Replay], Iterator[list[TradeUpdate]]]
-"""What a reader's greenlet is given: `LiveTrades.replay`."""

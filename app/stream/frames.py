@@ -107,10 +107,11 @@ class Assembler:
         if flags & _FIRST:
             self._drop(life)
             self._unfinished[life] = (message, [])
-        known, parts = self._unfinished.get(life, (None, []))
-        if known != message:
+        unfinished = self._unfinished.get(life)
+        if unfinished is None or unfinished[0] != message:
             self._drop(life)
             return None
+        parts = unfinished[1]
         parts.append(payload)
         self._bytes += len(payload)
         if flags & _LAST:
@@ -122,5 +123,5 @@ class Assembler:
         return None
 
     def _drop(self, life: bytes) -> None:
-        _, parts = self._unfinished.pop(life, (0, []))
-        self._bytes -= sum(map(len, parts))
+        if (unfinished := self._unfinished.pop(life, None)) is not None:
+            self._bytes -= sum(map(len, unfinished[1]))

@@ -107,7 +107,7 @@ class Hub:
     def give_way(self, *, to_slow: bool = False) -> None:
         """Let readers get what is queued for them, between many updates; one that takes nothing is not waited for.
 
-        to_slow: wait also for those that the kernel has taken something for just now, not only for those it is ready for.
+        to_slow: wait also for those that just now took something, not only for those that take more at once.
         """
         until_s = self._now() + GIVE_WAY_S
         gevent.sleep(0)
