@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -15,6 +16,7 @@ from tests.process.harness import Server
 from tests.process.wire import batch, post, tick
 
 WAIT_S = 30.0
+NOON = datetime(2026, 1, 13, 12, tzinfo=UTC)
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -90,3 +92,12 @@ def send(server: Server, *symbols: str, **fields: Any) -> None:
     """Send a tick of each symbol in one batch, newer than all before."""
     answer = post(server, batch(*[tick(symbol=symbol, **fields) for symbol in symbols]))
     assert answer.status == 200, answer
+
+
+def trade(number: int, symbol: str, **fields: Any) -> dict[str, Any]:
+    """Return a trade; a later number may be an earlier time."""
+    moment = NOON + timedelta(seconds=number * 7919 % 10_007)
+    return {
+        "symbol": symbol, "bid": None, "ask": None, "spread": None, "last": float(number), "volume": 1.0, "flags": 24,
+        "timestamp": moment.isoformat(), "seq": number, **fields,
+    }  # fmt: skip

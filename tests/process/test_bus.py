@@ -8,10 +8,12 @@ import urllib.request
 from contextlib import closing
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.process.conftest import MakeServer
 from tests.process.harness import Database, wait_until
+from tests.process.live import client, trade
 from tests.process.proxy import Proxy
 from tests.process.wire import AWAY, tick
 from tests.process.workers import Workers
@@ -96,3 +98,31 @@ def test_what_goes_over_the_bus_is_in_the_metrics(make_server: MakeServer) -> No
     counts = {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if line.startswith("tickhub_bus")}
     assert counts['tickhub_bus_messages_total{result="sent",way="datagrams"}'] >= 1
     assert counts['tickhub_bus_messages_total{result="received",way="datagrams"}'] >= 1
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_costs_the_others_bounded_memory_and_hears_of_all_later(make_server: MakeServer) -> None:
+    server = make_server(workers=2).start().wait_ready()
+    with closing(Workers(server)) as workers, client(server) as reader:
+        pids = workers.reach(2)
+        reader.subscribe("TSLA", channels=["trades"])
+        for pid in pids:
+            workers.post(pid, trade(1, "AMD"))
+        # Whose reader it is: the one that is stopped, so that it must hear of what it missed.
+        (pid,) = [pid for pid in pids if any(c.raddr.port == reader.ws.local_address[1] for c in live_connections(pid))]
+        (busy,) = set(pids) - {pid}
+        before = psutil.Process(busy).memory_info().rss
+        psutil.Process(pid).suspend()
+        try:
+            for start in range(0, 20_000, 1000):
+                workers.post(busy, *(trade(number, "TSLA") for number in range(start, start + 1000)))
+            assert psutil.Process(busy).memory_info().rss - before < 64 << 20
+        finally:
+            psutil.Process(pid).resume()
+        assert [reader.next("trade")["price"] for _ in range(20_000)] == list(range(20_000))
+        server.wait_drained()
+        assert [said for said in reader.sync() if said["type"] == "trade"] == []
+
+
+def live_connections(pid: int) -> list[Any]:
+    return [one for one in psutil.Process(pid).net_connections("inet") if one.raddr]

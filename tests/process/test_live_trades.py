@@ -8,8 +8,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.process.conftest import MakeServer
-from tests.process.harness import Server, wait_until
-from tests.process.live import client
+from tests.process.harness import Database, Server, wait_until
+from tests.process.live import Client, client, trade
+from tests.process.proxy import Proxy
 from tests.process.wire import running
 
 STORED = """
@@ -26,7 +28,9 @@ STORED = """
     FROM ticks JOIN instruments USING (symbol_id) WHERE flags & 8 <> 0
 """
 LONG_AGO = "2020-01-01T00:00:00Z"
-NOON = datetime(2026, 1, 13, 12, tzinfo=UTC)
+BACKLOG = 5000
+"""Trades that are flushed at once; as many wait for a reader that is as slow as those of a busy machine."""
+
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +38,6 @@ def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, workers=2) as server:
         yield server
         assert "Traceback" not in server.log()
-
-
-def trade(number: int, symbol: str, **fields: Any) -> dict[str, Any]:
-    """Return a trade; a later number may be an earlier time."""
-    moment = NOON + timedelta(seconds=number * 7919 % 10_007)
-    return {
-        "symbol": symbol, "bid": None, "ask": None, "spread": None, "last": float(number), "volume": 1.0, "flags": 24,
-        "timestamp": moment.isoformat(), "seq": number, **fields,
-    }  # fmt: skip
 
 
 def shown(said: list[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
@@ -60,9 +55,9 @@ def test_trades_leave_after_their_commit_and_a_resend_makes_none(server: Server)
         for number in range(3):
             server.post([trade(number, "NVDA", flags=40)])
         server.post([trade(0, "NVDA", flags=40), trade(9, "NVDA", flags=72), trade(10, "AMD")])
-        for one in (reader, other):
-            said = one.until(lambda said: said.get("price") == 9.0)
-            assert [(t["price"], t["side"]) for t in said] == [(0, "buy"), (1, "buy"), (2, "buy"), (9, "sell")]
+        for one in (reader, other):  # each request may be another worker's, and commits of two have no order
+            sides = {said["price"]: said["side"] for said in (one.next("trade") for _ in range(4))}
+            assert sides == {0: "buy", 1: "buy", 2: "buy", 9: "sell"}
         server.wait_drained()
         assert [said for said in reader.sync() if said["type"] == "trade"] == []
 
@@ -94,6 +89,85 @@ def test_a_since_that_is_none_is_refused_and_the_connection_stays(server: Server
         reader.subscribe("AVGO", channels=["trades"])
 
 
+@pytest.mark.parametrize("since", ["1000-01-01", "9999-12-31T23:59:59.999999Z", f"t{'A' * 14}.{'A' * 43}"])
+def test_whatever_since_means_the_live_ones_follow(server: Server, since: str) -> None:
+    """The last one is a cursor that somebody made."""
+    with client(server) as reader:
+        reader.subscribe("PLTR", channels=["trades"], since=since)
+        reader.until(lambda said: said["type"] == "replay_complete")
+        server.post([trade(len(since), "PLTR")])  # of each a trade of its own
+        assert reader.until(lambda said: said["type"] == "trade")[-1]["price"] == len(since)
+
+
+def test_what_is_unsubscribed_while_it_is_replayed_is_not_sent_on(server: Server) -> None:
+    server.post([trade(number, symbol) for number in range(5000) for symbol in ("AMZN", "GOOG")])
+    server.wait_drained()
+    with client(server) as reader:
+        reader.subscribe("AMZN", "GOOG", channels=["trades"], since=LONG_AGO)
+        reader.say(action="unsubscribe", symbol="AMZN", channels=["trades"])
+        said = reader.until(lambda said: said["type"] == "replay_complete")
+        at = next(at for at, one in enumerate(said) if one["type"] == "unsubscribed")
+        symbols = Counter(one.get("symbol") for one in said)
+        assert symbols["GOOG"] == 5000
+        assert symbols["AMZN"] < 5000
+        # What was queued before still leaves.
+        assert sum(one.get("symbol") == "AMZN" for one in said[at:]) <= 1000
+
+
+@pytest.mark.parametrize("when", ["at first", pytest.param("later", marks=pytest.mark.long)])
+def test_readers_stay_while_the_database_is_away_and_get_trades_and_bars_once_it_is_back(
+    make_server: MakeServer, database: Database, proxy: Proxy, when: str
+) -> None:
+    server = make_server("--database-url", proxy.url, workers=2)
+    server.database = database
+    if when == "later":
+        proxy.open()
+    server.start().wait_accepting()
+    if when == "later":
+        server.wait_ready()
+        server.post([trade(1, "TSLA", bid=1.0, flags=26)])
+        server.wait_drained()
+    with ExitStack() as stack:
+        readers = [stack.enter_context(client(server)) for _ in range(6)]
+        for reader in readers:
+            reader.subscribe("TSLA", channels=["trades"])
+            reader.subscribe("TSLA", channels=["bars"], interval="1d")
+            reader.subscribe("NVDA", channels=["quotes"])
+        if when == "later":
+            proxy.close()
+            wait_until(lambda: server.status("/health") == 503, what="the loss to be noticed")
+        numbers = range(10, 10 + BACKLOG)
+        for start in range(numbers.start, numbers.stop, 1000):
+            server.post([trade(number, "TSLA", bid=float(number), flags=26) for number in range(start, start + 1000)])
+        server.post([trade(1, "NVDA", bid=77.0, flags=6)])
+        for reader in readers:
+            reader.until(lambda said: said["type"] == "quote" and said["bid"] == 77.0)
+        with ThreadPoolExecutor(len(readers)) as pool:
+            ticks = len(numbers) + (when == "later")
+            everything = [pool.submit(until_the_day_has, reader, ticks) for reader in readers]
+            proxy.open()
+        server.wait_drained()
+        server.wait_ready()
+        (read,) = server.request("GET", "/api/bars/TSLA?interval=1d&start=2026-01-13&end=2026-01-14")[1]["bars"]
+        for reader, result in zip(readers, everything, strict=True):
+            said = result.result() + reader.sync()
+            assert Counter(one["price"] for one in said if one["type"] == "trade") == Counter(map(float, numbers))
+            last = [one for one in said if one["type"] == "bar"][-1]
+            for name in ("open", "high", "low", "close", "volume", "ticks"):
+                assert last[name] == read[name], name
+
+
+def until_the_day_has(reader: Client, ticks: int) -> list[dict[str, Any]]:
+    """Read until all trades of the backlog came, and the bar of the day that has them and those before."""
+    said: list[dict[str, Any]] = []
+    missing = {"trade": BACKLOG, "bar": 1}
+    while any(count > 0 for count in missing.values()):
+        said.append(reader.hear())
+        if said[-1].get("ticks", ticks) == ticks:
+            missing[said[-1]["type"]] = missing.get(said[-1]["type"], 0) - 1
+    return said
+
+
 def test_a_bar_runs_with_the_ticks_and_is_as_a_read_gives_it(server: Server) -> None:
     with client(server) as reader:
         reader.subscribe("META", channels=["bars"], interval="1m")
@@ -109,12 +183,39 @@ def test_a_bar_runs_with_the_ticks_and_is_as_a_read_gives_it(server: Server) -> 
         assert (bar["high"], bar["low"], bar["close"], bar["complete"]) == (12, 9, 9, False)
 
 
-def test_a_bar_closes_with_the_clock(server: Server) -> None:
+def test_every_bar_closes_with_the_clock_once_though_ticks_go_on(server: Server) -> None:
     with client(server) as reader:
         reader.subscribe("ORCL", channels=["bars"], interval="1s")
-        server.post([trade(1, "ORCL", bid=5.0, flags=6, timestamp=datetime.now(UTC).isoformat())])
-        last = reader.until(lambda said: said["type"] == "bar" and said["complete"])[-1]
-        assert (last["interval"], last["close"], last["ticks"]) == ("1s", 5.0, 1)
+        said: list[dict[str, Any]] = []
+        for number in range(10_000):
+            fields = {"bid": 5.0 + number % 7, "flags": 6, "timestamp": datetime.now(UTC).isoformat()}
+            server.post([trade(number, "ORCL", **fields)])
+            said += [bar for bar in reader.sync() if bar["type"] == "bar"]
+            closed = [bar for bar in said if bar["complete"]]
+            if len({bar["timestamp"] for bar in closed}) >= 4:
+                break
+            time.sleep(0.05)
+        assert len({str(bar) for bar in said}) == len(said)
+        last = {bar["timestamp"]: bar for bar in closed}
+        began = [bar["timestamp"] for bar in said if bar["timestamp"] <= max(last)]
+        assert sorted(last) == sorted(set(began))
+        read = server.request("GET", f"/api/bars/ORCL?interval=1s&start={min(last)}")[1]["bars"]
+        by_start = {bar["timestamp"]: bar for bar in read}
+        for start, bar in last.items():
+            for field in ("open", "high", "low", "close", "volume", "ticks", "complete"):
+                assert bar[field] == by_start[start][field], field
+
+
+def test_who_joins_others_gets_the_running_bar_of_a_quiet_symbol_too(server: Server) -> None:
+    with client(server) as reader, client(server) as other:
+        server.post([trade(1, "CSCO", bid=5.0, flags=6, timestamp=datetime.now(UTC).isoformat())])
+        reader.subscribe("CSCO", channels=["bars"], interval="1M")
+        running = reader.until(lambda said: said["type"] == "bar" and said["ticks"])[-1]
+        for _ in range(2):  # the second time as who begins anew
+            other.subscribe("CSCO", channels=["bars"], interval="1M")
+            assert other.next("bar") == running
+            other.say(action="unsubscribe", symbol="CSCO")
+            other.next("unsubscribed")
 
 
 class Reader(threading.Thread):
