@@ -19,7 +19,7 @@ from app.stream.hub import Hub
 from app.stream.messages import BarUpdate
 
 WATCHED_EVERY_S = 0.5
-"""How soon what somebody has begun to watch is known."""
+"""How soon it is known what nobody watches any more, and which symbols there are."""
 
 KEYS_A_READ = 50
 """Symbols and intervals read in one go: some 20 ms of a query lane."""
@@ -44,7 +44,7 @@ class LiveBars:
 
     @property
     def watched(self) -> bool:
-        """Tell whether anybody watches bars; one who has just begun gets his running bar anyway."""
+        """Tell whether anybody watches bars."""
         return bool(self._intervals)
 
     def touched(self, ranges: Iterable[Touched]) -> None:
@@ -60,10 +60,16 @@ class LiveBars:
         self._watch.touch_all(since_us, time.time_ns() // 1000)
         self._wake.set()
 
+    def look(self) -> None:
+        """Learn what is watched; to be called when somebody begins to: commits count from now on."""
+        self._intervals = self._hub.bar_intervals()
+        self._watch.watch(self._intervals, time.time_ns() // 1000)
+        self._wake.set()
+
     def running(self, symbols: Sequence[str] | None, interval: str) -> list[BarUpdate]:
         """Return the running bars (canonical symbols, None: all) that somebody watches already, for who joins them.
 
-        Those that nobody watches yet are read within half a second, and reach the reader by the hub.
+        Those that nobody watches yet are read at once, and reach the reader by the hub.
         """
         return self._watch.running(None if symbols is None else set(symbols), interval)
 
@@ -76,8 +82,7 @@ class LiveBars:
             try:
                 if time.monotonic() - looked_s >= WATCHED_EVERY_S:
                     looked_s = time.monotonic()
-                    self._intervals = self._hub.bar_intervals()
-                    self._watch.watch(self._intervals, time.time_ns() // 1000)
+                    self.look()
                 self._watch.close(time.time_ns() // 1000 - self._grace_us)
                 while self._send():
                     pass

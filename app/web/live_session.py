@@ -149,6 +149,7 @@ class Session:
         run.hub.subscribe(reader, symbols, action.channels, action.interval)
         self._acknowledge("subscribed", rejected)
         if "bars" in action.channels:
+            run.live_bars.look()
             reader.push_all(run.live_bars.running(symbols, action.interval))
         if since is not None:
             assert reader.replay is not None

@@ -171,3 +171,15 @@ def test_the_bars_of_what_was_not_heard_are_read_though_their_ticks_are_older_th
 
 def query_timeout(*args: Any) -> Any:
     raise QueryTimeout("too much")
+
+
+def test_what_is_committed_just_after_somebody_began_to_watch_its_bars_counts_whatever_its_time(
+    world: World, worker: Worker
+) -> None:
+    """The ticks' time is not the clock's: they are replayed, or of a broker elsewhere."""
+    worker.begin()
+    wait_until(lambda: worker.live._follower.positions is not None)
+    worker.watch("bars")
+    worker.bars.look()
+    worker.live.committed(world.commit(0, 2, heard=False))
+    wait_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")
