@@ -125,7 +125,7 @@ def test_readers_stay_while_the_database_is_away_and_get_trades_and_bars_once_it
     server.start().wait_accepting()
     if when == "later":
         server.wait_ready()
-        server.post([trade(1, "TSLA", bid=1.0, flags=26)])
+        server.post([trade(1, "TSLA", bid=1.0, flags=6)])
         server.wait_drained()
     with ExitStack() as stack:
         readers = [stack.enter_context(client(server)) for _ in range(6)]

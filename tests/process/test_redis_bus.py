@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.process.conftest import MakeServer
-from tests.process.harness import Server, folder, wait_until
+from tests.process.harness import Database, Server, folder, wait_until
+from tests.process.live import client, trade
 from tests.process.redis_server import RedisServer
 from tests.process.wire import AWAY, tick
 from tests.process.workers import Workers
@@ -121,3 +123,45 @@ def test_servers_that_share_a_redis_by_database_numbers_do_not_hear_each_other(
     one, other, foreign = make_hosts(redis.url, redis.url, redis.url.replace("/0", "/1"))
     wait_sends(one, other, bids)
     assert foreign.bids() == {None}
+
+
+@pytest.mark.long
+def test_trades_and_bars_of_another_host_come_once_with_redis_and_without(
+    redis: RedisServer, make_server: MakeServer, database: Database
+) -> None:
+    redis.start()
+    one, other = (make_server("--database-url", database.url(), "--redis-url", redis.url) for _ in range(2))
+    for server in (one, other):
+        server.start().wait_ready()
+    numbers = itertools.count(1)
+    sent: list[float] = []
+
+    def post(count: int) -> None:
+        rows = [next(numbers) for _ in range(count)]
+        one.post([trade(number, "TSLA", bid=float(number), flags=26) for number in rows])
+        sent.extend(map(float, rows))
+
+    with client(other) as reader:
+        reader.subscribe("TSLA", channels=["trades"])
+        reader.subscribe("TSLA", channels=["bars"], interval="1d")
+        said: list[dict[str, Any]] = []
+
+        def hear_all() -> None:
+            """Hear until the trades are there, and the bar that has them all."""
+            while len([one for one in said if one["type"] == "trade"]) < len(sent) or not any(
+                one.get("ticks") == len(sent) for one in said
+            ):
+                said.append(reader.hear())
+
+        for happens in (lambda: None, redis.pause, redis.resume, redis.kill9, redis.start):
+            happens()
+            for count in (1, 100):
+                post(count)
+                hear_all()
+        said += reader.sync()
+        assert [one["price"] for one in said if one["type"] == "trade"] == sent
+        since = next(one["cursor"] for one in said if one["type"] == "trade")
+    with client(one) as again:  # what one host said, the other one understands
+        again.subscribe("TSLA", channels=["trades"], since=since)
+        rest = again.until(lambda said: said["type"] == "replay_complete")[:-1]
+        assert [one["price"] for one in rest] == sent[1:]
