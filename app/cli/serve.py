@@ -16,6 +16,10 @@ OPEN_FILES = 65_536
 """Sockets, journal segments and connections of one worker fit many times over; hard limits of a billion, as
 containers have them, would make programs that walk all possible descriptors crawl."""
 
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": 4 << 20, "MALLOC_TRIM_THRESHOLD_": 16 << 20, "MALLOC_TOP_PAD_": 1 << 20}
+"""Of glibc, in bytes: pages of rows come out of memory that the process has. Else each is asked of the kernel and given
+back, which is a quarter of what formatting it takes."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare every setting that is not common to all commands as a flag."""
@@ -31,6 +35,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     _raise_open_files()
     # Flags travel as environment: gunicorn's configuration and every worker load the same settings from it.
     os.environ.update(settings.to_environ())
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, str(value))
     os.chdir(ROOT)
     arguments = [
         "-m",

@@ -12,7 +12,7 @@ from app.market.bar_series import BILLION, REST, Pieces, Series, Side, Sums, com
 from app.market.bars import VOLUME_UNIT
 from app.market.columns import F8, I8
 from app.market.intervals import Buckets
-from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
+from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns, copy_floats
 from app.storage.tick_reader import TickKey, read_ticks, timestamp
 
 CHUNK_ROWS = 20_000
@@ -72,11 +72,24 @@ def finished_bars(
 ) -> Series:
     """Return at most `rows` maintained bars of [low_us, high_us) that have the price, the first in the direction."""
     names = sides_of(price)
-    prices = [f"coalesce({', '.join(f'{name}_{part}' for name in names)})" for part in _PARTS]
-    columns = ["time", *prices, *(_NEAREST.format(name) for name in _VOLUMES), "ticks"]
-    query = _BARS.format(columns=_named(columns), having=_having(price), order="DESC" if descending else "")
-    found = _read(cur, query, (">i8", *[">f8"] * 7, ">i8"), symbol_id, resolution_s, low_us, high_us, rows)
-    return Series(*(values[::-1] for values in found) if descending else found)
+    ways = [(names, _having(price))]
+    if len(names) > 1:
+        # The second side's prices lie at the far end of a row: rows are read that far only where the first one lacks.
+        ways.insert(0, (names[:1], ""))
+    for sides, having in ways:
+        prices = [f"coalesce({', '.join(f'{name}_{part}' for name in sides)})" for part in _PARTS]
+        columns = ["date_part('epoch', time)", *prices, *(_NEAREST.format(name) for name in _VOLUMES), "ticks::float8"]
+        query = _BARS.format(columns=_named(columns), having=having, order="DESC" if descending else "")
+        bound = cur.mogrify(query, _parameters(symbol_id, resolution_s, low_us, high_us, rows))
+        found = copy_floats(cur, bound, [f"c{at}" for at in range(len(columns))])
+        if not np.isnan(found[4]).any():
+            break
+    if descending:
+        found = found[:, ::-1]
+    time_s, opened, high, low, close, volume, bought, sold, ticks = found
+    # Exact: bars begin with whole seconds, and counts stay below 2^53.
+    time_us = time_s.astype(np.int64) * 1_000_000
+    return Series(time_us, opened, high, low, close, volume, bought, sold, ticks.astype(np.int64))
 
 
 def bar_pieces(
@@ -195,7 +208,15 @@ def _read(
     rows: int,
 ) -> list[Any]:
     """Return the query's columns, the first of them times."""
-    parameters = {
+    parameters = _parameters(symbol_id, resolution_s, low_us, high_us, rows)
+    names = [f"c{at}" for at in range(len(formats))]
+    columns = copy_columns(cur, cur.mogrify(query, parameters), names, formats)
+    columns[0] += POSTGRES_EPOCH_US
+    return columns
+
+
+def _parameters(symbol_id: int, resolution_s: int, low_us: int, high_us: int, rows: int) -> dict[str, Any]:
+    return {
         "symbol_id": symbol_id,
         "resolution": resolution_s,
         "low": timestamp(low_us),
@@ -205,10 +226,6 @@ def _read(
         "large": 90 * BILLION,
         "unit": VOLUME_UNIT,
     }
-    names = [f"c{at}" for at in range(len(formats))]
-    columns = copy_columns(cur, cur.mogrify(query, parameters), names, formats)
-    columns[0] += POSTGRES_EPOCH_US
-    return columns
 
 
 def _pieces(columns: list[Any]) -> Pieces:

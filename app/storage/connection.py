@@ -113,11 +113,15 @@ class Connection:
         (the connection stays), psycopg2.Error for a statement that is wrong, else DatabaseAway, which drops the
         connection; other TickhubErrors pass.
         """
-        cur = self._begin_reading(round(timeout_s * 1000))
+        connection = self._ready()
         try:
-            with cur:
+            connection.autocommit = True
+            with connection.cursor(cursor_factory=_Reading) as cur:
+                settings = _reading_settings(connection, round(timeout_s * 1000))
+                cur.begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; "
                 yield cur
-                cur.execute("ROLLBACK")
+                if not cur.begin:
+                    cur.execute("ROLLBACK")
         except psycopg2.errors.QueryCanceled as error:
             self._end_reading()
             raise QueryTimeout(QueryTimeout.__doc__) from error
@@ -160,19 +164,6 @@ class Connection:
         except BaseException:
             self.close()
             raise
-
-    def _begin_reading(self, timeout_ms: int) -> Cursor:
-        connection = self._ready()
-        try:
-            connection.autocommit = True
-            cur = connection.cursor()
-            # One round trip: psycopg2 would send a BEGIN of its own before.
-            settings = _reading_settings(connection, timeout_ms)
-            cur.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}")
-        except psycopg2.Error as error:
-            self.close()
-            raise DatabaseAway(first_line(error)) from error
-        return cur
 
     def _ready(self) -> psycopg2.extensions.connection:
         """Return the connection, made anew where the server ended it since it was last used (a restart, say)."""
@@ -237,6 +228,21 @@ class Connection:
             self._connection.rollback()
         except psycopg2.Error:
             self.close()
+
+
+class _Reading(Cursor):
+    """Begins its transaction with the first statement: psycopg2 would take a round trip for that."""
+
+    begin = ""
+
+    def execute(self, query: str | bytes | Any, vars: Any = None) -> None:
+        begin, self.begin = self.begin, ""
+        super().execute(begin.encode() + self.mogrify(query, vars))
+
+    def copy_expert(self, sql: str | bytes | Any, file: Any, size: int = 8192) -> None:
+        if self.begin:
+            self.execute("SELECT")
+        super().copy_expert(sql, file, size)
 
 
 class _Look(Cursor):

@@ -100,6 +100,28 @@ def copy_columns(
     return found
 
 
+def copy_floats(cur: Cursor, query: bytes | str, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Run a query whose columns are all double precision; return them as the rows of a matrix, NULL as NaN.
+
+    One array of all is a quarter cheaper for the server than an array a column (`copy_columns`, which see).
+    """
+    text = query if isinstance(query, str) else query.decode()
+    out = io.BytesIO()
+    columns = ", ".join(f"coalesce({name}, 'NaN')" for name in names)
+    # The names are ours, and the query's values were bound by the driver.
+    cur.copy_expert(f"COPY (SELECT array_agg(ARRAY[{columns}]) FROM ({text}) AS page) TO STDOUT (FORMAT binary)", out)  # noqa: S608
+    data = out.getbuffer()
+    at = len(_HEADER) + 2
+    (length,) = _INT.unpack_from(data, at)
+    if length < 0:  # of no rows there is no array
+        return np.zeros((len(names), 0))
+    at += _INT.size
+    (rows,) = _INT.unpack_from(data, at + 3 * _INT.size)
+    dtype = np.dtype([("length", ">i4"), ("value", ">f8")])
+    values = np.frombuffer(data, dtype, rows * len(names), at + _ARRAY_HEAD + 2 * _INT.size)["value"]
+    return np.ascontiguousarray(values.reshape(rows, len(names)).T.astype(np.float64))
+
+
 def timestamps(us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return UTC microseconds since 1970 as PostgreSQL counts them."""
     return us - POSTGRES_EPOCH_US
