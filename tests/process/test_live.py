@@ -329,6 +329,7 @@ def stall(server: Server, stack: ExitStack) -> Client:
     return found
 
 
+@pytest.mark.long
 def test_a_reader_that_stops_reading_delays_nobody_and_then_gets_the_newest(server: Server) -> None:
     symbols = ["NatGas", "SpotCrude", "NAS100", "VIX", "AVGO", "AMZN"]
     with ExitStack() as stack:

@@ -9,6 +9,8 @@ import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
+
 from tests.process.conftest import MakeServer
 from tests.process.harness import wait_until
 from tests.process.live import Client, client, send
@@ -29,6 +31,7 @@ def test_compression_is_off_unless_asked_for(make_server: MakeServer) -> None:
             one.until(lambda said: said.get("bid") == 2.5)
 
 
+@pytest.mark.long
 def test_over_tls_a_reader_that_stops_reading_misses_nothing_but_what_is_skipped(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
