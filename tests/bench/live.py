@@ -14,7 +14,18 @@ from tests.bench.asking import Address, Asker
 from tests.bench.client import BenchError
 from tests.bench.ingest import progress, verify
 from tests.bench.live_feed import Fed
-from tests.bench.live_report import DESK, FEWER, QUICK, STALLED, Phase, Results, cpu_table, phases_table, targets
+from tests.bench.live_report import (
+    DESK,
+    FEWER,
+    FIGURES,
+    QUICK,
+    STALLED,
+    Phase,
+    Results,
+    cpu_table,
+    phases_table,
+    targets,
+)
 from tests.bench.live_viewers import Seen
 from tests.bench.postgres import Postgres
 from tests.bench.rows import MARKET
@@ -24,6 +35,9 @@ HELP = "ticks out: 1,000 viewers over WebSocket, beside a plain asyncio broadcas
 
 VIEWERS, STALLING, AT_ONCE = 1_000, 200, 100
 CONFLATE_MS = 100
+FIGURES_MS = 100
+"""Between two objects of /ws/metrics."""
+
 SECONDS, QUICK_SECONDS = 20.0, 4.0
 STALL_SECONDS = 30.0
 WARM_S = 2.0
@@ -57,6 +71,10 @@ class Contender:
         subscription = {"action": "subscribe", "symbol": "*", "conflate_ms": conflate_ms, "batch": True}
         self._crowd.call(live_viewers.join, self._server.address, viewers, subscription, stalled)
 
+    def join_figures(self, viewers: int) -> None:
+        """Have some connect to /ws/metrics."""
+        self._crowd.call(live_viewers.join, self._server.address, viewers, None, False, "/ws/metrics")
+
     def leave(self) -> None:
         """Have them hang up."""
         self._crowd.call(live_viewers.leave)
@@ -85,7 +103,7 @@ class Contender:
             raise BenchError(f"a worker died\n{self._server.log_tail()}")
         fed: Fed = self._feeder.result()
         seen: Seen | None = self._crowd.result() if watched else None
-        if watched and (behind := self._crowd.call(live_viewers.behind, fed.newest)):
+        if watched and name != FIGURES and (behind := self._crowd.call(live_viewers.behind, fed.newest)):
             raise BenchError(f"{behind} viewers did not get the last ticks")
         self.ticks += fed.batches * len(MARKET)
         # Measured a little longer or shorter than the viewers counted: as a rate it is the same.
@@ -124,6 +142,9 @@ def _measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Res
             ours.run(FEWER, stall_s, conflate_ms=CONFLATE_MS)
             ours.join(STALLING, CONFLATE_MS, stalled=True)
             ours.run(STALLED, stall_s, STALL_WARM_S, conflate_ms=CONFLATE_MS)
+            ours.leave()
+            ours.join_figures(AT_ONCE)
+            ours.run(FIGURES, seconds, conflate_ms=FIGURES_MS)
             ours.leave()
             served.wait_processed(ours.ticks)
             verify(url, ours.ticks)

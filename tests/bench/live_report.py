@@ -8,7 +8,7 @@ from tests.bench.live_feed import Fed
 from tests.bench.live_viewers import Seen
 from tests.bench.tables import Target, table
 
-DESK_P50_MS, DESK_P99_MS, QUICK_P99_MS, ACK_P99_MS = 60.0, 150.0, 25.0, 25.0
+DESK_P50_MS, DESK_P99_MS, QUICK_P99_MS, FIGURES_P99_MS, ACK_P99_MS = 60.0, 150.0, 25.0, 50.0, 25.0
 MOST_CHANGE_PERCENT, MOST_GROWTH_MB = 20.0, 64.0
 
 
@@ -46,7 +46,7 @@ class Results:
         return next(phase for phase in self.reference if phase.name == name)
 
 
-DESK, QUICK, FEWER, STALLED = "desk", "at once", "readers", "and stalled ones"
+DESK, QUICK, FEWER, STALLED, FIGURES = "desk", "at once", "readers", "and stalled ones", "/ws/metrics"
 
 
 def fan_out_us(phase: Phase, alone: Phase) -> float:
@@ -57,18 +57,19 @@ def fan_out_us(phase: Phase, alone: Phase) -> float:
 
 def phases_table(results: Results) -> str:
     """Return what was delivered, when, and what that took."""
-    head = ["", "viewers", "stalled", "conflate", "frames/s", "updates/s", "MB/s", "p50 ms", "p99 ms", "max ms"]
+    head = ["", "run", "viewers", "stalled", "conflate", "frames/s", "updates/s", "MB/s", "p50 ms", "p99 ms", "max ms"]
     head += ["ack p50", "p99 ms", "lost", "viewers' CPU"]
     rows = []
     for server, phases in (("tickhub", results.tickhub), ("websockets", results.reference)):
         for phase in phases:
             seen, ack = phase.seen, [f"{phase.fed.ack_ms(50):.1f}", f"{phase.fed.ack_ms(99):.1f}"]
             if seen is None:
-                rows.append([server, "0", "0", *["-"] * 7, *ack, "-", "-"])
+                rows.append([server, "nobody", "0", "0", *["-"] * 7, *ack, "-", "-"])
                 continue
             rows.append(
                 [
                     server,
+                    phase.name,
                     f"{seen.viewers:,}",
                     str(seen.stalled),
                     str(phase.conflate_ms),
@@ -86,7 +87,8 @@ def phases_table(results: Results) -> str:
 
 def cpu_table(results: Results) -> str:
     """Return what the servers' processes used, in all and for each update and frame that arrived."""
-    head = ["", "viewers", "conflate", "CPU, cores", "busiest", "memory MB", "us an update", "fan-out alone", "a frame"]
+    head = ["", "run", "viewers", "conflate", "CPU, cores", "busiest", "memory MB"]
+    head += ["us an update", "fan-out alone", "a frame"]
     rows = []
     for server, phases in (("tickhub", results.tickhub), ("websockets", results.reference)):
         for phase in phases:
@@ -100,6 +102,7 @@ def cpu_table(results: Results) -> str:
             rows.append(
                 [
                     server,
+                    phase.name or "nobody",
                     f"{seen.viewers:,}" + (f" + {seen.stalled}" if seen.stalled else "") if seen else "0",
                     str(phase.conflate_ms) if seen else "-",
                     f"{phase.cores:.3f}",
@@ -125,7 +128,9 @@ def targets(results: Results) -> list[Target]:
     assert desk.seen is not None
     assert quick.seen is not None
     lost = sum(sum(phase.seen.lost.values()) for phase in results.tickhub if phase.seen)
-    ack_ms = max(phase.fed.ack_ms(99) for phase in results.tickhub)
+    figures = results.phase(FIGURES).seen
+    assert figures is not None
+    ack_ms = max(phase.fed.ack_ms(99) for phase in (desk, quick))
     ours = fan_out_us(desk, results.tickhub[0])
     theirs = fan_out_us(results.yardstick(DESK), results.reference[0])
     growth_mb = results.phase(STALLED).memory_mb - results.phase(FEWER).memory_mb
@@ -134,7 +139,8 @@ def targets(results: Results) -> list[Target]:
         Target("tick to 1,000 viewers, p99", desk.seen.latency(99), DESK_P99_MS, True, " ms"),
         Target("conflate_ms 0, 100 viewers, p99", quick.seen.latency(99), QUICK_P99_MS, True, " ms"),
         Target("viewers disconnected", lost, 1, True),
-        Target("ingest ack p99, worst run", ack_ms, ACK_P99_MS, True, " ms"),
+        Target("/ws/metrics, 100 clients, p99", figures.latency(99), FIGURES_P99_MS, True, " ms"),
+        Target("ingest ack p99 meanwhile", ack_ms, ACK_P99_MS, True, " ms"),
         Target("fan-out CPU an update / websockets'", ours / theirs, 1.0, True),
         Target("readers' p99 beside 200 stalled", change_percent(results), MOST_CHANGE_PERCENT, True, " %"),
         Target("memory that 200 stalled take", growth_mb, MOST_GROWTH_MB, True, " MB"),

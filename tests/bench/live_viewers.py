@@ -38,6 +38,9 @@ QUIET_S = 0.5
 READ_BYTES = 1 << 17
 TEXT, CLOSE = 1, 8
 UPDATE = b'"type":"quote"'
+FIGURES = b'"market_data":'
+"""What there is once in each update: of a quote, of /ws/metrics."""
+
 _TIME = re.compile(rb'"timestamp":"([^"]{27})"')
 
 
@@ -138,18 +141,19 @@ class Check:
 class _Viewer:
     __slots__ = ("check", "frames", "last", "left", "sock")
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
+    def __init__(self, sock: socket.socket, number: int, *, checked: bool) -> None:
         self.sock = sock
         self.left = b""
         self.last = b""
         self.frames = number  # so that not all look into the same frames
-        self.check = Check() if number % CHECK_EVERY == 0 else None
+        self.check = Check() if checked and number % CHECK_EVERY == 0 else None
 
 
 class Crowd:
     """Connections that read, and others that do not."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self._path, self._update = path, UPDATE if path == "/ws" else FIGURES
         self._epoll = select.epoll()
         self._viewers: dict[int, _Viewer] = {}
         self._stalled: list[socket.socket] = []
@@ -158,14 +162,15 @@ class Crowd:
     def join(self, address: Address, count: int, subscription: bytes, *, stalled: bool = False) -> None:
         """Connect and subscribe; return when each has got its first update. Those that stall read only up to there."""
         for _ in range(count):
-            sock, left = handshake(address)
-            sock.sendall(text_frame(subscription))
-            while UPDATE not in left:
+            sock, left = handshake(address, self._path)
+            if subscription:
+                sock.sendall(text_frame(subscription))
+            while self._update not in left:
                 left += _received(sock)
             if stalled:
                 self._stalled.append(sock)
                 continue
-            viewer = _Viewer(sock, len(self._viewers))
+            viewer = _Viewer(sock, len(self._viewers), checked=self._update == UPDATE)
             sock.setblocking(False)
             self._viewers[sock.fileno()] = viewer
             self._epoll.register(sock, select.EPOLLIN)
@@ -233,7 +238,7 @@ class Crowd:
             if opcode == CLOSE:
                 self._forget(viewer, int.from_bytes(payload[:2], "big") or 1005)
                 return found
-            updates = payload.count(UPDATE)
+            updates = payload.count(self._update)
             if viewer.check is not None:
                 viewer.check.look(payload)
             if not updates:
@@ -265,12 +270,12 @@ class _Tally:
         self.latency_ns: list[int] = []
 
 
-def handshake(address: Address) -> tuple[socket.socket, bytes]:
+def handshake(address: Address, path: str) -> tuple[socket.socket, bytes]:
     """Return an open WebSocket and what came behind the answer to its handshake. Raises BenchError."""
     sock = socket.create_connection(address, timeout=ANSWER_WITHIN_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
-    lines = ["GET /ws HTTP/1.1", "Host: bench", "Upgrade: websocket", "Connection: Upgrade"]
+    lines = [f"GET {path} HTTP/1.1", "Host: bench", "Upgrade: websocket", "Connection: Upgrade"]
     lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
     sock.sendall("\r\n".join(lines).encode())
     data = b""
@@ -292,13 +297,16 @@ def _received(sock: socket.socket) -> bytes:
 _crowds: list[Crowd] = []
 
 
-def join(address: Address, count: int, subscription: dict[str, Any], stalled: bool = False) -> None:
-    """Have so many more in the crowd of this process."""
+def join(
+    address: Address, count: int, subscription: dict[str, Any] | None, stalled: bool = False, path: str = "/ws"
+) -> None:
+    """Have so many more in the crowd of this process, all of one path; subscription None: none is needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192) if hard > 0 else 8192), hard))
     if not _crowds:
-        _crowds.append(Crowd())
-    _crowds[0].join(address, count, json.dumps(subscription).encode(), stalled=stalled)
+        _crowds.append(Crowd(path))
+    said = b"" if subscription is None else json.dumps(subscription).encode()
+    _crowds[0].join(address, count, said, stalled=stalled)
 
 
 def watch(from_ns: int, to_ns: int) -> Seen:

@@ -326,18 +326,20 @@ def stall(server: Server, stack: ExitStack) -> Client:
     raw.connect(("127.0.0.1", server.port))
     found = stack.enter_context(client(server, sock=raw, max_queue=1))
     found.say(action="subscribe", symbol="*", conflate_ms=0)
+    found.next("subscribed")
     return found
 
 
 @pytest.mark.long
-def test_a_reader_that_stops_reading_delays_nobody_and_then_gets_the_newest(server: Server) -> None:
+def test_a_reader_that_stops_reading_delays_nobody_and_then_gets_the_newest(quick: Server) -> None:
+    # Without a database, which may know of ticks before this worker has heard of them: then `skipped` is too small.
     symbols = ["NatGas", "SpotCrude", "NAS100", "VIX", "AVGO", "AMZN"]
     with ExitStack() as stack:
-        slow = stall(server, stack)
-        reader = stack.enter_context(client(server))
+        slow = stall(quick, stack)
+        reader = stack.enter_context(client(quick))
         reader.subscribe("AMZN")
         for n in range(1500):
-            send(server, *symbols, bid=1000.0 + n)
+            send(quick, *symbols, bid=1000.0 + n)
             if n % 50 == 49:
                 reader.until(lambda said, bid=1000.0 + n: said.get("bid") == bid)
         found = slow.until(lambda said: said.get("symbol") == "AMZN" and said.get("bid") == 2499.0)
