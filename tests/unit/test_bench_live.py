@@ -16,7 +16,18 @@ import pytest
 
 from tests.bench.client import BenchError, Sent
 from tests.bench.live_feed import STAMP, Fed, requests_of, time_text
-from tests.bench.live_report import DESK, FEWER, FIGURES, QUICK, STALLED, Phase, Results, cpu_table, phases_table, targets
+from tests.bench.live_report import (
+    DESK,
+    FEWER,
+    FIGURES,
+    QUICK,
+    STALLED,
+    Phase,
+    Results,
+    cpu_table,
+    phases_table,
+    targets,
+)
 from tests.bench.live_viewers import Check, Crowd, Seen, newest_time, ns_of, split_frames, text_frame
 from tests.bench.rows import SYMBOLS
 
