@@ -77,6 +77,8 @@ def tuning(machine: Machine, memory_mb: int = 0, cpus: int = 0, max_connections:
     max_wal = max(256, min(4096, machine.free_disk_mb // 10))
     return {
         "max_connections": str(max_connections),
+        # Who reads all of the past locks every week of it, with its indexes: decades are thousands of them.
+        "max_locks_per_transaction": "256",
         "shared_buffers": f"{memory // 2}MB",
         "effective_cache_size": f"{memory if memory_mb else max(memory, machine.ram_mb // 2)}MB",
         "work_mem": f"{_between(4, memory // 2 // max_connections, 64)}MB",

@@ -188,7 +188,8 @@ class Crowd:
             elif ended_cpu_s is None and now_ns >= to_ns:
                 ended_cpu_s = time.process_time()
             for descriptor, _ in poll(0.1, 256):
-                if read(viewers[descriptor], tally):
+                # Quotes end with the ticks, figures never.
+                if read(viewers[descriptor], tally) and self._update == UPDATE:
                     heard_ns = max(heard_ns, time.time_ns())
         seconds = (to_ns - from_ns) / 1e9
         return Seen(

@@ -168,12 +168,14 @@ class Client:
         sock.sendall(framed(0x81, json.dumps(fields).encode()))
 
     def _read(self, sock: socket.socket, wanted: bytes) -> None:
-        data = b""
+        data, until_s = b"", time.monotonic() + WITHIN_S
         while wanted not in data:
             piece = sock.recv(65536)
             if not piece:
                 raise ConnectionError(f"the end came instead of {wanted!r}: {data[-200:]!r}")
-            data = data[-len(wanted) :] + piece
+            if time.monotonic() > until_s:  # heartbeats come for ever
+                raise TimeoutError(f"no {wanted!r}, but {data[-200:]!r}")
+            data = data[-200:] + piece
 
     def _pause(self) -> None:
         time.sleep(self._random.random() * 0.2)
