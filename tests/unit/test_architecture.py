@@ -29,15 +29,16 @@ MAY_IMPORT = {
     "settings": {"errors", "setting_values"},
     "formats": {"errors"},
     "pipeline": BASE,
-    "storage": BASE | {"formats"},
+    "storage": BASE | {"formats", "datasets"},
     "stream": BASE,
-    "datasets": BASE | {"storage"},
+    "datasets": {"errors", "market"},
     "web": BASE | ROOMS | RUNTIME,
     "cli": BASE | ROOMS | RUNTIME,
     "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms
 }
+PURE = {"market", "storage", "formats", "datasets"}
 IMPURE = {"gevent", "logging", "threading", "prometheus_client"}
 
 
@@ -115,7 +116,7 @@ def test_flask_and_gunicorn_stay_at_the_door(module: str) -> None:
     assert "gunicorn" not in used or room(module) == "web" or module == "app.cli.serve"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in ("market", "storage", "formats") or lane_side(m)])
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in PURE or lane_side(m)])
 def test_lane_code_is_pure(module: str) -> None:
     assert not packages_of(module) & IMPURE, "a lock patched by gevent hangs a native thread for ever"
 

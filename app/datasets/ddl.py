@@ -1,0 +1,70 @@
+"""A declaration as SQL: its table, index and comments. Pure, lane side.
+
+Migrations hold the text that this made at their time (python -m tests.integration.write_migration), never this code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.datasets.declare import Column, Dataset, Kind
+
+TYPES: dict[Kind, str] = {
+    "symbol": "integer",
+    "time": "timestamptz",
+    "date": "date",
+    "float": "float8",
+    "int": "bigint",
+    "bool": "boolean",
+    "text": "text",
+    "json": "jsonb",
+}
+RECEIVED = ("received_at", "When the newest row of this key was accepted (UTC, microseconds)")
+
+
+def create_table(dataset: Dataset) -> str:
+    """Return the statements that make a dataset's table, with its index by time and its comments."""
+    lines = [f"    {quoted(column.column)} {_type(column)}," for column in dataset.columns]
+    lines += [f"    {RECEIVED[0]} timestamptz NOT NULL,", f"    PRIMARY KEY ({_names(dataset.keys)})"]
+    statements = [f"CREATE TABLE {dataset.table} (", *lines, ");", *_index(dataset)]
+    statements.append(f"COMMENT ON TABLE {dataset.table} IS {_text(dataset.help)};")
+    for column in dataset.columns:
+        statements.append(f"COMMENT ON COLUMN {dataset.table}.{quoted(column.column)} IS {_text(comment(column))};")
+    statements.append(f"COMMENT ON COLUMN {dataset.table}.{RECEIVED[0]} IS {_text(RECEIVED[1])};")
+    return "\n".join(statements) + "\n"
+
+
+def comment(column: Column) -> str:
+    """Return what the database says of a column."""
+    if column.kind == "symbol":
+        return "instruments.symbol_id"
+    if column.column == "time":
+        return "When it was (UTC, microseconds)"
+    words = f"{column.help[0].upper()}{column.help[1:]}"
+    return words if column.required else f"{words}; NULL: not known"
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as an identifier: `end` is a word of SQL."""
+    return f'"{name}"' if name in ("end", "start", "return", "date", "interval", "parameters") else name
+
+
+def _type(column: Column) -> str:
+    kind = TYPES[column.kind]
+    if column.choices:
+        kind += f" CHECK ({quoted(column.column)} IN ({', '.join(map(_text, column.choices))}))"
+    return f"{kind} NOT NULL" if column.required else kind
+
+
+def _index(dataset: Dataset) -> Iterator[str]:
+    """Yield the index that rows of all symbols are read by, unless the key itself begins so."""
+    if dataset.order != dataset.keys:
+        yield f"CREATE INDEX {dataset.table}_order ON {dataset.table} ({_names(dataset.order)});"
+
+
+def _names(columns: tuple[Column, ...]) -> str:
+    return ", ".join(quoted(column.column) for column in columns)
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

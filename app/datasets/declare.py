@@ -1,0 +1,187 @@
+"""What a dataset is: a record type, and where and how its records are kept. Pure, lane side.
+
+A record type is a msgspec Struct. Its fields are of the types below; `Meta(description=...)` says what a field is, with
+its unit, and becomes the column's comment. A field that may be absent is `Maybe[...]` with the default UNSET, so that
+what was not sent is told apart from null.
+"""
+
+from __future__ import annotations
+
+import datetime
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, UnsetType
+
+T = TypeVar("T")
+
+Maybe = Union[T, None, UnsetType]  # noqa: UP007 - an alias with a parameter, which `|` of a TypeVar is none to mypy
+
+MAX_NUMBER = 1e15
+"""Beyond it a sender's units are wrong."""
+
+MAX_COUNT = 1 << 53
+"""Integers up to here are exact in JSON readers that know only floats."""
+
+KEY_BYTES = 2000
+"""Most bytes of the texts of a key together: an entry of PostgreSQL's index has 2,700."""
+
+Symbol = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="the symbol's name or any of its aliases, in any case",
+        extra={"kind": "symbol"},
+        extra_json_schema={"examples": ["AAPL"]},
+    ),
+]
+Moment = Annotated[
+    int | float | str,
+    Meta(
+        description="RFC 3339 with an offset, epoch milliseconds, or a date (midnight UTC); a text without offset is "
+        "on the broker's clock (tick_timezone)",
+        extra={"kind": "time"},
+        extra_json_schema={"examples": ["2026-01-13T17:54:43.250Z"]},
+    ),
+]
+Date = datetime.date
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Amount = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+
+Policy = Literal["ignore", "update", "keep_newest", "error"]
+"""What a second row of a key does: ignore: the first stays; update: fields that were sent replace; keep_newest: as
+update, if it is not older; error: it is set aside, unless it says the same."""
+
+Kind = Literal["symbol", "time", "date", "float", "int", "bool", "text", "json"]
+Retention = Literal["kept", "metrics"]
+
+_KINDS: Mapping[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", Date: "date", dict: "json"}
+_COLUMN_NAMES = {"timestamp": "time", "symbol": "symbol_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A field of a record, and its column: `name` in records, `column` in the table."""
+
+    name: str
+    column: str
+    kind: Kind
+    required: bool
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset. Names of fields are those of the record type.
+
+    key: what a row is known by; all required. policy: what a second row of a key does, unless the request says other.
+    time: what `start` and `end` choose by, and rows are ordered by; a field of the key, None where it has none.
+    computed: SQL by field, for where nothing was sent: `t` is the table. complete: fills in what follows from the
+    other fields of the same record; it gets and changes values by field, None where there is none. ahead: whether its
+    times may lie in the future.
+    """
+
+    name: str
+    record: type[msgspec.Struct]
+    key: tuple[str, ...]
+    help: str
+    policy: Policy = "ignore"
+    time: str | None = "timestamp"
+    retention: Retention = "kept"
+    computed: Mapping[str, str] = field(default_factory=dict)
+    complete: Callable[[dict[str, Any]], None] | None = None
+    ahead: bool = False
+
+    @property
+    def table(self) -> str:
+        """Return the name of its table."""
+        return self.name
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Return its columns in the order of the record's fields. Raises TypeError for a field that cannot be kept."""
+        return tuple(_columns(self.record))
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """Return its columns by the names of the fields."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def symbol(self) -> str | None:
+        """Return the field that names an instrument, None where there is none."""
+        return next((column.name for column in self.columns if column.kind == "symbol"), None)
+
+    @cached_property
+    def keys(self) -> tuple[Column, ...]:
+        """Return the columns of the key, in its order."""
+        return tuple(self.by_name[name] for name in self.key)
+
+    @cached_property
+    def values(self) -> tuple[Column, ...]:
+        """Return the columns that are not of the key."""
+        return tuple(column for column in self.columns if column.name not in self.key)
+
+    @cached_property
+    def filters(self) -> tuple[Column, ...]:
+        """Return the texts of the key: what rows can be chosen by, beside symbol and time."""
+        return tuple(column for column in self.keys if column.kind == "text")
+
+    @cached_property
+    def order(self) -> tuple[Column, ...]:
+        """Return the key in the order in which rows leave: time first, the symbol last."""
+        rank = {"time": 0, "date": 0, "symbol": 2}
+        return tuple(sorted(self.keys, key=lambda column: 0 if column.name == self.time else rank.get(column.kind, 1)))
+
+    def check(self) -> None:
+        """Raise ValueError where the declaration does not hold together."""
+        wrong = [name for name in self.key if name not in self.by_name or not self.by_name[name].required]
+        wrong += [name for name in self.computed if name not in self.by_name or self.by_name[name].required]
+        if self.time is not None and (
+            self.time not in self.key or self.by_name[self.time].kind not in ("time", "date")
+        ):
+            wrong.append(self.time)
+        wrong += [column.name for column in self.columns if not column.help]
+        if wrong or len(self.columns) > 60:
+            raise ValueError(f"dataset {self.name}: {', '.join(wrong) or 'too many fields'}")
+
+
+def _columns(record: type[msgspec.Struct]) -> Iterator[Column]:
+    hints = get_type_hints(record, include_extras=True)
+    for info in msgspec.structs.fields(record):
+        members, metas = _members(hints[info.name])
+        told = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
+        kinds = {_KINDS[member] for member in members if member in _KINDS}
+        choices = tuple(value for member in members if get_origin(member) is Literal for value in get_args(member))
+        kind: Kind = told.get("kind") or ("text" if choices else next(iter(kinds), "json"))
+        if not told and not choices and len(kinds) != 1:
+            raise TypeError(f"{record.__name__}.{info.name}: {hints[info.name]} cannot be kept")
+        words = [meta.description for meta in metas if meta.description]
+        column = _COLUMN_NAMES.get(info.name, info.name)
+        yield Column(info.name, column, kind, info.required, words[-1] if words else "", choices)
+
+
+def _members(kind: Any) -> tuple[list[Any], list[Meta]]:
+    """Return the types in an annotation without None and UNSET, and all that is said of them, the outermost last."""
+    if get_origin(kind) is Annotated:
+        inner, *metas = get_args(kind)
+        members, found = _members(inner)
+        return members, [*found, *(meta for meta in metas if isinstance(meta, Meta))]
+    if get_origin(kind) in (Union, types.UnionType):
+        members, found = [], []
+        for part in get_args(kind):
+            if part not in (types.NoneType, UnsetType):
+                more, metas = _members(part)
+                members += more
+                found += metas
+        return members, found
+    return [dict if get_origin(kind) is dict else kind], []

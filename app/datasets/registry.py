@@ -1,0 +1,15 @@
+"""All datasets, by name. Pure, lane side. A new one is imported here and nowhere else."""
+
+from __future__ import annotations
+
+from app.datasets import basis_history, corporate_actions, financial_info, foreign_snapshots, news
+from app.datasets.declare import Dataset
+
+DATASETS: dict[str, Dataset] = {
+    module.DATASET.name: module.DATASET
+    for module in (foreign_snapshots, financial_info, news, corporate_actions, basis_history)
+}
+"""In the order in which they are listed."""
+
+for _dataset in DATASETS.values():
+    _dataset.check()
