@@ -140,7 +140,7 @@ class Dataset:
     def order(self) -> tuple[Column, ...]:
         """Return the key in the order in which rows leave: time first, the symbol last."""
         rank = {"time": 0, "date": 0, "symbol": 2}
-        return tuple(sorted(self.keys, key=lambda column: 0 if column.name == self.time else rank.get(column.kind, 1)))
+        return tuple(sorted(self.keys, key=lambda column: -1 if column.name == self.time else rank.get(column.kind, 1)))
 
     def check(self) -> None:
         """Raise ValueError where the declaration does not hold together."""
