@@ -1,4 +1,5 @@
-"""Tick files on disk: plain, gzip, zip or Parquet, UTF-8 or UTF-16, as blocks of rows. Used by `import`."""
+"""Tick files on disk: plain, gzip, zip or Parquet, UTF-8 or UTF-16, as blocks of rows. Used by `import`, and by
+`import-ohlc` for what they have in common."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ LINE_BYTES = 1024 * 1024
 
 PARQUET_ROWS = 131_072
 
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError)
+BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError)
 """What broken, encrypted or cut-off archives raise."""
 
 
@@ -61,9 +62,9 @@ def read_blocks(path: Path) -> Iterator[Block]:
             if raw.read(4) == b"PAR1":
                 yield from _parquet_blocks(path)
                 return
-            with _unpacked(raw) as stream:
+            with unpacked(raw) as stream:
                 yield from _text_blocks(stream, raw.tell)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UnreadableFile(f"the file cannot be read to its end: {error}") from error
 
 
@@ -94,7 +95,7 @@ def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the stream as UTF-8, in pieces that end at a line's end (the last one as the file does)."""
     rest = b""
     size = FIRST_BYTES
-    for chunk in _utf8(stream):
+    for chunk in utf8(stream):
         rest += chunk
         if len(rest) < size:
             continue
@@ -109,7 +110,8 @@ def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _utf8(stream: IO[bytes]) -> Iterator[bytes]:
+def utf8(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the stream's text as UTF-8, whichever of UTF-8 and UTF-16 it is in."""
     start = stream.read(FIRST_BYTES)
     marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if marked or start.startswith(b"<\0D\0"):
@@ -125,8 +127,8 @@ def _utf8(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _unpacked(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Open what is inside; told by the first bytes, not by the name."""
+def unpacked(raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Open what is inside a gzip or zip file; told by the first bytes, not by the name."""
     raw.seek(0)
     magic = raw.read(4)
     raw.seek(0)

@@ -29,7 +29,7 @@ DAY_ORDERS = ("dmy", "mdy")
 """How 04/05/2020 is read: 4 May (as exchanges outside America write, FastConnect among them), or April 5."""
 
 FIRST_DAY = date(1800, 1, 1)
-MAX_NUMBER = 1e18
+MAX_NUMBER = 1e15
 """Beyond it a price, a volume or a value in any currency is a slip."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
