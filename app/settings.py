@@ -170,6 +170,18 @@ class Settings:
     )
     max_future_skew_s: int = _setting(86_400, "how far ahead of now a tick may be", unit="s", minimum=0)
     oldest_time: date = _setting(date(1990, 1, 1), "ticks before this day are refused")  # noqa: RUF009 - the same
+    option_rate: float = _setting(
+        0.04,
+        "risk-free rate for volatilities and greeks of options, a year, continuously compounded; 0.04 = 4 %",
+        minimum=-1,
+        maximum=10,
+    )
+    option_dividend_yield: float = _setting(
+        0.0,
+        "dividend yield of underlyings for the same, a year, continuously compounded; 0.01 = 1 %",
+        minimum=-1,
+        maximum=10,
+    )
     shutdown_grace_s: int = _setting(
         30, "time to drain before workers are killed", unit="s", minimum=1, maximum=3600
     )
@@ -184,6 +196,15 @@ class Settings:
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
     api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)
+
+    fastconnect_url: str = _setting(
+        "https://fc-data.ssi.com.vn", "where `import-ohlc` finds SSI FastConnect Data", kind="vendor"
+    )
+    fastconnect_consumer_id: str = _setting("", "ConsumerID of FastConnect's key", kind="secret", secret=True)
+    fastconnect_consumer_secret: str = _setting("", "ConsumerSecret of FastConnect's key", kind="secret", secret=True)
+    fastconnect_requests_per_s: float = _setting(
+        1.0, "most questions to FastConnect in a second", unit="1/s", minimum=0.01, maximum=100
+    )
 
     @property
     def has_api_keys(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -117,8 +118,9 @@ def greeks(
     from pyvolr import bs
 
     alive = (volatilities > 0) & (years > 0) & (underlyings > 0) & (strikes > 0)
-    found = bs.greeks(
-        _flags(calls), underlyings, strikes, years, market.rate, volatilities, market.dividend_yield
+    found = cast(
+        dict[str, Floats],
+        bs.greeks(_flags(calls), underlyings, strikes, years, market.rate, volatilities, market.dividend_yield),
     )
     units = {"delta": 1.0, "gamma": 1.0, "theta": 1 / 365, "vega": 0.01, "rho": 0.01}
     return Greeks(**{name: np.where(alive, found[name] * unit, np.nan) for name, unit in units.items()})
