@@ -19,6 +19,7 @@ TYPES: dict[Kind, str] = {
     "text": "text",
     "json": "jsonb",
 }
+LINE_CHARS = 120
 RECEIVED = ("received_at", "When the newest row of this key was accepted (UTC, microseconds)")
 
 
@@ -27,10 +28,10 @@ def create_table(dataset: Dataset) -> str:
     lines = [f"    {quoted(column.column)} {_type(column)}," for column in dataset.columns]
     lines += [f"    {RECEIVED[0]} timestamptz NOT NULL,", f"    PRIMARY KEY ({_names(dataset.keys)})"]
     statements = [f"CREATE TABLE {dataset.table} (", *lines, ");", *_index(dataset)]
-    statements.append(f"COMMENT ON TABLE {dataset.table} IS {_text(dataset.help)};")
+    statements.append(_comment(f"TABLE {dataset.table}", dataset.help))
     for column in dataset.columns:
-        statements.append(f"COMMENT ON COLUMN {dataset.table}.{quoted(column.column)} IS {_text(comment(column))};")
-    statements.append(f"COMMENT ON COLUMN {dataset.table}.{RECEIVED[0]} IS {_text(RECEIVED[1])};")
+        statements.append(_comment(f"COLUMN {dataset.table}.{quoted(column.column)}", comment(column)))
+    statements.append(_comment(f"COLUMN {dataset.table}.{RECEIVED[0]}", RECEIVED[1]))
     return "\n".join(statements) + "\n"
 
 
@@ -64,6 +65,11 @@ def _index(dataset: Dataset) -> Iterator[str]:
 
 def _names(columns: tuple[Column, ...]) -> str:
     return ", ".join(quoted(column.column) for column in columns)
+
+
+def _comment(of: str, words: str) -> str:
+    line = f"COMMENT ON {of} IS {_text(words)};"
+    return line if len(line) <= LINE_CHARS else line.replace(" IS '", " IS\n    '", 1)
 
 
 def _text(text: str) -> str:

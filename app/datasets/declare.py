@@ -79,7 +79,7 @@ class Column:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset. Names of fields are those of the record type.
 
@@ -130,6 +130,11 @@ class Dataset:
     def values(self) -> tuple[Column, ...]:
         """Return the columns that are not of the key."""
         return tuple(column for column in self.columns if column.name not in self.key)
+
+    @cached_property
+    def own_time(self) -> Column | None:
+        """Return the time of a record that is not of its key: what `keep_newest` goes by; None: there is none."""
+        return next((column for column in self.values if column.kind == "time"), None)
 
     @cached_property
     def filters(self) -> tuple[Column, ...]:

@@ -25,15 +25,11 @@ class ForeignSnapshot(Struct, kw_only=True):
     ] = UNSET
     buy_speed_per_min: Annotated[
         Maybe[Number],
-        Meta(
-            description="growth of f_buy_vol since the day's snapshot before (shares/min); computed when absent"
-        ),
+        Meta(description="growth of f_buy_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
     sell_speed_per_min: Annotated[
         Maybe[Number],
-        Meta(
-            description="growth of f_sell_vol since the day's snapshot before (shares/min); computed when absent"
-        ),
+        Meta(description="growth of f_sell_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
 
 

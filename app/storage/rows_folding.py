@@ -1,0 +1,85 @@
+"""Rows of a dataset on their way into its table; several of one key made one. Pure, lane side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from app.datasets.declare import Dataset, Policy
+
+
+@dataclass(slots=True)
+class Row:
+    """A record with ids: `key` in the order of the dataset's key, `values` that were sent, by field.
+
+    received_us: when it was accepted (UTC microseconds); of rows made one, the last. symbol: the name, for people.
+    """
+
+    key: tuple[Any, ...]
+    values: dict[str, Any]
+    symbol: str | None = None
+    row_no: int = 0
+    received_us: int = 0
+
+    @classmethod
+    def of(cls, dataset: Dataset, record: Mapping[str, Any], ids: Mapping[str, int]) -> Row:
+        """Make a row of a record; absent fields are UNSET."""
+        told = dict(record)
+        if dataset.complete is not None:
+            dataset.complete(told)
+        symbol = told.get(dataset.symbol) if dataset.symbol is not None else None
+        if dataset.symbol is not None and isinstance(symbol, str):
+            told[dataset.symbol] = ids[symbol]
+        key = tuple(told[name] for name in dataset.key)
+        values = {name: value for name, value in told.items() if value is not UNSET and name not in dataset.key}
+        return cls(key, values, symbol if isinstance(symbol, str) else None)
+
+    def same(self, other: Row) -> bool:
+        """Tell whether both would be stored alike: what is absent is null."""
+        names = self.values.keys() | other.values.keys()
+        return all(self.values.get(name) == other.values.get(name) for name in names)
+
+
+@dataclass(slots=True)
+class Folded:
+    """One row a key, in the order of keys' first rows, and what became of the others."""
+
+    rows: list[Row]
+    stored: int = 0
+    duplicates: int = 0
+    conflicts: list[Row] = field(default_factory=list)
+
+
+def fold(dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Folded:
+    """Make rows of one key one, as the policy would have left them had they come one by one."""
+    by_key: dict[tuple[Any, ...], Row] = {}
+    folded = Folded([])
+    for row in rows:
+        first = by_key.get(row.key)
+        if first is None:
+            by_key[row.key] = Row(row.key, dict(row.values), row.symbol, row.row_no, row.received_us)
+        elif policy == "ignore":
+            folded.duplicates += 1
+        elif policy == "error":
+            if first.same(row):
+                folded.duplicates += 1
+            else:
+                folded.conflicts.append(row)
+        elif (policy == "keep_newest" and _is_older(dataset, row, first)) or row.values.items() <= first.values.items():
+            folded.duplicates += 1
+        else:
+            folded.stored += 1
+            first.values |= row.values
+            first.received_us = max(first.received_us, row.received_us)
+    folded.rows = list(by_key.values())
+    return folded
+
+
+def _is_older(dataset: Dataset, row: Row, first: Row) -> bool:
+    """Tell whether the row is older by its own time; without one the order of arrival decides."""
+    own = dataset.own_time
+    ours, theirs = (None, None) if own is None else (row.values.get(own.name), first.values.get(own.name))
+    return ours is not None and theirs is not None and ours < theirs

@@ -1,0 +1,157 @@
+"""What a row of a dataset does to the one of its key that is stored: the policies, as SQL. Lane side.
+
+Rows are staged by COPY; then those whose key is stored are found (and locked, by key, where they are to change), the
+policy's UPDATE changes them, and the others are inserted. An INSERT that comes up short was raced: `Raced`, again.
+
+`update` takes a row that was accepted before the stored one's last for late (workers flush on their own): it fills in
+what is null, and replaces nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
+
+from app.datasets.ddl import TYPES, quoted
+from app.datasets.declare import Column, Dataset, Policy
+from app.storage.rows_folding import Row
+from app.storage.tick_reader import timestamp
+
+
+class Raced(Exception):
+    """Somebody else inserted one of the keys meanwhile."""
+
+
+@dataclass(slots=True)
+class Applied:
+    """How many rows were stored, or were there already; those that are there otherwise."""
+
+    stored: int = 0
+    duplicates: int = 0
+    conflicts: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    stage: str
+    copy: str
+    lock: str
+    match: str
+    update: str
+    insert: str
+
+
+def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Applied:
+    """Write rows of distinct keys by the policy. Raises Raced, and what the database says of a row."""
+    applied = Applied()
+    if not rows:
+        return applied
+    sql = _statements(dataset)
+    updates = policy in ("update", "keep_newest")
+    cur.execute(sql.stage)
+    cur.copy_expert(sql.copy, io.BytesIO(_copy_lines(dataset, rows)))
+    if updates:
+        cur.execute(sql.lock)
+    cur.execute(sql.match)
+    matches: list[tuple[int, bool]] = cur.fetchall()
+    if updates:
+        if matches:
+            newer = "s.received_at >= t.received_at" if policy == "update" else _not_older(dataset)
+            cur.execute(sql.update.format(newer=newer, late="TRUE" if policy == "update" else newer))
+            applied.stored += cur.rowcount
+            applied.duplicates += len(matches) - cur.rowcount
+    else:
+        applied.conflicts += [rows[ord_] for ord_, same in matches if policy == "error" and not same]
+        applied.duplicates += len(matches) - len(applied.conflicts)
+    if len(matches) < len(rows):
+        cur.execute(sql.insert)
+        if cur.rowcount != len(rows) - len(matches):
+            raise Raced
+        applied.stored += cur.rowcount
+    return applied
+
+
+# Names are those of declarations, never a user's.
+# ruff: noqa: S608
+@cache
+def _statements(dataset: Dataset) -> _Statements:
+    columns = [quoted(column.column) for column in dataset.columns]
+    keys = [quoted(column.column) for column in dataset.keys]
+    values = [(quoted(column.column), bit) for bit, column in enumerate(dataset.values)]
+    same_key = " AND ".join(f"t.{key} = s.{key}" for key in keys)
+    typed = ", ".join(f"{quoted(column.column)} {TYPES[column.kind]}" for column in dataset.columns)
+    sorted_keys = ", ".join(f"s.{key}" for key in keys)
+    # {newer}: whether the staged row counts before the stored one; {late}: whether it counts at all.
+    new = [
+        f"CASE WHEN (s.sent >> {bit}) & 1 = 1 AND {{late}} AND ({{newer}} OR t.{value} IS NULL) "
+        f"THEN s.{value} ELSE t.{value} END"
+        for value, bit in values
+    ]
+    sets = "".join(f"{value} = {said}, " for (value, _), said in zip(values, new, strict=True))
+    old = ", ".join(f"t.{value}" for value, _ in values)
+    same = " AND ".join(f"t.{value} IS NOT DISTINCT FROM s.{value}" for value, _ in values) or "TRUE"
+    changed = (
+        f"({old}) IS DISTINCT FROM ({', '.join(new)})"
+        if len(values) > 1
+        else " ".join(f"{old} IS DISTINCT FROM {said}" for said in new)
+    )
+    listed = ", ".join(columns)
+    staged = f"staged_{dataset.table}"
+    return _Statements(
+        stage=f"DROP TABLE IF EXISTS pg_temp.{staged}; CREATE TEMP TABLE {staged} "
+        f"(ord integer, sent bigint, {typed}, received_at timestamptz) ON COMMIT DROP",
+        copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
+        lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} FOR UPDATE OF t",
+        match=f"SELECT s.ord, {same} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
+        update=f"UPDATE {dataset.table} t SET {sets}received_at = greatest(t.received_at, s.received_at) "
+        f"FROM {staged} s WHERE {same_key} AND {changed or 'FALSE'}",
+        insert=f"INSERT INTO {dataset.table} ({listed}, received_at) SELECT {listed}, received_at FROM {staged} s "
+        f"WHERE NOT EXISTS (SELECT FROM {dataset.table} t WHERE {same_key}) ORDER BY {sorted_keys} "
+        "ON CONFLICT DO NOTHING",
+    )
+
+
+def _not_older(dataset: Dataset) -> str:
+    """Return whether a staged row is not older than the stored one: by its own time, else by when it was accepted."""
+    own = dataset.own_time
+    if own is None:
+        return "s.received_at >= t.received_at"
+    name = quoted(own.column)
+    return f"(coalesce(s.{name} >= t.{name}, s.received_at >= t.received_at))"
+
+
+def _copy_lines(dataset: Dataset, rows: Sequence[Row]) -> bytes:
+    """Return the rows as COPY's text: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2."""
+    bits = {column.name: 1 << bit for bit, column in enumerate(dataset.values)}
+    places = {name: place for place, name in enumerate(dataset.key)}
+    lines: list[str] = []
+    for ord_, row in enumerate(rows):
+        sent = sum(bits[name] for name in row.values)
+        cells = [str(ord_), str(sent)]
+        for column in dataset.columns:
+            at = places.get(column.name)
+            cells.append(_cell(column, row.values.get(column.name) if at is None else row.key[at]))
+        lines.append("\t".join([*cells, timestamp(row.received_us)]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _cell(column: Column, value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if column.kind in ("text", "json"):
+        text = str(value)
+        if "\\" in text:
+            text = text.replace("\\", "\\\\")
+        return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    if column.kind == "time":
+        return timestamp(value)
+    if column.kind == "float":
+        return repr(float(value))
+    if column.kind == "bool":
+        return "t" if value else "f"
+    return str(value)
