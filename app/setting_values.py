@@ -45,7 +45,7 @@ class Setting:
     @property
     def flag_names(self) -> tuple[str, ...]:
         """Return the flags with their dashes, the main one first; none for keys, which `ps` would show."""
-        if self.kind == "keys":
+        if self.kind in ("keys", "secret"):
             return ()
         return tuple(dict.fromkeys(f"--{flag}" for flag in (*self.flags, self.name.replace("_", "-"))))
 
@@ -78,6 +78,8 @@ def parse(row: Setting, text: str, base: Path) -> Any:
             value = _database_url(text)
         case "redis":
             value = _one_of_schemes(text, ("redis", "rediss", "unix"))
+        case "vendor":
+            value = _vendor_url(text)
         case "host":
             value = _host(text)
         case "clock":
@@ -169,6 +171,14 @@ def _one_of_schemes(text: str, schemes: tuple[str, ...]) -> str:
     if text and not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ValueError(f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
     return text
+
+
+def _vendor_url(text: str) -> str:
+    """Take an address that credentials are sent to: in clear text only to this machine itself."""
+    local = re.fullmatch(r"http://(127(\.\d{1,3}){3}|localhost|\[::1\])(:\d{1,5})?(/.*)?", text)
+    if not local and not re.fullmatch(r"https://[^/@?#\s]+(/[^?#\s]*)?", text):
+        raise ValueError("must be a URL that begins with https:// (http:// only for this machine)")
+    return text.rstrip("/")
 
 
 def _host(text: str) -> str:

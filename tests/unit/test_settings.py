@@ -191,6 +191,29 @@ def test_keys_have_no_flag_because_ps_shows_flags() -> None:
     assert not any(row.flag_names for row in keys)
 
 
+def test_a_vendors_key_has_no_flag_and_is_never_shown() -> None:
+    got = read(fastconnect_consumer_id="hunter2-id", fastconnect_consumer_secret="hunter2-secret")
+    assert got.fastconnect_consumer_secret == "hunter2-secret"
+    assert "hunter2" not in f"{got!r} {got}"
+    rows = [row for row in TABLE if row.name.startswith("fastconnect_consumer")]
+    assert len(rows) == 2
+    assert not any(row.flag_names for row in rows)
+
+
+@pytest.mark.parametrize("url", ["https://fc-data.example", "https://h:8443/fc", "http://127.0.0.1:8080", "http://[::1]"])
+def test_a_vendors_address_is_taken_as_it_is_without_its_last_slash(url: str) -> None:
+    assert read(fastconnect_url=url).fastconnect_url == url
+    assert read(fastconnect_url=f"{url}/").fastconnect_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://fc-data.example", "http://127.0.0.1.example", "ftp://h", "h:80", "https://u:p@h", "https://", "https://h?a"],
+)
+def test_a_vendors_key_is_not_sent_in_clear_text(url: str) -> None:
+    assert "https://" in refusal(fastconnect_url=url)
+
+
 def test_beyond_loopback_it_needs_a_key_or_to_be_told() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.com"):
         assert "API key" in refusal(host=host)
