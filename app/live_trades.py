@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import gevent
 from gevent.event import Event
@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from app.errors import DatabaseAway, QueryTimeout, RequestError, TickhubError
 from app.live_bars import LiveBars
-from app.market.committed import Committed, Trades
+from app.market.committed import Committed, Touched, Trades
 from app.market.positions import Positions
 from app.reads import PAGE, Reads
 from app.storage.trade_reader import (
@@ -70,6 +70,8 @@ class LiveTrades:
         self._waiting: deque[tuple[Trades, Positions]] = deque()
         self._waiting_trades = 0
         self._more = Event()
+        self.on_touched: Callable[[Sequence[Touched]], None] = lambda touched: None
+        """Told what was stored, of all workers' commits that are heard."""
         bus.on(COMMITTED, self._came)
 
     def committed(self, committed: Committed) -> None:
@@ -161,6 +163,7 @@ class LiveTrades:
     def _hear(self, committed: Committed) -> None:
         if self._follower.hear(committed, take=self._waiting_trades < MAX_WAITING):
             self._bars.touched(committed.touched)
+            self.on_touched(committed.touched)
         if self._follower.hole:
             self._wake.set()
 

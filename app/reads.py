@@ -41,8 +41,8 @@ WATCH_EVERY_S = 0.25
 """Reads that take longer look this often whether their client is still there; the others never do."""
 
 STOP_TIMEOUT_S = 2.0
-OWN_CONNECTIONS = 2
-"""Connections of a worker that are no reader's: the flusher's and the reference lane's."""
+OWN_CONNECTIONS = 3
+"""Connections of a worker that are no reader's: the flusher's, the reference lane's and the desk's."""
 
 
 class Kind(StrEnum):
@@ -87,7 +87,7 @@ def shares(db_pool_size: int) -> dict[Kind, int]:
     """Share out a worker's connections among the kinds of reads: a page is what most people ask for."""
     left = max(len(Kind), db_pool_size - OWN_CONNECTIONS)
     quote = 2 if left > len(Kind) else 1
-    export = max(1, (left - quote) // 3)
+    export = max(1, (left - quote + 1) // 3)
     return {QUOTE: quote, PAGE: left - quote - export, EXPORT: export}
 
 

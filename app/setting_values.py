@@ -76,8 +76,12 @@ def parse(row: Setting, text: str, base: Path) -> Any:
             value = _origins(text)
         case "database":
             value = _database_url(text)
+        case "webhook":
+            value = _one_of_schemes(text, ("https", "http"))
         case "redis":
             value = _one_of_schemes(text, ("redis", "rediss", "unix"))
+        case "upstream":
+            value = _upstream_url(text)
         case "vendor":
             value = _vendor_url(text)
         case "host":
@@ -171,6 +175,12 @@ def _one_of_schemes(text: str, schemes: tuple[str, ...]) -> str:
     if text and not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ValueError(f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
     return text
+
+
+def _upstream_url(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s]*)?", text):
+        raise ValueError("must be a URL such as http://10.0.0.5:5000, without a name, a password or parameters")
+    return text.rstrip("/")
 
 
 def _vendor_url(text: str) -> str:

@@ -89,6 +89,13 @@ class Settings:
     stale_data_timeout_s: float = _setting(
         60.0, "age at which a quote counts as stale", unit="s", flags=("stale-data-timeout",), minimum=0.1
     )
+    upstream_url: str = _setting(
+        "", "another tickhub, asked where a quote here is stale: http://10.0.0.5:5000; empty = none", kind="upstream"
+    )
+    upstream_api_key: str = _setting("", "API key of the upstream that may read", kind="secret", secret=True)
+    upstream_timeout_s: float = _setting(
+        1.0, "longest wait of a request for the upstream", unit="s", minimum=0.05, maximum=60
+    )
     max_body_mb: int = _setting(10, "largest request body, also after decompression", unit="MiB", minimum=1)
     access_log: bool = _setting(False, "log every request to stdout", flags=("enable-access-log",))
     ssl_keyfile: str = _setting("", "private key for HTTPS; needs ssl_certfile", kind="file")
@@ -149,7 +156,7 @@ class Settings:
         10,
         "most database connections of one worker",
         flags=("db-pool-size",),
-        minimum=5,  # flushing, reference, and one for each kind of read: they never wait for each other
+        minimum=6,  # flushing, reference, desk, and one for each kind of read: they never wait for each other
         maximum=1000,
     )
     db_connect_timeout_s: int = _setting(5, "longest wait for a database connection", unit="s", minimum=1)
@@ -193,6 +200,9 @@ class Settings:
         False, "compress what WebSockets send to clients that ask for it; costs much CPU and memory for each"
     )
     symbols_refresh_s: float = _setting(30.0, "time between looks at the symbol map", unit="s", minimum=0.1)
+    alert_webhook_url: str = _setting(
+        "", "URL that alerts are posted to, as JSON; empty = none", kind="webhook", secret=True
+    )
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
     api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("app.cli.import_ticks", "load tick files"),
     "export": ("app.cli.export", "write ticks or bars to files"),
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
+    "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
     "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),

@@ -25,6 +25,8 @@ QUOTES_WANTED = 3
 """A worker has just begun, and would like to know the quotes; the payload is the head of its frames."""
 QUOTES = 4
 """Quotes for a worker that has just begun."""
+ALERTS = 5
+"""Alerts that the elected process stored (alerting.py)."""
 
 Way = Literal["datagrams", "redis"]
 Count = Callable[[str, str, int], None]

@@ -43,13 +43,19 @@ class BarUpdate(msgspec.Struct, tag_field="type", tag="bar", frozen=True):
 
 
 class AlertUpdate(msgspec.Struct, tag_field="type", tag="alert", frozen=True):
-    """Something that somebody wanted to be told."""
+    """Something that somebody wanted to be told. symbol: empty where it is about none, for readers of all symbols.
+
+    value: what the rule (rule_id) looked at, in its unit.
+    """
 
     symbol: str
     timestamp: str
     alert_type: str
     message: str
     severity: str | None = None
+    alert_id: int | None = None
+    rule_id: int | None = None
+    value: float | None = None
 
 
 class RejectedSymbol(msgspec.Struct, frozen=True):

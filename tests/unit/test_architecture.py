@@ -17,7 +17,7 @@ MODULES = {
 MAX_LINES = 400
 
 BASE = {"errors", "lanes", "market", "settings", "setting_values"}
-ROOMS = {"pipeline", "storage", "stream", "datasets", "formats"}
+ROOMS = {"pipeline", "storage", "stream", "datasets", "formats", "alerts"}
 RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
 """One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "settings": {"errors", "setting_values"},
     "formats": {"errors"},
     "pipeline": BASE,
-    "storage": BASE | {"formats", "datasets"},
+    "alerts": {"errors", "market"},
+    "storage": BASE | {"formats", "datasets", "alerts"},
     "stream": BASE,
     "datasets": {"errors", "market"},
     "web": BASE | ROOMS | RUNTIME,

@@ -1,0 +1,189 @@
+"""One look of the rules of alerts at what was committed, in one transaction. Lane side.
+
+A rule's state, the alerts that it gave and the place up to which ticks were looked at are written together, with a
+check that the writer is still elected. So whoever is elected next goes on exactly there: nothing is told twice, and
+nothing is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+
+from app.alerts.evaluate import LATE_US, Alert, Value, evaluate, silence_s, volume_ratio
+from app.alerts.hours import open_since
+from app.alerts.rules import TICK_TYPES
+from app.errors import StorageError
+from app.market.positions import Positions
+from app.storage.alert_facts import (
+    InstrumentFacts,
+    TickRow,
+    instrument_facts,
+    key_of,
+    minute_volumes,
+    now_us,
+    ticks_behind,
+    values_of,
+)
+from app.storage.alert_outbox import store
+from app.storage.alert_rules import (
+    PROGRESS,
+    Watched,
+    decode_positions,
+    encode_positions,
+    encode_state,
+    watched_rules,
+)
+from app.storage.connection import Connection
+from app.storage.lease import Term, is_held
+from app.storage.trade_reader import plan_behind
+
+# One snapshot: what is looked at, and up to where.
+_BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '1s'"
+# A crash of the database takes back states and progress together.
+_NOT_URGENT = "SET LOCAL synchronous_commit = off"
+_PROGRESS = "SELECT positions::text FROM alert_progress WHERE name = %s"
+_SAVE_PROGRESS = """
+    INSERT INTO alert_progress (name, positions, term, updated_at) VALUES (%s, %s, %s, now())
+    ON CONFLICT (name) DO UPDATE
+    SET positions = excluded.positions, term = excluded.term, updated_at = excluded.updated_at
+"""
+_FORGET_PROGRESS = "DELETE FROM alert_progress WHERE name = %s"
+_SAVE_STATES = """
+    UPDATE alert_rules r SET state = v.state::jsonb FROM (VALUES %s) AS v (rule_id, state) WHERE r.rule_id = v.rule_id
+"""
+
+
+class NoMoreElected(StorageError):
+    """Another process was elected; nothing was written."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What a look found. symbols: those whose ticks are looked at; more: there are ticks left to look at."""
+
+    alerts: int = 0
+    rules: int = 0
+    symbols: frozenset[str] = field(default_factory=frozenset)
+    more: bool = False
+
+
+def look(connection: Connection, term: Term, *, has_webhook: bool) -> Round:
+    """Let all rules look at what was committed since the last look. Raises NoMoreElected, DatabaseAway."""
+    with connection.transaction() as cur:
+        cur.execute(_BEGIN)
+        return _look(cur, term, has_webhook=has_webhook)
+
+
+def _look(cur: Cursor, term: Term, *, has_webhook: bool) -> Round:
+    watched = watched_rules(cur)
+    before = {one.rule.rule_id: encode_state(one.state) for one in watched}
+    at_us = now_us(cur)
+    facts = instrument_facts(cur, sorted({one.symbol_id for one in watched if one.symbol_id is not None}))
+    alerts, moved, more = _look_at_ticks(cur, [one for one in watched if one.rule.alert_type in TICK_TYPES], facts)
+    volumes = minute_volumes(cur, [one.symbol_id for one in _of(watched, "volume_spike") if one.symbol_id is not None])
+    for one in watched:
+        if one.rule.alert_type not in TICK_TYPES:
+            alerts += [(one.symbol_id, alert) for alert in _look_at_others(cur, one, facts, volumes, at_us)]
+    changed = [(one.rule.rule_id, encode_state(one.state)) for one in watched]
+    changed = [(rule_id, state) for rule_id, state in changed if state != before[rule_id]]
+    stored = 0
+    if alerts or changed or moved is not None:
+        if not alerts:
+            cur.execute(_NOT_URGENT)
+        stored = store(cur, alerts, has_webhook=has_webhook)
+        if changed:
+            execute_values(cur, _SAVE_STATES, changed)
+        if moved is not None:
+            cur.execute(_SAVE_PROGRESS, (PROGRESS, encode_positions(moved), term.number))
+        if not is_held(cur, term):
+            raise NoMoreElected
+    symbols = frozenset(one.rule.symbol for one in watched if one.rule.symbol is not None)
+    return Round(stored, len(watched), symbols, more)
+
+
+def _of(watched: Iterable[Watched], alert_type: str) -> list[Watched]:
+    return [one for one in watched if one.rule.alert_type == alert_type]
+
+
+def _look_at_ticks(
+    cur: Cursor, watched: list[Watched], facts: dict[int, InstrumentFacts]
+) -> tuple[list[tuple[int | None, Alert]], Positions | None, bool]:
+    """Return alerts of ticks, the new positions where they moved, and whether there are more ticks."""
+    cur.execute(_PROGRESS, (PROGRESS,))
+    row = cur.fetchone()
+    if not watched:
+        if row is not None:
+            cur.execute(_FORGET_PROGRESS, (PROGRESS,))
+        return [], None, False
+    if row is None:
+        return [], plan_behind(cur, Positions()).until, False
+    after = decode_positions(row[0])
+    floors: dict[int, int] = {}
+    for one in watched:
+        assert one.symbol_id is not None
+        floor_us = max(0, one.state.seen_us - LATE_US)
+        floors[one.symbol_id] = min(floor_us, floors.get(one.symbol_id, floor_us))
+    ticks, until, more = ticks_behind(cur, after, floors)
+    by_symbol: dict[int, list[TickRow]] = {}
+    for tick in ticks:
+        by_symbol.setdefault(tick.symbol_id, []).append(tick)
+    alerts: list[tuple[int | None, Alert]] = []
+    for one in watched:
+        assert one.symbol_id is not None
+        values = _tick_values(one, facts[one.symbol_id], by_symbol.get(one.symbol_id, ()))
+        alerts += [(one.symbol_id, alert) for alert in evaluate(one.rule, one.state, values)]
+    return alerts, until if until != after else None, more
+
+
+def _tick_values(one: Watched, facts: InstrumentFacts, ticks: Iterable[TickRow]) -> Iterable[Value]:
+    """Yield what the ticks say to a rule."""
+    if one.rule.alert_type == "spread_above":
+        # A price is compared with what it was when the rule was made; a spread counts from then on.
+        return ((t.at_us, t.spread) for t in ticks if t.spread is not None and t.received_us > one.created_us)
+    side = one.rule.field
+    if side == "price":
+        side = "last" if facts.has_trades else "bid"
+    found = ((t.at_us, t.last if t.is_trade else None) for t in ticks)
+    if side != "last":
+        found = ((t.at_us, t.bid if side == "bid" else t.ask) for t in ticks)
+    return ((at_us, price) for at_us, price in found if price is not None and (price > 0 or facts.nonpositive_ok))
+
+
+def _look_at_others(
+    cur: Cursor,
+    one: Watched,
+    facts: dict[int, InstrumentFacts],
+    volumes: dict[int, list[Value]],
+    at_us: int,
+) -> list[Alert]:
+    """Return alerts of a rule that looks at the clock, at bars, or at another dataset."""
+    rule, state = one.rule, one.state
+    if one.symbol_id is not None and rule.alert_type == "no_tick":
+        silent_s = silence_s(at_us, facts[one.symbol_id].newest_us, open_since(at_us, one.exchange), one.created_us)
+        return _evaluate_now(one, at_us, silent_s)
+    if one.symbol_id is not None and rule.alert_type == "volume_spike":
+        ratio = volume_ratio(volumes.get(one.symbol_id, []))
+        return [] if ratio is None else _evaluate_now(one, at_us, ratio)
+    if rule.alert_type == "basis_beyond":
+        return evaluate(
+            rule, state, values_of(cur, "basis_history", "futures_symbol", rule.subject, "basis", state.seen_us)
+        )
+    if rule.dataset is None or rule.field is None:
+        return []
+    about = one.symbol_id if rule.symbol is not None else rule.subject
+    return evaluate(
+        rule, state, values_of(cur, rule.dataset, key_of(rule.dataset), about, rule.field, state.seen_us)
+    )
+
+
+def _evaluate_now(one: Watched, at_us: int, value: float) -> list[Alert]:
+    """Return alerts of a value that is looked at by the clock; its state changes only with its watches."""
+    seen = msgspec.structs.replace(one.state, seen_us=0, value=None)
+    found = evaluate(one.rule, seen, [(at_us, value)])
+    one.state.watches = seen.watches
+    return found

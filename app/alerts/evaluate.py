@@ -1,0 +1,76 @@
+"""What was committed, looked at by a rule: its new state, and its alerts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from app.alerts.crossing import Watch, look, look_back
+from app.alerts.rules import Rule, State, lines
+from app.alerts.words import message_of
+
+LATE_US = 60_000_000
+"""A tick that is so much older than the newest one was no news to anybody: imported, or sent again after days. Those of
+workers that flush at different moments are some seconds apart."""
+
+LEAST_MINUTES = 5
+"""Minutes with trades that a mean volume is made of, at least."""
+
+Value = tuple[int, float]
+"""When (UTC microseconds) and what."""
+
+
+class Alert(Struct):
+    """Something to be told. at_us: UTC microseconds."""
+
+    rule_id: int
+    symbol: str | None
+    at_us: int
+    alert_type: str
+    message: str
+    severity: str
+    value: float
+
+
+def evaluate(rule: Rule, state: State, values: Iterable[Value]) -> list[Alert]:
+    """Take values in the order in which they were committed; change the state, return the alerts.
+
+    Values that are older than the newest one can only alert where the rule was armed at their time.
+    """
+    found = []
+    watched = lines(rule)
+    for at_us, value in values:
+        is_newest = at_us >= state.seen_us
+        if not is_newest and state.seen_us - at_us > LATE_US:
+            continue
+        if is_newest:
+            state.seen_us, state.value = at_us, value
+        for direction, line in watched.items():
+            watch = state.watches.setdefault(direction, Watch())
+            if is_newest:
+                alerts = look(watch, line, at_us, value)
+            else:
+                alerts = look_back(watch, line, at_us, value)
+                if alerts and state.value is not None:
+                    look(watch, line, state.seen_us, state.value)
+            if alerts:
+                message = message_of(rule, direction, value)
+                found.append(Alert(rule.rule_id, rule.symbol, at_us, rule.alert_type, message, rule.severity, value))
+    return found
+
+
+def silence_s(now_us: int, newest_us: int | None, open_since_us: int | None, created_us: int) -> float:
+    """Return for how long there was no tick in market hours; 0 while the market is closed."""
+    if open_since_us is None:
+        return 0.0
+    return max(0.0, (now_us - max(newest_us or created_us, open_since_us)) / 1e6)
+
+
+def volume_ratio(minutes: list[Value]) -> float | None:
+    """Return the last minute's volume as a multiple of the mean of those before; None: too little is known."""
+    *before, (_, volume) = minutes or [(0, 0.0)]
+    volumes = [one for _, one in before if one > 0]
+    if len(volumes) < LEAST_MINUTES:
+        return None
+    return volume / (sum(volumes) / len(volumes))

@@ -1,0 +1,162 @@
+"""What rules of alerts look at: committed ticks in order of arrival, minutes' volumes, other values. Lane side.
+
+Ticks are read behind the positions of journals, so that each is looked at once, whoever flushed it and whatever was
+heard of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from app.alerts.evaluate import Value
+from app.alerts.rules import METRICS
+from app.market.positions import Positions
+from app.storage.tick_reader import timestamp
+from app.storage.trade_reader import Plan, plan_behind
+
+MOST_TICKS = 5000
+"""Ticks of one look: some 20 ms of a lane. What is left comes with the next one."""
+
+MOST_VALUES = 1000
+
+MINUTES = 20
+"""Minutes that the newest one's volume is compared with."""
+
+_US = "(extract(epoch FROM {}) * 1000000)::bigint"
+
+# The floors keep it to the newest end of the key, whatever is imported meanwhile: older ticks are no news.
+_TICKS = f"""
+    SELECT t.symbol_id, {_US.format("t.time")}, {_US.format("t.received_at")}, t.bid, t.ask, t.last, t.spread,
+        t.flags & 8 <> 0
+    FROM unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
+    CROSS JOIN LATERAL (
+        SELECT k.symbol_id, k.time, k.received_at, k.bid, k.ask, k.last, k.spread, k.flags, k.journal_no
+        FROM ticks k JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[])
+            AS j (no, low, high) ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
+        WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor) t
+    ORDER BY t.received_at, t.journal_no LIMIT %(limit)s
+"""  # noqa: S608 - the constants above
+_INSTRUMENTS = f"""
+    SELECT i.symbol_id, c.last IS NOT NULL, i.allow_nonpositive, {_US.format("c.last_updated")}
+    FROM instruments i LEFT JOIN current c USING (symbol) WHERE i.symbol_id = ANY(%s)
+"""  # noqa: S608 - the same
+_MINUTES = f"""
+    SELECT s.symbol_id, {_US.format("b.time")}, b.volume::float8
+    FROM unnest(%(ids)s::integer[]) AS s (symbol_id) CROSS JOIN LATERAL (
+        SELECT time, volume FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
+            AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()
+        ORDER BY time) b
+"""  # noqa: S608 - the same
+_THERE = "SELECT to_regclass(%s) IS NOT NULL"
+
+
+class TickRow(NamedTuple):
+    """A tick as rules see it; times in UTC microseconds, spread in points."""
+
+    symbol_id: int
+    at_us: int
+    received_us: int
+    bid: float | None
+    ask: float | None
+    last: float | None
+    spread: float | None
+    is_trade: bool
+
+
+class InstrumentFacts(NamedTuple):
+    """What is known of an instrument. newest_us: time of its newest tick (UTC microseconds); None: it has none."""
+
+    symbol_id: int
+    has_trades: bool
+    nonpositive_ok: bool
+    newest_us: int | None
+
+
+def now_us(cur: Cursor) -> int:
+    """Return the time of the transaction by the database's clock, UTC microseconds."""
+    cur.execute("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+    row = cur.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def ticks_behind(
+    cur: Cursor, after: Positions, floors: dict[int, int]
+) -> tuple[list[TickRow], Positions, bool]:
+    """Return committed ticks behind the positions, in order of arrival; how far they reach; whether there is more.
+
+    floors: the symbols' ids, and the times (UTC microseconds) before which nothing of them counts.
+    """
+    plan = plan_behind(cur, after, keep_unknown=True)
+    if not plan.journals or not floors:
+        return [], plan.until, False
+    parameters = {
+        "ids": list(floors),
+        "floors": [timestamp(us) for us in floors.values()],
+        "numbers": [journal.number for journal in plan.journals],
+        "lows": [timestamp(journal.low_us) for journal in plan.journals],
+        "highs": [timestamp(journal.high_us) for journal in plan.journals],
+        "limit": MOST_TICKS,
+    }
+    cur.execute(_TICKS, parameters)
+    rows = [TickRow(*row) for row in cur.fetchall()]
+    if len(rows) < MOST_TICKS:
+        return rows, plan.until, False
+    # Another journal may have one of the last row's microsecond; within a journal no two have the same.
+    cut_us = rows[-1].received_us - 1
+    return [row for row in rows if row.received_us <= cut_us], _cut(plan, cut_us), True
+
+
+def _cut(plan: Plan, cut_us: int) -> Positions:
+    until = plan.until.copy()
+    for journal in plan.journals:
+        until.done_us[journal.key] = min(journal.high_us, max(journal.low_us, cut_us))
+    return until
+
+
+def instrument_facts(cur: Cursor, ids: Sequence[int]) -> dict[int, InstrumentFacts]:
+    """Return what is known of instruments, by id."""
+    cur.execute(_INSTRUMENTS, (list(ids),))
+    return {row[0]: InstrumentFacts(*row) for row in cur.fetchall()}
+
+
+def minute_volumes(cur: Cursor, ids: Sequence[int]) -> dict[int, list[Value]]:
+    """Return starts and volumes of the last minutes that have ticks, rising, by id; the running one is the last."""
+    cur.execute(_MINUTES, {"ids": list(ids), "minutes": MINUTES + 1})
+    found: dict[int, list[Value]] = {}
+    for symbol_id, at_us, volume in cur.fetchall():
+        found.setdefault(symbol_id, []).append((at_us, volume))
+    return found
+
+
+def values_of(
+    cur: Cursor, table: str, key: str | None, about: object, column: str, seen_us: int
+) -> list[Value]:
+    """Return a dataset's values later than seen_us, rising in time; 0: only the newest one. [] without such a table.
+
+    table, key and column are names of our own, or of METRICS.
+    """
+    cur.execute(_THERE, (table,))
+    if cur.fetchone() != (True,):
+        return []
+    query = sql.SQL(
+        "SELECT (extract(epoch FROM time) * 1000000)::bigint, {column}::float8 FROM {table}"
+        " WHERE {column} IS NOT NULL AND time > %(seen)s::timestamptz{about} ORDER BY time {order} LIMIT %(limit)s"
+    ).format(
+        column=sql.Identifier(column),
+        table=sql.Identifier(table),
+        about=sql.SQL("") if key is None else sql.SQL(" AND {} = %(about)s").format(sql.Identifier(key)),
+        order=sql.SQL("ASC" if seen_us else "DESC"),
+    )
+    cur.execute(query, {"seen": timestamp(seen_us), "about": about, "limit": MOST_VALUES if seen_us else 1})
+    return list(cur.fetchall())
+
+
+def key_of(dataset: str) -> str | None:
+    """Return the column by which rows of a dataset of METRICS are told apart, None where there is one row a time."""
+    key = METRICS[dataset][0]
+    return "symbol_id" if key == "symbol" else key
