@@ -20,6 +20,7 @@ def create_app() -> Flask:
     from flask import Flask
 
     from app.web import (
+        alerts,
         cors,
         current_metrics,
         docs,
@@ -41,6 +42,6 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    for room in (ingest, quotes, market, udf, query, stats, current_metrics, health, stream, viewer, docs):
+    for room in (ingest, quotes, market, udf, alerts, query, stats, current_metrics, health, stream, viewer, docs):
         app.register_blueprint(room.blueprint)
     return app

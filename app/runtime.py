@@ -21,6 +21,7 @@ import msgspec
 from gevent.event import Event
 
 from app.demo import Demo
+from app.desk import Desk
 from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
 from app.fan_out import FanOut, make_bus
 from app.figures import Figures
@@ -197,7 +198,7 @@ class Runtime:
         self.reads = Reads(
             settings,
             lambda name: self._connection(name, settings.db_statement_timeout_s),
-            lambda: None if self.keeper.connected else self.keeper.reason,
+            self._away,
             self.meters.reads,
         )
         self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
@@ -212,6 +213,8 @@ class Runtime:
         self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
         self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
         self.flusher.on_committed = self.live_trades.committed
+        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url)
+        self.live_trades.on_touched = self.desk.alerting.committed
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -231,6 +234,7 @@ class Runtime:
         self._spawn(self.live_trades.run)
         self._spawn(self.live_trades.pass_on)
         self._spawn(self.live_bars.run)
+        self.desk.start(self._spawn)
         self.cache.start()
         self.fan_out.start()
         if self._demo is not None:
@@ -243,6 +247,7 @@ class Runtime:
         self._running = False
         self.meters.state("draining")
         self.keeper.stop()
+        self.desk.drain()
         self.reads.drain()
         if self._demo is not None:
             self._demo.stop()
@@ -260,6 +265,7 @@ class Runtime:
         """Stop the greenlets and lanes, and give up the journals."""
         gevent.killall(self._greenlets)
         self.reads.stop()
+        self.desk.stop()
         self.cache.stop()
         self.bus.stop()
         self.spool.stop()
@@ -315,6 +321,9 @@ class Runtime:
     def _connection(self, name: str, statement_timeout_s: float) -> Connection:
         settings = self.settings
         return Connection(lambda: database_url(settings), settings.db_connect_timeout_s, statement_timeout_s, name)
+
+    def _away(self) -> str | None:
+        return None if self.keeper.connected else self.keeper.reason
 
     def _check_database(self) -> str | None:
         """Return the revision of the database's schema. Lane side."""

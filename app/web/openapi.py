@@ -43,6 +43,7 @@ what is no HTTP."""
 GROUPS = {
     "ingest": "Ticks come in. A 2xx means that they are on disk.",
     "market": "Symbols, quotes, ticks and bars go out.",
+    "alerts": "What somebody wants to be told.",
     "udf": "The same for TradingView's charts.",
     "stats": "What the server did.",
     "health": "How the server is. No key needed.",
