@@ -23,6 +23,7 @@ def create_app() -> Flask:
         alerts,
         cors,
         current_metrics,
+        datasets,
         docs,
         errors,
         health,
@@ -42,6 +43,6 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    for room in (ingest, quotes, market, udf, alerts, query, stats, current_metrics, health, stream, viewer, docs):
+    for room in (ingest, datasets, quotes, market, udf, alerts, query, stats, current_metrics, health, stream, viewer, docs):
         app.register_blueprint(room.blueprint)
     return app

@@ -127,6 +127,13 @@ class Conflict(RequestError):
     status = 409
 
 
+class UnknownDataset(RequestError):
+    """There is no such dataset."""
+
+    code = "unknown_dataset"
+    status = 404
+
+
 class UnknownCommand(RequestError):
     """There is no such command."""
 

@@ -67,6 +67,12 @@ class Meters:
             ["result"],
             registry=registry,
         )
+        self._records = Counter(
+            "tickhub_records",
+            "Records of datasets by what their request was told: accepted (duplicates included), refused.",
+            ["dataset", "outcome"],
+            registry=registry,
+        )
         self._by_way: dict[tuple[str, str], Counter] = {}
         self._bus = Counter(
             "tickhub_bus_messages_total",
@@ -105,6 +111,13 @@ class Meters:
     def refused(self, rows: int) -> None:
         """Rows of a request were refused."""
         self.slot.add("rejected", rows)
+
+    def records(self, dataset: str, accepted: int, refused: int) -> None:
+        """Records of a dataset were accepted and refused."""
+        for outcome, rows in (("accepted", accepted), ("refused", refused)):
+            if rows:
+                self._records.labels(dataset, outcome).inc(rows)
+        self.slot.add("rejected", refused)
 
     def ahead(self, rows: int, most_us: int) -> None:
         """Rows were accepted whose time is more than a minute ahead of this clock."""

@@ -15,7 +15,6 @@ from app.formats.encoders import Encoder, Format, Gzipped, make_encoder
 from app.formats.table import Field, Table
 from app.page_token import make_token, read_token
 from app.storage.instruments import Known, find
-from app.storage.range_version import range_version
 
 PAGE_ROWS = 20_000
 """Rows of an export that are read, formatted and sent at a time: some 20 ms of a lane, 2 MB of CSV. Twice as many are
@@ -25,6 +24,10 @@ ANSWERS_VERSION = 1
 """Part of every answer's identity, so that nobody goes on with what an older release made of the same ticks: clients
 with their ETags, Redis with its bodies. Raise it with whatever makes another answer of them: columns, their order or
 types, how a value is written, what bars are made of, what a page or its token is."""
+
+
+ALL = Known(0, "", None, nonpositive_ok=False)
+"""Stands for the instrument where no symbol was asked for; none has its number."""
 
 
 @dataclass(slots=True)
@@ -48,10 +51,6 @@ class Source(Protocol):
         """Return what the list of rows is called in JSON."""
 
     @property
-    def extra(self) -> Mapping[str, str]:
-        """Return the members of the JSON answer between `symbol` and the list."""
-
-    @property
     def kind(self) -> tuple[str, ...]:
         """Return what tells these rows from others of the same symbol and range."""
 
@@ -59,9 +58,11 @@ class Source(Protocol):
     def range(self) -> tuple[int | None, int | None]:
         """Return the range that was asked for."""
 
-    @property
-    def touched(self) -> tuple[int | None, int | None]:
-        """Return the times of the ticks that the rows depend on, [start, end), UTC microseconds."""
+    def head(self, instrument: Known) -> Mapping[str, str]:
+        """Return the members of the JSON answer before the list."""
+
+    def version(self, cur: Cursor, instrument: Known) -> str:
+        """Return what changes whenever the rows do that the answer depends on."""
 
     def read(
         self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int
@@ -69,17 +70,18 @@ class Source(Protocol):
         """Return the next rows behind the place `after`."""
 
     def lasting(self, table: Table) -> bool:
-        """Tell whether the rows stay true for as long as no tick of `touched` arrives, whatever the clock says."""
+        """Tell whether the rows stay true for as long as their version does, whatever the clock says."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowsRequest:
     """What was asked: at most `limit` rows (None: all) in one answer.
 
-    newest: the last rows instead of the first ones, in ascending order all the same.
+    symbol: None: rows of all instruments, or of none. newest: the last rows instead of the first ones, in ascending
+    order all the same.
     """
 
-    symbol: str
+    symbol: str | None
     source: Source
     format: Format
     gzip: bool = False
@@ -107,14 +109,14 @@ class RowStream:
     def open(self, cur: Cursor, with_version: bool) -> None:
         """Find the instrument, and the version of its ticks in the range. Raises UnknownSymbol, BadParameter."""
         asked = self.request
-        found = find(cur, asked.symbol)
+        found = ALL if asked.symbol is None else find(cur, asked.symbol)
         if found is None:
-            raise UnknownSymbol(f"Unknown symbol: {asked.symbol[:64]}")
+            raise UnknownSymbol(f"Unknown symbol: {(asked.symbol or '')[:64]}")
         self.instrument = found
         if asked.page_token is not None:
             self._after = read_token(self._token_kind(found), asked.page_token)
         if with_version:
-            self.version = range_version(cur, found.symbol_id, *asked.source.touched)
+            self.version = asked.source.version(cur, found)
 
     def page(self, cur: Cursor) -> bytes:
         """Return the next bytes of the answer; after the last ones it is `done`."""
@@ -170,6 +172,6 @@ class RowStream:
     def _make_encoder(self, instrument: Known) -> Encoder:
         asked, source = self.request, self.request.source
         encoder = make_encoder(
-            asked.format, source.fields, list_name=source.list_name, extra={"symbol": instrument.symbol, **source.extra}
+            asked.format, source.fields, list_name=source.list_name, extra=source.head(instrument)
         )
         return Gzipped(encoder) if asked.gzip else encoder

@@ -51,7 +51,7 @@ from app.storage.instruments import read_instruments
 from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
 from app.storage.symbols_store import NewSymbol, SymbolRow, add_symbol_soon
-from app.storage.ticks_writer import TicksWriter
+from app.storage.writers import writers
 from app.stream.hub import Hub
 from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
@@ -143,7 +143,7 @@ class Runtime:
         self._flush_lane, self._reference_lane = Lane("flush"), Lane("reference")
         self._flush_connection = self._connection("flush", settings.db_statement_timeout_s)
         self._reference_connection = self._connection("reference", REFERENCE_TIMEOUT_S)
-        self._sink = DatabaseSink(self._flush_connection, {"ticks": TicksWriter()})
+        self._sink = DatabaseSink(self._flush_connection, writers())
         budget = MemoryBudget(settings.buffer_max_bytes)
         flush_limits = FlushLimits(
             rows=settings.flush_rows,

@@ -13,6 +13,7 @@ from app.page_token import foreign_token
 from app.row_stream import Page
 from app.storage.bar_reader import BARS, BarQuery, read_bars
 from app.storage.instruments import Known
+from app.storage.range_version import range_version
 from app.storage.tick_reader import TICKS, TickKey, read_ticks
 
 _PLACE = struct.Struct(">q")
@@ -43,6 +44,14 @@ class TickSource:
     def touched(self) -> tuple[int | None, int | None]:
         """Return the range itself."""
         return self.range
+
+    def head(self, instrument: Known) -> Mapping[str, str]:
+        """Return the symbol."""
+        return {"symbol": instrument.symbol, **self.extra}
+
+    def version(self, cur: Cursor, instrument: Known) -> str:
+        """Return the version of the ticks in the range."""
+        return range_version(cur, instrument.symbol_id, *self.touched)
 
     def read(
         self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int
@@ -104,6 +113,14 @@ class BarSource:
         if end_us + buckets.longest_s * 1_000_000 + MOST_SHIFT_US <= now_us:
             return True
         return (self.touched[1] or 0) <= now_us
+
+    def head(self, instrument: Known) -> Mapping[str, str]:
+        """Return the symbol, and which bars they are."""
+        return {"symbol": instrument.symbol, **self.extra}
+
+    def version(self, cur: Cursor, instrument: Known) -> str:
+        """Return the version of the ticks that the bars are made of."""
+        return range_version(cur, instrument.symbol_id, *self.touched)
 
     def read(
         self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int

@@ -175,7 +175,11 @@ def _why(column: Column, cell: Any, error: Exception) -> str:
     said = str(error).replace("`", "")
     if ("null" not in said and any(sign in said for sign in (">=", "<=", "length"))) or "out of range" in said:
         bound = said.removeprefix("Expected ").replace("float ", "").replace("int ", "").replace("str of ", "")
-        return f"{column.name} is out of range" if "out of range" in said else f"{column.name} must be {bound}"
+        return (
+            f"{column.name} is out of range"
+            if "out of range" in said
+            else f"{column.name} must {'have' if 'length' in bound else 'be'} {bound}"
+        )
     nullable = "" if column.required else " or null"
     return f"{column.name} must be {_WORDS[column.kind]}{nullable}"
 

@@ -22,9 +22,9 @@ class FinancialInfo(Struct, kw_only=True):
         UNSET
     )
     iv_30d: Annotated[Maybe[Amount], Meta(description="implied volatility of 30 days, yearly (fraction)")] = UNSET
-    iv_rank: Annotated[Maybe[Amount], Meta(description="rank of iv_30d within the year, as the sender counts it")] = (
-        UNSET
-    )
+    iv_rank: Annotated[
+        Maybe[Amount], Meta(description="rank of iv_30d within the year (number, as the sender counts it)")
+    ] = UNSET
 
 
 DATASET = Dataset(

@@ -17,7 +17,7 @@ from app.formats.table import NULL_INT, Field, Table, Values
 
 
 def arrow_schema(fields: Sequence[Field]) -> Any:
-    """Return the pyarrow.Schema of the fields: timestamp[us, UTC], int64, double, bool, string."""
+    """Return the pyarrow.Schema of the fields: timestamp[us, UTC], int64, double, bool, string, date32."""
     import pyarrow as pa
 
     types = {
@@ -26,6 +26,7 @@ def arrow_schema(fields: Sequence[Field]) -> Any:
         "float": pa.float64(),
         "bool": pa.bool_(),
         "text": pa.string(),
+        "date": pa.date32(),
     }
     return pa.schema([pa.field(field.name, types[field.kind], nullable=field.kind != "bool") for field in fields])
 
@@ -46,7 +47,7 @@ def arrow_array(field: Field, values: Values, arrow_type: Any) -> Any:
     import pyarrow as pa
 
     if isinstance(values, list):
-        return _text_array(values)
+        return _date_array(values, arrow_type) if field.kind == "date" else _text_array(values)
     if field.kind == "bool":
         bits = np.packbits(values, bitorder="little")
         return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(bits)])
@@ -60,6 +61,14 @@ def arrow_array(field: Field, values: Values, arrow_type: Any) -> Any:
 def arrow_text(text: str) -> Any:
     """Return a constant as a pyarrow.Scalar: a str handed to pyarrow.compute would import pandas too."""
     return _text_array([text])[0]
+
+
+def _date_array(dates: list[str | None], arrow_type: Any) -> Any:
+    import pyarrow as pa
+
+    days = np.array(["NaT" if date is None else date for date in dates], "M8[D]")
+    numbers = days.astype(np.int64).astype(np.int32)
+    return pa.Array.from_buffers(arrow_type, len(dates), [_validity(np.isnat(days)), pa.py_buffer(numbers)])
 
 
 def _text_array(texts: list[str | None]) -> Any:

@@ -56,8 +56,11 @@ class DatabaseSink:
             # The journal's own trouble: as the database's it would hold up every other journal too.
             raise TickhubError(f"records of {', '.join(sorted(unknown))}: written by a newer tickhub")
         prepared = []
-        for dataset, records in by_dataset.items():
-            writer = self._writers[dataset]
+        # In one order, whatever came first: two flushes that each wait for the other's rows would not end.
+        for dataset, writer in self._writers.items():
+            records = by_dataset.get(dataset, [])
+            if not records:
+                continue
             rows = writer.prepare(self.connection, entry.journal_no, records)
             if rows is None:
                 return Written(entry, self.connection.notices())

@@ -26,12 +26,12 @@ class Endpoint:
     """What an endpoint takes and answers.
 
     path: with {name} for parts. params: the query parameters' type; None: there are none, and what is sent is ignored.
-    body: the JSON body's type. answer: the JSON answer's type, None where it is no JSON; status: of success. also: the
-    types of further JSON answers that are no errors in shape, by status. formats: of the rows, beside JSON; answers
-    with rows have an ETag where their range is closed. etag: every answer has one. mimetype: of an answer that is no
-    JSON. errors: classes that it may answer with, beyond those of its key. row_codes: of rows that are refused; one
-    that is all of the request is a 400. error: the errors' type, where they have members of their own. scope: what an
-    API key must allow; "" for anybody.
+    body: the JSON body's type. body_formats: mimetypes that it may have as well, as text. answer: the JSON answer's
+    type, None where it is no JSON; status: of success. also: the types of further JSON answers that are no errors in
+    shape, by status. formats: of the rows, beside JSON; answers with rows have an ETag where their range is closed.
+    etag: every answer has one. mimetype: of an answer that is no JSON. errors: classes that it may answer with, beyond
+    those of its key. row_codes: of rows that are refused; one that is all of the request is a 400. error: the errors'
+    type, where they have members of their own. scope: what an API key must allow; "" for anybody.
     """
 
     method: Method
@@ -42,6 +42,7 @@ class Endpoint:
     description: str = ""
     params: type[Struct] | None = None
     body: Any = None
+    body_formats: tuple[str, ...] = ()
     answer: Any = None
     status: int = 200
     also: Mapping[int, Any] = field(default_factory=dict)

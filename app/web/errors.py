@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
-from app.errors import BadParameter, ClientGone, DatabaseAway, DatabaseNeeded, RequestError
+from app.errors import BadParameter, ClientGone, DatabaseAway, DatabaseNeeded, RequestError, UnknownDataset
 
 CODES = {
     400: "bad_json",
@@ -30,6 +31,9 @@ RETRY_AFTER_S = 2
 
 CLIENT_GONE = 499
 """nginx's status for it; there is no standard one, since nobody is there to read it."""
+
+_DATASET = re.compile(r"/(?:api|ingest)/([^/]+)")
+"""Where datasets are: a name that leads nowhere there is that of none."""
 
 log = logging.getLogger("tickhub")
 
@@ -108,6 +112,8 @@ def register(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         status = error.code or 500
+        if status == 404 and (asked := _DATASET.fullmatch(request.path)):
+            return error_answer(UnknownDataset.code, f"Unknown dataset: {asked[1][:64]}", status)
         if status == 404:
             message = f"nothing is at {request.path}"
         elif status == 405:

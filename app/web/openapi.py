@@ -42,6 +42,7 @@ what is no HTTP."""
 
 GROUPS = {
     "ingest": "Ticks come in. A 2xx means that they are on disk.",
+    "datasets": "The desk's other data: records in, row by row, and out in every format.",
     "market": "Symbols, quotes, ticks and bars go out.",
     "alerts": "What somebody wants to be told.",
     "udf": "The same for TradingView's charts.",
@@ -215,7 +216,9 @@ def _operation(declared: Endpoint, of_type: Mapping[int, Json], with_keys: bool)
     }
     if declared.body is not None:
         body = of_type[id(declared.body)]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        content: Json = {"application/json": {"schema": body}}
+        content |= {mimetype: {"schema": {"type": "string"}} for mimetype in declared.body_formats}
+        operation["requestBody"] = {"required": True, "content": content}
     operation["responses"] = _responses(declared, of_type, with_keys)
     if with_keys:
         roles = [declared.scope]

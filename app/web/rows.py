@@ -36,7 +36,7 @@ def range_of(start: Time | None, end: Time | None) -> tuple[int | None, int | No
 
 
 def rows_request(
-    symbol: str,
+    symbol: str | None,
     source: Source,
     *,
     format: Format | None,
@@ -74,18 +74,18 @@ def accepted_format() -> Format:
     return plain[best]
 
 
-def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool) -> Response:
+def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool, cacheable: bool = True) -> Response:
     """Return the answer to a request of rows.
 
-    closed: only ticks change the answer, no clock does: then it has an ETag. Raises RequestError and DatabaseAway
-    before anything is sent; trouble after that breaks the transfer off.
+    closed: only ticks change the answer, no clock does: then it has an ETag. cacheable: its version is cheap to tell.
+    Raises RequestError and DatabaseAway before anything is sent; trouble after that breaks the transfer off.
     """
     client = client_of(request.environ)
     stream = RowStream(asked)
     single = asked.limit is not None and asked.limit <= MOST_ROWS
     read = partial(run.reads.run, PAGE if single else EXPORT, client=client)
     known_to_client = request.if_none_match if closed else None
-    cached = run.cache if single and asked.format == "json" else None
+    cached = run.cache if single and cacheable and asked.format == "json" else None
     headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-cache"}
     if asked.gzip:
         headers["Content-Encoding"] = "gzip"

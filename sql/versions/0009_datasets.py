@@ -56,7 +56,8 @@ COMMENT ON COLUMN financial_info.pe_ratio IS 'Price to earnings (ratio); NULL: n
 COMMENT ON COLUMN financial_info.pb_ratio IS 'Price to book value (ratio); NULL: not known';
 COMMENT ON COLUMN financial_info.dividend_yield IS 'Yearly dividends to price (fraction: 0.01 is 1 %); NULL: not known';
 COMMENT ON COLUMN financial_info.iv_30d IS 'Implied volatility of 30 days, yearly (fraction); NULL: not known';
-COMMENT ON COLUMN financial_info.iv_rank IS 'Rank of iv_30d within the year, as the sender counts it; NULL: not known';
+COMMENT ON COLUMN financial_info.iv_rank IS
+    'Rank of iv_30d within the year (number, as the sender counts it); NULL: not known';
 COMMENT ON COLUMN financial_info.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
 CREATE TABLE news (
