@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from app.market.calendars import find_calendar
 from app.market.quotes import Quote
 from tests.batches import Tick
 
@@ -32,6 +33,7 @@ def quote(
     nonpositive_ok: bool = False,
     now_us: int = 1 << 60,
     stale_after_s: float = 60.0,
+    exchange: str | None = None,
 ) -> Quote:
     """Return the quote of the symbol among these ticks."""
     rows = [tick for tick, _ in sorted((one for one in arrived if one[0].symbol == symbol), key=_order)]
@@ -51,9 +53,14 @@ def quote(
     side = "bid" if newest["last"] is None else "last"
     price = newest[side]
     tick = rows[-1]
-    today = _date(tick.time_us, zone)
-    before = [price for row, price in points(side) if _date(row.time_us, zone) < today]
-    since = [price for row, price in points(side) if _date(row.time_us, zone) == today]
+    if exchange is None:
+        today = _date(tick.time_us, zone)
+        before = [price for row, price in points(side) if _date(row.time_us, zone) < today]
+        since = [price for row, price in points(side) if _date(row.time_us, zone) == today]
+    else:
+        cut_us = _close_before_session(tick.time_us, exchange)
+        before = [price for row, price in points(side) if row.time_us < cut_us]
+        since = [price for row, price in points(side) if row.time_us >= cut_us]
     reference = before[-1] if before else since[0] if since else None
     change = percent = None
     if price is not None and reference is not None:
@@ -83,6 +90,22 @@ def quote(
 def _order(arrived: Arrived) -> tuple[int, int]:
     tick, received_us = arrived
     return tick.time_us, tick.seq if tick.seq >= 0 else 2**60 + received_us
+
+
+def _close_before_session(time_us: int, exchange: str) -> int:
+    """Where prices of the sessions before end: a minute after their bell, or where the next one opens already."""
+    calendar = find_calendar(exchange)
+    assert calendar is not None
+    year = datetime.fromtimestamp(time_us // 10**6, UTC).year
+    cut_us = shut_us = 0
+    for session in (one for number in (year - 1, year) for one in calendar.sessions(number)):
+        midnight = datetime.combine(session.date, datetime.min.time(), ZoneInfo(calendar.zone))
+        begins_us = min(session.open[0][0], int(midnight.timestamp()) * 10**6)
+        if begins_us > time_us:
+            break
+        cut_us = min(shut_us + 60_000_000, begins_us)
+        shut_us = session.open[-1][1]
+    return cut_us
 
 
 def _date(time_us: int, zone: str | None) -> date:

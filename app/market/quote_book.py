@@ -1,8 +1,9 @@
 """The newest prices of many instruments, from ticks in any order and from rows of the database. Pure.
 
 It is a set that only grows: of all points (prices with their order keys) that it was shown, it keeps for each
-instrument the newest of each price, and of those that can be its price the last one before the session and the very
-first one. So the order in which ticks and rows come makes no difference.
+instrument the newest of each price, and of those that can be its price the last one before the session, the last one
+before the session's own close (what comes after hours is not compared with) and the very first one. So the order in
+which ticks and rows come makes no difference.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import fields
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
 from app.market.bars import CurrentRows, Keys, in_order, newest, order_keys, valid_prices
 from app.market.columns import F8, I4, I8, Mask, StoredTicks, Ticks
-from app.market.quotes import Key, Point, Quote, QuoteRow, make_quote, quotes_of
-from app.market.sessions import Sessions
+from app.market.quote_points import EARLY, LATE, Points, Rows
+from app.market.quotes import Point, Quote, QuoteRow, make_quote, quotes_of, stale_after
+from app.market.sessions import Market, Sessions
 from app.market.symbols import SymbolMap
 
 PRICES = ("bid", "ask", "last")
@@ -28,62 +29,6 @@ MAX_SEEN = 1000
 """Derived identities remembered of one instrument and microsecond: beyond, a resend of one may look like a new tick."""
 
 _COLUMNS = tuple(f.name for f in fields(Ticks) if f.name not in ("names", "symbol"))
-_EARLY = np.iinfo(np.int64).min
-_LATE = np.iinfo(np.int64).max
-
-Rows = npt.NDArray[np.intp]
-
-
-class _Points:
-    """A point for each instrument: its order key and, where it is a price's, the price."""
-
-    def __init__(self, none_us: int) -> None:
-        self._none_us = none_us
-        self.time_us: I8 = np.zeros(0, np.int64)
-        self.order_no: I8 = np.zeros(0, np.int64)
-        self.price: F8 = np.zeros(0)
-
-    def grow(self, size: int) -> None:
-        more = size - len(self.time_us)
-        self.time_us = np.append(self.time_us, np.full(more, self._none_us))
-        self.order_no = np.append(self.order_no, np.full(more, self._none_us))
-        self.price = np.append(self.price, np.full(more, np.nan))
-
-    def newer(self, at: Rows | I4, time_us: I8, order_no: I8, *, or_equal: bool = False) -> Mask:
-        """Return which keys are newer than the instruments' own; no instrument twice."""
-        own_us = self.time_us[at]
-        order = order_no >= self.order_no[at] if or_equal else order_no > self.order_no[at]
-        return np.asarray((time_us > own_us) | ((time_us == own_us) & order))
-
-    def put(self, at: Rows | I4, time_us: I8, order_no: I8, price: F8 | None = None) -> None:
-        self.time_us[at], self.order_no[at] = time_us, order_no
-        if price is not None:
-            self.price[at] = price
-
-    def take_one(self, at: int, point: Point) -> bool:
-        """Put a point; return whether it is another one than was there."""
-        time_us, order_no = point.key.time_us, point.key.order_no
-        if self.time_us[at] == time_us and self.order_no[at] == order_no and self.price[at] == point.price:
-            return False
-        self.time_us[at], self.order_no[at], self.price[at] = time_us, order_no, point.price
-        return True
-
-    def put_from(self, at: int, other: _Points) -> None:
-        self.time_us[at], self.order_no[at], self.price[at] = other.time_us[at], other.order_no[at], other.price[at]
-
-    def clear(self, at: int) -> None:
-        self.time_us[at] = self.order_no[at] = self._none_us
-        self.price[at] = np.nan
-
-    def has(self, at: int) -> bool:
-        return bool(self.time_us[at] != self._none_us)
-
-    def point(self, at: int) -> Point | None:
-        return Point(self.key(at), float(self.price[at])) if self.has(at) else None
-
-    def key(self, at: int) -> Key:
-        return Key(int(self.time_us[at]), int(self.order_no[at]))
-
 
 class QuoteBook:
     """Newest prices by instrument. A tick of an identity that it has seen at the newest time changes nothing."""
@@ -92,15 +37,18 @@ class QuoteBook:
         self._symbols: SymbolMap | None = None
         self._sessions = Sessions()
         self._at: dict[str, int] = {}
-        self._zones: list[str | None] = []
-        self._start_us: I8 = np.zeros(0, np.int64)
+        self._markets: list[Market] = []
+        self._cut_us: I8 = np.zeros(0, np.int64)
+        self._close_us: I8 = np.zeros(0, np.int64)
         self._end_us: I8 = np.zeros(0, np.int64)
         self._nonpositive_ok: Mask = np.zeros(0, np.bool_)
         self._points_of_one: F8 = np.zeros(0)
-        self._tick = _Points(_EARLY)
-        self._newest = {price: _Points(_EARLY) for price in PRICES}
-        self._before = {side: _Points(_EARLY) for side in SIDES}
-        self._first = {side: _Points(_LATE) for side in SIDES}
+        self._tick = Points(EARLY)
+        self._newest = {price: Points(EARLY) for price in PRICES}
+        self._before = {side: Points(EARLY) for side in SIDES}
+        self._closing = {side: Points(EARLY) for side in SIDES}
+        """The last price before the session's own close; kept only where the newest tick is after that."""
+        self._first = {side: Points(LATE) for side in SIDES}
         self._spread: F8 = np.zeros(0)
         self._volume: F8 = np.zeros(0)
         self._buy_volume: F8 = np.zeros(0)
@@ -121,9 +69,10 @@ class QuoteBook:
         later = last_us >= self._end_us[ids]
         for at, time_us in zip(ids[later].tolist(), last_us[later].tolist(), strict=True):
             self._begin_session(at, time_us)
-        late = ticks.time_us < self._start_us[ticks.symbol_id]
+        late = ticks.time_us < self._cut_us[ticks.symbol_id]
         if late.any():
             self._merge_prices(self._before, newest(ticks.take(late)))
+        self._merge_closings(ticks, ids, last_us)
         self._merge_firsts(ticks)
         found = newest(ticks)
         self._merge_prices(self._newest, found)
@@ -158,16 +107,20 @@ class QuoteBook:
             values[known].tolist() for values in (self._spread, self._volume, self._buy_volume, self._sell_volume)
         ]
         rest = (known.tolist(), self._flags[known].tolist(), self._tick.time_us[known].tolist())
+        limits: dict[str | None, float] = {}
         for name, at, flags, time_us, *prices in zip(names, *rest, *columns, strict=True):
-            if at < 0 or time_us == _EARLY:
+            if at < 0 or time_us == EARLY:
                 yield from quotes_of([QuoteRow(name)], now_us, stale_after_s)
                 continue
             bid, ask, last, *references, spread, volume, buy, sell = (None if x != x else x for x in prices)
             before_bid, before_last, first_bid, first_last = references
             before, first = (before_bid, first_bid) if last is None else (before_last, first_last)
             reference = first if before is None else before
+            exchange = self._markets[at][0]
+            if (limit_s := limits.get(exchange)) is None:
+                limit_s = limits[exchange] = stale_after(stale_after_s, exchange, now_us)
             yield make_quote(
-                name, bid, ask, last, spread, volume, buy, sell, flags, time_us, reference, now_us, stale_after_s
+                name, bid, ask, last, spread, volume, buy, sell, flags, time_us, reference, now_us, limit_s
             )
 
     def _know(self, symbols: SymbolMap, names: Sequence[str]) -> list[int]:
@@ -191,12 +144,13 @@ class QuoteBook:
         return found
 
     def _grow(self, size: int) -> None:
-        for points in (self._tick, *self._newest.values(), *self._before.values(), *self._first.values()):
+        for points in (*self._dated(), *self._first.values()):
             points.grow(size)
         more = size - len(self._flags)
-        self._zones += [None] * more
-        self._start_us = np.append(self._start_us, np.full(more, _EARLY))
-        self._end_us = np.append(self._end_us, np.full(more, _EARLY))
+        self._markets += [(None, None)] * more
+        self._cut_us = np.append(self._cut_us, np.full(more, EARLY))
+        self._close_us = np.append(self._close_us, np.full(more, EARLY))
+        self._end_us = np.append(self._end_us, np.full(more, EARLY))
         self._flags = np.append(self._flags, np.zeros(more, np.int32))
         for name in ("_spread", "_volume", "_buy_volume", "_sell_volume"):
             setattr(self, name, np.append(getattr(self, name), np.full(more, np.nan)))
@@ -263,20 +217,46 @@ class QuoteBook:
             known |= points.time_us[ticks.symbol_id] == ticks.time_us
         return known
 
-    def _dated(self) -> tuple[_Points, ...]:
-        return (self._tick, *self._newest.values(), *self._before.values())
+    def _dated(self) -> tuple[Points, ...]:
+        return (self._tick, *self._newest.values(), *self._before.values(), *self._closing.values())
 
     def _begin_session(self, at: int, time_us: int) -> None:
-        """Move the instrument on to the session of this time: what was newest is now the price before it."""
-        start_us, end_us = self._sessions.of(time_us, self._zones[at])
-        self._start_us[at], self._end_us[at] = start_us, end_us
+        """Move the instrument on to the session of this time: what was newest, or the last before the close if that
+        came after hours, is now the price before it.
+        """
+        span = self._sessions.of(time_us, self._markets[at])
+        self._cut_us[at], self._close_us[at], self._end_us[at] = span.cut_us, span.close_us, span.end_us
         for side in SIDES:
-            newest_, before = self._newest[side], self._before[side]
-            before.clear(at)
-            if newest_.has(at) and newest_.time_us[at] < start_us:
-                before.put_from(at, newest_)
+            before, closing = self._before[side], self._closing[side]
+            known = (self._newest[side].point(at), closing.point(at), before.point(at))
+            for points, until_us in ((before, span.cut_us), (closing, span.close_us)):
+                points.clear(at)
+                fitting = [point for point in known if point is not None and point.key.time_us < until_us]
+                if fitting:
+                    points.take_one(at, max(fitting, key=lambda point: point.key))
 
-    def _merge_prices(self, into: dict[str, _Points], found: CurrentRows) -> None:
+    def _merge_closings(self, ticks: StoredTicks, ids: I4, last_us: I8) -> None:
+        """Keep the last price before the close of those whose newest tick is after it; before the newest are merged.
+
+        last_us: the newest of the ticks of each instrument.
+        """
+        newest_us, close_us = self._tick.time_us[ids], self._close_us[ids]
+        after = np.maximum(last_us, newest_us) >= close_us
+        if not after.any():
+            return
+        for at in ids[after & (newest_us < close_us)].tolist():
+            self._close_session(at)
+        chosen = np.zeros(len(self._flags), np.bool_)
+        chosen[ids[after]] = True
+        within = chosen[ticks.symbol_id] & (ticks.time_us < self._close_us[ticks.symbol_id])
+        if within.any():
+            self._merge_prices(self._closing, newest(ticks.take(within)))
+
+    def _close_session(self, at: int) -> None:
+        for side in SIDES:
+            self._closing[side].put_from(at, self._newest[side])
+
+    def _merge_prices(self, into: dict[str, Points], found: CurrentRows) -> None:
         for price, points in into.items():
             values = getattr(found, price)
             time_us, order_no = _split(getattr(found, f"{price}_key"))
@@ -308,16 +288,18 @@ class QuoteBook:
 
     def _load(self, at: int, row: QuoteRow) -> bool:
         news = False
-        if row.timezone != self._zones[at]:
-            self._zones[at] = row.timezone
-            self._end_us[at] = _EARLY
-        time_us = max(int(self._tick.time_us[at]), row.key.time_us if row.key else _EARLY)
-        if time_us != _EARLY and time_us >= self._end_us[at]:
-            start_us = int(self._start_us[at])
+        if row.market != self._markets[at]:
+            self._markets[at] = row.market
+            self._end_us[at] = EARLY
+        time_us = max(int(self._tick.time_us[at]), row.key.time_us if row.key else EARLY)
+        if time_us != EARLY and time_us >= self._end_us[at]:
+            cut_us = int(self._cut_us[at])
             self._begin_session(at, time_us)
-            news = self._tick.has(at) and start_us != int(self._start_us[at])
+            news = self._tick.has(at) and cut_us != int(self._cut_us[at])
         if row.key is None:
             return news
+        if self._tick.time_us[at] < self._close_us[at] <= row.key.time_us:
+            self._close_session(at)
         for price in PRICES:
             point: Point | None = getattr(row, price)
             if point is not None and point.key >= self._newest[price].key(at):
@@ -328,10 +310,12 @@ class QuoteBook:
             self._flags[at] = row.flags or 0
             self._spread[at], self._volume[at] = _or_nan(row.spread), _or_nan(row.volume)
             self._buy_volume[at], self._sell_volume[at] = _or_nan(row.buy_volume), _or_nan(row.sell_volume)
-        for side, point in (("bid", row.bid), ("last", row.last), (row.side, row.before)):
-            before = self._before[side]
-            if point is not None and point.key.time_us < self._start_us[at] and point.key >= before.key(at):
+        for side, point in (("bid", row.bid), ("last", row.last), (row.side, row.before), (row.side, row.closing)):
+            before, closing = self._before[side], self._closing[side]
+            if point is not None and point.key.time_us < self._cut_us[at] and point.key >= before.key(at):
                 news |= before.take_one(at, point)
+            if point is not None and point.key.time_us < self._close_us[at] and point.key >= closing.key(at):
+                closing.take_one(at, point)
         first = self._first[row.side]
         if row.open is not None and row.open.key <= first.key(at):
             news |= first.take_one(at, row.open)
@@ -340,7 +324,8 @@ class QuoteBook:
     def _row(self, name: str, at: int) -> QuoteRow:
         row = QuoteRow(
             name,
-            timezone=self._zones[at],
+            exchange=self._markets[at][0],
+            timezone=self._markets[at][1],
             bid=self._newest["bid"].point(at),
             ask=self._newest["ask"].point(at),
             last=self._newest["last"].point(at),
@@ -352,6 +337,8 @@ class QuoteBook:
             flags=int(self._flags[at]),
         )
         row.before, row.open = self._before[row.side].point(at), self._first[row.side].point(at)
+        if self._tick.time_us[at] >= self._close_us[at]:
+            row.closing = self._closing[row.side].point(at)
         return row
 
 

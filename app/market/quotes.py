@@ -5,6 +5,7 @@ An instrument's price is its newest last if it has trades, else its bid (MT5's c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from app.market.rfc3339 import rfc3339
+from app.market.sessions import Market, in_market_hours
 
 PERCENT_DIGITS = 6
 """Decimals of change_percent: beyond them is nothing but what division leaves."""
@@ -37,12 +39,15 @@ class QuoteRow(msgspec.Struct):
     """What the database knows of an instrument's newest prices; None where there is none yet.
 
     bid, ask, last: the newest of each, last of trades only; the rest is of the newest tick, whose key is `key`.
-    before: the last price (of `side`) before the session of the newest tick; open: the first one in it, read only
-    where there is none before. spread in points, volumes in the instrument's units.
+    before: the last price (of `side`) before the session of the newest tick (market/calendars.py, Span: before its
+    cut); open: the first one since then, read only where there is none before; closing: the last one before the
+    session's own close, read only where the newest tick is after it. spread in points, volumes in the instrument's
+    units.
     """
 
     symbol: str
     digits: int | None = None
+    exchange: str | None = None
     timezone: str | None = None
     bid: Point | None = None
     ask: Point | None = None
@@ -55,6 +60,12 @@ class QuoteRow(msgspec.Struct):
     flags: int | None = None
     before: Point | None = None
     open: Point | None = None
+    closing: Point | None = None
+
+    @property
+    def market(self) -> Market:
+        """Return where it is traded."""
+        return self.exchange, self.timezone
 
     @property
     def side(self) -> PriceSide:
@@ -65,7 +76,8 @@ class QuoteRow(msgspec.Struct):
 class Quote(msgspec.Struct):
     """A quote as it is answered, fields in that order. spread in points; timestamp RFC 3339.
 
-    stale: older than stale_data_timeout_s. An instrument without any tick has nothing but nulls, and is stale.
+    stale: older than stale_data_timeout_s, in market hours. An instrument without any tick has nothing but nulls, and
+    is stale.
     """
 
     symbol: str
@@ -86,7 +98,12 @@ class Quote(msgspec.Struct):
 
 def quotes_of(rows: Iterable[QuoteRow], now_us: int, stale_after_s: float) -> list[Quote]:
     """Return the rows as they are answered at this time (UTC microseconds)."""
-    return [_quote(row, now_us, stale_after_s) for row in rows]
+    return [_quote(row, now_us, stale_after(stale_after_s, row.exchange, now_us)) for row in rows]
+
+
+def stale_after(stale_after_s: float, exchange: str | None, now_us: int) -> float:
+    """Return the age (seconds) at which a quote is stale now (UTC microseconds): infinite outside market hours."""
+    return stale_after_s if in_market_hours(now_us, exchange) else math.inf
 
 
 def make_quote(
@@ -104,7 +121,7 @@ def make_quote(
     now_us: int,
     stale_after_s: float,
 ) -> Quote:
-    """Return the quote. reference: the price that `change` is counted from."""
+    """Return the quote. reference: the price that `change` is counted from; stale_after_s: of `stale_after`."""
     price = bid if last is None else last
     change, percent = change_from(reference, price)
     return Quote(

@@ -18,12 +18,17 @@ from app.market.sessions import Sessions
 _HOUR_US, _DAY_US = 3_600_000_000, 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMES = 'SELECT symbol FROM instruments ORDER BY symbol COLLATE "C"'
-_NEWEST = "SELECT * FROM newest_quotes(%s, %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+_NEWEST = """
+    SELECT * FROM newest_quotes(%s, %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[],
+        %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+"""
 
-Edges = tuple[datetime | None, datetime | None, datetime | None, datetime | None]
-"""Of a session: the starts of its day and of its hour (UTC), its own start, its end."""
+Edges = tuple[datetime | None, ...]
+"""Of a session: where prices before it end, that time's day and hour (UTC) first; its end; where its own close is, day
+and hour first, or None where the newest tick is not after it."""
 
-_UNKNOWN: Edges = (None, None, None, None)
+_UNKNOWN: Edges = (None,) * 7
+_NOT_CLOSED: Edges = (None,) * 3
 
 
 class QuoteReader:
@@ -76,13 +81,13 @@ def _edges(sessions: Sessions, row: QuoteRow) -> Edges | None:
     """Return what the statement has to be told; None for a row without a price."""
     if row.key is None or (row.last is None and row.bid is None):
         return None
-    start_us, end_us = sessions.of(row.key.time_us, row.timezone)
-    return (
-        _time(start_us // _DAY_US * _DAY_US),
-        _time(start_us // _HOUR_US * _HOUR_US),
-        _time(start_us),
-        _time(end_us),
-    )
+    span = sessions.of(row.key.time_us, row.market)
+    closed = row.key.time_us >= span.close_us
+    return (*_before(span.cut_us), _time(span.end_us), *(_before(span.close_us) if closed else _NOT_CLOSED))
+
+
+def _before(us: int) -> Edges:
+    return _time(us // _DAY_US * _DAY_US), _time(us // _HOUR_US * _HOUR_US), _time(us)
 
 
 def _time(us: int) -> datetime:
@@ -90,11 +95,12 @@ def _time(us: int) -> datetime:
 
 
 def _row(found: tuple[Any, ...]) -> QuoteRow:
-    symbol, digits, zone, bid, bid_key, ask, ask_key, last, last_key, tick_key, *values = found[:-4]
-    before, before_key, first, first_key = found[-4:]
+    symbol, digits, exchange, zone, bid, bid_key, ask, ask_key, last, last_key, tick_key, *values = found[:-6]
+    before, before_key, first, first_key, closing, closing_key = found[-6:]
     row = QuoteRow(
         symbol,
         digits,
+        exchange,
         zone,
         _point(bid, bid_key),
         _point(ask, ask_key),
@@ -103,6 +109,7 @@ def _row(found: tuple[Any, ...]) -> QuoteRow:
         *values,
     )
     row.before, row.open = _point(before, before_key), _point(first, first_key)
+    row.closing = _point(closing, closing_key)
     return row
 
 

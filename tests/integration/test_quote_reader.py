@@ -22,7 +22,8 @@ from tests.batches import NAN, NOON_US, Feeder, Tick, execute, new_sink, ticks, 
 from tests.quote_model import arrivals, quote
 
 DAY_US = 86_400_000_000
-NOW_US = NOON_US + 30 * DAY_US
+NOW_US = 1 << 60
+"""Beyond all calendars, so always in market hours."""
 
 
 @pytest.fixture
@@ -54,6 +55,10 @@ def read(own: Connection, symbols: Sequence[str] | None = None) -> list[Quote]:
 
 def zone(conn: PgConnection, name: str, symbol: str = "TSLA") -> None:
     execute(conn, f"UPDATE instruments SET timezone = '{name}' WHERE symbol = '{symbol}'")
+
+
+def exchange(conn: PgConnection, name: str, symbol: str = "TSLA") -> None:
+    execute(conn, f"UPDATE instruments SET exchange = '{name}' WHERE symbol = '{symbol}'")
 
 
 def at(text: str, name: str) -> int:
@@ -121,6 +126,103 @@ def test_a_session_is_a_calendar_day_of_the_exchange(
     assert read(own, ["TSLA"])[0].change == 3.0
 
 
+NEW_YORK, CHICAGO = "America/New_York", "America/Chicago"
+
+# Each with prices in order, and the change at each of them.
+SESSIONS = [
+    (
+        "XNYS",
+        NEW_YORK,
+        [
+            ("2026-11-19T15:00:00", 90.0, 0.0),
+            ("2026-11-20T15:59:59", 100.0, 10.0),
+            ("2026-11-20T16:00:05", 101.0, 11.0),  # the closing auction
+            ("2026-11-20T17:30:00", 105.0, 15.0),  # after hours: still against Thursday
+            ("2026-11-22T12:00:00", 106.0, 16.0),  # a Sunday is of the session before it
+            ("2026-11-23T07:00:00", 107.0, 6.0),  # before hours: against Friday's auction
+            ("2026-11-23T09:31:00", 110.0, 9.0),
+            ("2026-11-25T15:00:00", 120.0, 10.0),  # no price on Tuesday
+            ("2026-11-26T15:00:00", 121.0, 11.0),  # a holiday
+            ("2026-11-27T13:00:30", 125.0, 5.0),  # a short session, at its bell
+            ("2026-11-27T14:00:00", 130.0, 10.0),
+            ("2026-11-30T10:00:00", 131.0, 6.0),
+        ],
+    ),
+    (
+        "CME",
+        CHICAGO,
+        [
+            ("2026-11-20T15:59:59", 100.0, 0.0),
+            ("2026-11-22T17:00:00", 102.0, 2.0),  # Sunday evening
+            ("2026-11-22T18:00:00", 103.0, 3.0),  # midnight of UTC
+            ("2026-11-23T00:00:00", 104.0, 4.0),
+            ("2026-11-23T15:59:00", 105.0, 5.0),
+            ("2026-11-23T17:00:00", 107.0, 2.0),
+        ],
+    ),
+    (
+        "FX",
+        NEW_YORK,
+        [
+            ("2026-10-30T16:59:59", 1.10, 0.0),
+            ("2026-11-01T17:00:00", 1.11, 0.01),  # the day on which clocks change
+            ("2026-11-01T19:00:00", 1.12, 0.02),  # midnight of UTC
+            ("2026-11-02T16:59:59", 1.13, 0.03),
+            ("2026-11-02T17:00:00", 1.15, 0.02),
+        ],
+    ),
+    (
+        "XHKG",
+        "Asia/Hong_Kong",
+        [
+            ("2026-11-19T15:59:00", 50.0, 0.0),
+            ("2026-11-20T11:59:00", 51.0, 1.0),
+            ("2026-11-20T13:01:00", 52.0, 2.0),  # lunch is no end
+            ("2026-11-23T09:31:00", 53.0, 1.0),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "local", "prices"), SESSIONS, ids=[one[0] for one in SESSIONS])
+def test_a_change_counts_from_the_close_of_the_exchanges_session_before(
+    own: Connection,
+    conn: PgConnection,
+    sink: DatabaseSink,
+    name: str,
+    local: str,
+    prices: list[tuple[str, float, float]],
+) -> None:
+    exchange(conn, name)
+    zone(conn, "Asia/Tokyo")  # the exchange's calendar goes first
+    feeder = Feeder()
+    instruments = SymbolMap(read_instruments(own))
+    told = QuoteBoard(lambda: instruments, 60.0)
+    for text, price, change in prices:
+        write_all(sink, feeder, [Tick(time_us=at(text, local), bid=price)])
+        assert read(own, ["TSLA"])[0].change == change, text
+        told.loaded(rows_of(own, ["TSLA"]))
+        assert told.get(["TSLA"])[0].change == change, text
+    # Whoever read one row alone knows what the tick after it counts from.
+    written = [Tick(time_us=at(text, local), bid=price) for text, price, _ in prices]
+    for number, (text, _, change) in enumerate(prices[1:], 1):
+        execute(conn, "DELETE FROM bars", "DELETE FROM current", "DELETE FROM ticks")
+        write_all(sink, Feeder(), written[:number])
+        fresh = QuoteBoard(lambda: instruments, 60.0)
+        fresh.loaded(rows_of(own, ["TSLA"]))
+        fresh.accepted(ticks([written[number]]), feeder.received_us)
+        assert fresh.get(["TSLA"])[0].change == change, text
+
+
+def test_an_exchange_that_is_not_known_takes_no_quote_away(
+    own: Connection, conn: PgConnection, sink: DatabaseSink
+) -> None:
+    exchange(conn, "Bourse of Nowhere")
+    midnight = NOON_US // DAY_US * DAY_US
+    write_all(sink, Feeder(), [Tick(time_us=midnight - 1, bid=9.0), Tick(time_us=midnight, bid=10.0)])
+    assert read(own, ["TSLA"])[0].change == 1.0
+
+
 def test_a_time_zone_that_is_none_counts_as_utc_and_takes_no_quote_away(
     own: Connection, conn: PgConnection, sink: DatabaseSink
 ) -> None:
@@ -175,7 +277,9 @@ def random_ticks(seed: int, count: int) -> list[Tick]:
             random.choice(["TSLA", "NVDA", "SpotCrude"]),
             NOON_US
             + random.randint(-3, 2) * DAY_US
-            + random.choice([-43_200_000_001, -43_200_000_000, 0, 18_900_000_000, 18_899_999_999]),
+            + random.choice(
+                [-43_200_000_001, -43_200_000_000, 0, 18_900_000_000, 18_899_999_999, 32_400_000_000, 32_460_000_000]
+            ),
             random.randint(-3, 3),
         )
         for _ in range(count)
@@ -203,8 +307,10 @@ def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
     random = Random(seed)
     execute(conn, "UPDATE instruments SET allow_nonpositive = true, digits = 2 WHERE symbol = 'SpotCrude'")
     zones = {name: random.choice(["UTC", "Asia/Kathmandu", "America/New_York"]) for name in ("TSLA", "SpotCrude")}
+    exchanges = {name: random.choice([None, "XNYS", "CMES", "FX"]) for name in zones}
     for symbol, name in zones.items():
         zone(conn, name, symbol)
+        exchange(conn, exchanges[symbol] or "", symbol)
     instruments = SymbolMap(read_instruments(own))
     board = QuoteBoard(lambda: instruments, 60.0)
     rows = random_ticks(seed, random.choice([3, 20, 80]))
@@ -223,7 +329,12 @@ def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
     arrived = arrivals(batches, begin_us)
     expected = [
         quote(
-            name, arrived, zones.get(name), *((2, True) if name == "SpotCrude" else (None, False)), now_us=NOW_US
+            name,
+            arrived,
+            zones.get(name),
+            *((2, True) if name == "SpotCrude" else (None, False)),
+            now_us=NOW_US,
+            exchange=exchanges.get(name),
         )
         for name in names
     ]

@@ -18,13 +18,14 @@ from app import fan_out
 from app.fan_out import CHUNK_ROWS, FanOut, decode_ticks, encode_ticks
 from app.market.columns import Ticks
 from app.market.quotes import Quote, QuoteRow
+from app.market.sessions import Market
 from app.market.symbols import SymbolMap
 from app.quote_board import QuoteBoard
 from app.stream.bus import QUOTES, QUOTES_WANTED, TICKS, Bus
 from app.stream.datagrams import MOST_DATAGRAM_BYTES
 from app.stream.frames import BadFrame, Sender
 from tests.batches import Tick, many, ticks
-from tests.unit.test_quote_board import BATCHES, INSTRUMENTS, RECEIVED_US, START_US, ZONES
+from tests.unit.test_quote_board import BATCHES, INSTRUMENTS, MARKETS, RECEIVED_US, START_US
 
 NOWHERE = Path("/dev/null/bus")
 """Where no directory can be made: these buses are never started."""
@@ -79,13 +80,13 @@ def same(one: Ticks, other: Ticks) -> bool:
 
 
 @settings(deadline=None, max_examples=200)
-@given(BATCHES, st.sampled_from(ZONES), st.integers(2, 4), st.randoms(use_true_random=False))
+@given(BATCHES, st.sampled_from(MARKETS), st.integers(2, 4), st.randoms(use_true_random=False))
 def test_boards_agree_whatever_comes_late_or_twice(
-    batches: list[list[Tick]], zone: str | None, count: int, random: Random
+    batches: list[list[Tick]], market: Market, count: int, random: Random
 ) -> None:
     workers, alone = [Worker() for _ in range(count)], Worker()
     for worker in (*workers, alone):
-        worker.board.loaded([QuoteRow(one.symbol, timezone=zone) for one in INSTRUMENTS])
+        worker.board.loaded([QuoteRow(one.symbol, exchange=market[0], timezone=market[1]) for one in INSTRUMENTS])
     received_us = RECEIVED_US
     waiting: list[tuple[Worker, bytes]] = []
     for batch in {tuple(batch) for batch in batches}:  # no resends: see below

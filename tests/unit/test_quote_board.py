@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import datetime
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from app import quote_board
 from app.market.quotes import Key, Point, Quote, QuoteRow
+from app.market.sessions import Market
 from app.market.symbols import Instrument, SymbolMap
 from app.quote_board import QuoteBoard
 from tests.batches import NAN, Tick, ticks
@@ -24,6 +27,7 @@ START_US = 1_774_742_400_000_000
 
 INSTRUMENTS = [Instrument("A", digits=2), Instrument("B"), Instrument("OIL", digits=3, nonpositive_ok=True)]
 ZONES = [None, "Europe/London", "America/New_York", "Asia/Kathmandu", "America/Havana", "Nowhere/Land"]
+MARKETS = [(None, zone) for zone in ZONES] + [("XNYS", None), ("CMES", "Asia/Tokyo"), ("FX", None), ("XHKG", None)]
 RECEIVED_US = START_US + 10 * DAY_US
 
 
@@ -61,9 +65,9 @@ TICKS = st.builds(
     st.sampled_from(
         [
             START_US + day * DAY_US + hour * 3_600_000_000 + us
-            for day in (-1, 0, 1)
-            for hour in (0, 4, 5, 23)
-            for us in (0, 1)
+            for day in (-2, -1, 0, 1)
+            for hour in (0, 4, 5, 20, 21, 23)
+            for us in (0, 1, 60_000_000)
         ]
     ),
     st.sampled_from([-3, -2, -1, 0, 1]),
@@ -72,14 +76,15 @@ BATCHES = st.lists(st.lists(TICKS, min_size=1, max_size=4), max_size=8)
 
 
 @settings(deadline=None, max_examples=400)
-@given(BATCHES, st.sampled_from(ZONES), st.sets(st.integers(0, 8)), st.integers(1, 9))
+@given(BATCHES, st.sampled_from(MARKETS), st.sets(st.integers(0, 8)), st.integers(1, 9))
 def test_quotes_equal_a_plain_reading_of_all_ticks_in_whatever_order_and_portions_they_come(
-    batches: list[list[Tick]], zone: str | None, read_after: set[int], slice_rows: int
+    batches: list[list[Tick]], market: Market, read_after: set[int], slice_rows: int
 ) -> None:
+    exchange, zone = market
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quote_board, "SLICE_ROWS", slice_rows)
         found = board()
-        found.loaded([QuoteRow(one.symbol, timezone=zone) for one in INSTRUMENTS])
+        found.loaded([QuoteRow(one.symbol, exchange=exchange, timezone=zone) for one in INSTRUMENTS])
         received_us = RECEIVED_US
         for number, batch in enumerate(batches):
             accept(found, batch, received_us=received_us)
@@ -88,7 +93,9 @@ def test_quotes_equal_a_plain_reading_of_all_ticks_in_whatever_order_and_portion
                 found.get()
     arrived = arrivals(batches, RECEIVED_US)
     zone = None if zone == "Nowhere/Land" else zone
-    expected = [quote(one.symbol, arrived, zone, one.digits, one.nonpositive_ok) for one in INSTRUMENTS]
+    expected = [
+        quote(one.symbol, arrived, zone, one.digits, one.nonpositive_ok, exchange=exchange) for one in INSTRUMENTS
+    ]
     assert found.get() == expected
 
 
@@ -226,6 +233,96 @@ def test_another_time_zone_makes_other_sessions() -> None:
     assert found.get(["A"])[0].change == 2.0
     found.loaded([row(at, 12.0, timezone="America/New_York", before=point(START_US - DAY_US, 9.0))])
     assert found.get(["A"])[0].change == 3.0
+
+
+def at(text: str, zone: str = "America/New_York") -> int:
+    """UTC microseconds of a wall time."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * 10**6
+
+
+def traded_on(exchange: str, zone: str | None = None) -> QuoteBoard:
+    """A board that knows where A is traded."""
+    found = board()
+    found.loaded([QuoteRow("A", exchange=exchange, timezone=zone)])
+    return found
+
+
+def test_a_change_counts_from_the_bell_and_its_auction_not_from_what_is_traded_after_hours() -> None:
+    prices = {
+        "2026-11-19T15:00:00": 90.0,
+        "2026-11-20T15:59:59": 100.0,
+        "2026-11-20T16:00:05": 101.0,  # the closing auction
+        "2026-11-20T17:30:00": 105.0,  # after hours
+        "2026-11-23T07:00:00": 107.0,  # before hours of the next session
+        "2026-11-23T09:31:00": 110.0,
+    }
+    changes = []
+    found = traded_on("XNYS")
+    for text, price in prices.items():
+        accept(found, [Tick("A", at(text), 0, bid=price)])
+        changes.append(found.get(["A"])[0].change)
+    assert changes == [0.0, 10.0, 11.0, 15.0, 6.0, 9.0]
+    # In one batch, and in any order, it is the same.
+    for order in (list(prices), list(prices)[::-1]):
+        for batches in ([order], [[text] for text in order]):
+            found = traded_on("XNYS")
+            accept(found, *[[Tick("A", at(text), 0, bid=prices[text]) for text in batch] for batch in batches])
+            assert found.get(["A"])[0].change == 9.0
+
+
+def test_a_week_of_currencies_begins_on_sunday_evening_and_midnight_of_utc_is_nothing() -> None:
+    found = traded_on("FX", "Asia/Tokyo")
+    changes = []
+    for text, price in {
+        "2026-11-20T16:59:59": 1.10,
+        "2026-11-22T17:00:01": 1.11,
+        "2026-11-22T18:59:59": 1.12,
+        "2026-11-22T19:00:00": 1.13,  # midnight of UTC
+        "2026-11-23T16:59:59": 1.14,
+        "2026-11-23T17:00:00": 1.15,
+    }.items():
+        accept(found, [Tick("A", at(text), 0, bid=price)])
+        changes.append(found.get(["A"])[0].change)
+    assert changes == [0.0, 0.01, 0.02, 0.03, 0.04, 0.01]
+
+
+def test_a_row_read_after_hours_says_what_the_next_session_counts_from() -> None:
+    evening, morning = at("2026-11-20T17:30:00"), at("2026-11-23T09:31:00")
+    closing = point(at("2026-11-20T16:00:05"), 101.0)
+    stored = row(evening, 105.0, before=point(at("2026-11-19T15:59:00"), 90.0), exchange="XNYS", closing=closing)
+    for load_first in (True, False):
+        found = board()
+        if load_first:
+            found.loaded([stored])
+            assert found.get(["A"])[0].change == 15.0
+        accept(found, [Tick("A", morning, 0, bid=110.0)])
+        if not load_first:
+            found.loaded([stored])
+        assert found.get(["A"])[0].change == 9.0
+    # Handed on to the next worker it is the same.
+    first, second = board(), board()
+    first.loaded([stored])
+    second.loaded(first.rows(), of_database=False)
+    accept(second, [Tick("A", morning, 0, bid=110.0)])
+    assert second.get(["A"])[0].change == 9.0
+
+
+def test_a_quote_is_stale_in_market_hours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = board()
+    found.loaded([QuoteRow("A", exchange="XNYS"), QuoteRow("B", exchange="Nowhere"), QuoteRow("OIL", exchange="XNYS")])
+    begin_us = at("2026-11-20T09:00:00")
+    accept(found, [Tick("A", begin_us, 0), Tick("B", begin_us, 0)])
+    stale = {}
+    for text in ("2026-11-20T09:00:30", "2026-11-20T09:29:59", "2026-11-20T09:30:00", "2026-11-20T16:00:00"):
+        monkeypatch.setattr(quote_board.time, "time_ns", lambda text=text: at(text) * 1000)
+        stale[text[11:]] = [one.stale for one in found.get(["A", "B", "OIL"])]
+    # OIL never had a quote, which is as stale as can be.
+    assert stale == {
+        "09:00:30": [False, False, True],
+        "09:29:59": [False, True, True],
+        "09:30:00": [True, True, True],
+        "16:00:00": [False, True, True],
+    }
 
 
 def test_of_one_tick_with_two_contents_the_one_that_the_database_kept_counts() -> None:
