@@ -12,7 +12,10 @@ from pathlib import Path
 from app.errors import TickhubError
 from app.storage.symbols_store import NewSymbol
 
-COLUMNS = ("symbol", "aliases", "name", "exchange", "currency", "timezone", "digits", "allow_nonpositive")
+COLUMNS = (
+    *("symbol", "aliases", "name", "exchange", "currency", "timezone", "digits", "allow_nonpositive"),
+    *("sector", "industry", "market_cap"),
+)
 IGNORED = ("last_updated",)
 """What `symbols list --csv` writes beside them."""
 
@@ -62,6 +65,9 @@ def _row(cells: Mapping[str, str]) -> NewSymbol | str:
         return "symbol is empty"
     if digits and not re.fullmatch(r"[0-9]{1,4}", digits):
         return f"digits is no number: {digits[:40]!r}"
+    cap = cells.get("market_cap", "")
+    if cap and not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?([eE]\+?[0-9]{1,3})?", cap):
+        return f"market_cap is no number: {cap[:40]!r}"
     if nonpositive.lower() not in (*_YES, *_NO):
         return f"allow_nonpositive is neither yes nor no: {nonpositive[:40]!r}"
     return NewSymbol(
@@ -73,4 +79,7 @@ def _row(cells: Mapping[str, str]) -> NewSymbol | str:
         timezone=cells.get("timezone") or None,
         digits=int(digits) if digits else None,
         allow_nonpositive=nonpositive.lower() in _YES if nonpositive else None,
+        sector=cells.get("sector") or None,
+        industry=cells.get("industry") or None,
+        market_cap=float(cap) if cap else None,
     )

@@ -41,10 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("symbol", metavar="NAME", help="its name")
     add.add_argument("--alias", action="append", default=[], help="another name for it; may be given again")
     add.add_argument("--name", help="name for people")
-    add.add_argument("--exchange", help="where it is traded")
+    add.add_argument("--exchange", help="where it is traded: a MIC or a usual name, as XNYS or NASDAQ")
     add.add_argument("--currency", help="currency of its prices (ISO 4217)")
     add.add_argument("--timezone", help="time zone of its exchange (IANA name, as America/New_York)")
     add.add_argument("--digits", type=int, help="decimals of a price: one point is 10^-digits")
+    add.add_argument("--sector", help="sector of the economy, as Technology")
+    add.add_argument("--industry", help="industry within the sector")
+    add.add_argument("--market-cap", type=float, help="market capitalisation, in its currency")
     add.add_argument("--allow-nonpositive", action="store_true", help="its prices may be zero or less")
     alias = actions.add_parser("alias", help="give an instrument one more name")
     alias.add_argument("symbol", metavar="SYMBOL", help="the instrument, by any of its names")
@@ -55,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.csv",
         help="with a header: symbol, and any of aliases (separated by ; or |), name, exchange, currency, timezone, "
-        "digits, allow_nonpositive; - reads standard input",
+        "digits, allow_nonpositive, sector, industry, market_cap; - reads standard input",
     )
     load.add_argument("--update", action="store_true", help="change those that are there: empty cells change nothing")
     for action in (listing, add, alias, load):  # so that they may stand behind the action too
@@ -103,6 +106,9 @@ def _from_arguments(args: argparse.Namespace) -> NewSymbol:
         timezone=args.timezone,
         digits=args.digits,
         allow_nonpositive=args.allow_nonpositive,
+        sector=args.sector,
+        industry=args.industry,
+        market_cap=args.market_cap,
     )
 
 

@@ -21,13 +21,18 @@ from app.storage.instruments import find
 MAX_NAME = 64
 MAX_TEXT = 200
 MAX_DIGITS = 15
+MAX_CAP = 1e18
+"""In any currency; the whole world's is some 1e14 dollars."""
+
 MAX_ALIASES = 100
 _CURRENCY = re.compile(r"[A-Za-z0-9]{3,8}", re.ASCII)
 """ISO 4217, and what comes close to it: GBp for pence, USDT."""
 
+_TEXTS = ("symbol", "name", "exchange", "currency", "timezone", "sector", "industry")
+
 _LIST = """
     SELECT i.symbol, coalesce(a.aliases, '{}'), i.name, i.exchange, i.currency, i.timezone, i.digits,
-        (extract(epoch FROM c.last_updated) * 1000000)::bigint, i.allow_nonpositive
+        (extract(epoch FROM c.last_updated) * 1000000)::bigint, i.allow_nonpositive, i.sector, i.industry, i.market_cap
     FROM instruments i
     LEFT JOIN (SELECT symbol_id, array_agg(alias ORDER BY alias COLLATE "C") AS aliases
                FROM symbol_aliases GROUP BY symbol_id) a USING (symbol_id)
@@ -48,13 +53,18 @@ _TAKEN = """
     LIMIT 1
 """
 _ADD = """
-    INSERT INTO instruments (symbol, name, exchange, currency, timezone, digits, allow_nonpositive)
-    VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING symbol_id
+    INSERT INTO instruments (symbol, name, exchange, currency, timezone, digits, allow_nonpositive, sector, industry,
+        market_cap)
+    VALUES (%(symbol)s, %(name)s, %(exchange)s, %(currency)s, %(timezone)s, %(digits)s,
+        coalesce(%(allow_nonpositive)s, false), %(sector)s, %(industry)s, %(market_cap)s)
+    RETURNING symbol_id
 """
 _CHANGE = """
     UPDATE instruments SET name = coalesce(%(name)s, name), exchange = coalesce(%(exchange)s, exchange),
         currency = coalesce(%(currency)s, currency), timezone = coalesce(%(timezone)s, timezone),
-        digits = coalesce(%(digits)s, digits), allow_nonpositive = coalesce(%(allow_nonpositive)s, allow_nonpositive)
+        digits = coalesce(%(digits)s, digits), allow_nonpositive = coalesce(%(allow_nonpositive)s, allow_nonpositive),
+        sector = coalesce(%(sector)s, sector), industry = coalesce(%(industry)s, industry),
+        market_cap = coalesce(%(market_cap)s, market_cap)
     WHERE symbol_id = %(id)s
 """
 _ADD_ALIASES = """
@@ -68,7 +78,7 @@ _ADD_ALIASES = """
 class SymbolRow(msgspec.Struct):
     """An instrument; null is what is not known.
 
-    last_updated: time of its newest tick, RFC 3339.
+    last_updated: time of its newest tick, RFC 3339. market_cap in its currency.
     """
 
     symbol: str
@@ -80,6 +90,9 @@ class SymbolRow(msgspec.Struct):
     digits: int | None
     last_updated: str | None
     allow_nonpositive: bool
+    sector: str | None = None
+    industry: str | None = None
+    market_cap: float | None = None
 
 
 def _meta(description: str, **schema: Any) -> Meta:
@@ -103,7 +116,13 @@ class NewSymbol(msgspec.Struct, kw_only=True):
         _meta("other names under which it is sent and asked for", maxItems=MAX_ALIASES),
     ] = []
     name: Annotated[str | None, _meta("name for people", maxLength=MAX_TEXT)] = None
-    exchange: Annotated[str | None, _meta("where it is traded", maxLength=MAX_TEXT)] = None
+    exchange: Annotated[
+        str | None,
+        _meta(
+            "where it is traded: a MIC or a usual name, as XNYS or NASDAQ; gives its sessions and market hours",
+            maxLength=MAX_TEXT,
+        ),
+    ] = None
     currency: Annotated[str | None, _meta("currency of its prices (ISO 4217)", pattern="^([A-Za-z0-9]{3,8})?$")] = None
     timezone: Annotated[
         str | None, _meta("time zone of its exchange (IANA name)", examples=["America/New_York"])
@@ -112,6 +131,11 @@ class NewSymbol(msgspec.Struct, kw_only=True):
         int | None, _meta("decimals of a price: one point is 10^-digits", minimum=0, maximum=MAX_DIGITS)
     ] = None
     allow_nonpositive: Annotated[bool | None, Meta(description="whether a price may be zero or less")] = None
+    sector: Annotated[str | None, _meta("sector of the economy, as Technology", maxLength=MAX_TEXT)] = None
+    industry: Annotated[str | None, _meta("industry within the sector", maxLength=MAX_TEXT)] = None
+    market_cap: Annotated[
+        float | None, _meta("market capitalisation, in its currency", minimum=0, maximum=MAX_CAP)
+    ] = None
 
 
 def list_symbols(cur: Cursor) -> list[SymbolRow]:
@@ -136,8 +160,7 @@ def add_symbol(cur: Cursor, new: NewSymbol) -> SymbolRow:
     if not VALID_SYMBOL.fullmatch(new.symbol):
         raise BadField(f"symbol is not a usable name: {new.symbol[:MAX_NAME]!r}")
     with _naming(cur, [new.symbol, *new.aliases], None):
-        values = (new.symbol, new.name, new.exchange, new.currency, new.timezone, new.digits)
-        cur.execute(_ADD, (*values, bool(new.allow_nonpositive)))
+        cur.execute(_ADD, msgspec.structs.asdict(new))
         symbol_id = _one(cur)
         cur.execute(_ADD_ALIASES, {"id": symbol_id, "aliases": new.aliases})
     return _read(cur, symbol_id)
@@ -181,9 +204,7 @@ def add_alias(cur: Cursor, symbol: str, alias: str) -> SymbolRow:
 
 def checked(new: NewSymbol) -> NewSymbol:
     """Return it with its texts stripped and each alias once. Raises BadField, which names the field."""
-    texts = {
-        field: _text(field, getattr(new, field)) for field in ("symbol", "name", "exchange", "currency", "timezone")
-    }
+    texts = {field: _text(field, getattr(new, field)) for field in _TEXTS}
     symbol = texts["symbol"] or ""
     if len(new.aliases) > MAX_ALIASES:
         raise BadField(f"aliases: at most {MAX_ALIASES} of one symbol")
@@ -201,16 +222,9 @@ def checked(new: NewSymbol) -> NewSymbol:
         )
     if new.digits is not None and not 0 <= new.digits <= MAX_DIGITS:
         raise BadField(f"digits must be 0 to {MAX_DIGITS}")
-    return NewSymbol(
-        symbol=symbol,
-        aliases=list(aliases.values()),
-        name=texts["name"],
-        exchange=texts["exchange"],
-        currency=texts["currency"],
-        timezone=texts["timezone"],
-        digits=new.digits,
-        allow_nonpositive=new.allow_nonpositive,
-    )
+    if new.market_cap is not None and not 0 <= new.market_cap <= MAX_CAP:  # NaN neither
+        raise BadField(f"market_cap must be 0 to {MAX_CAP:g}")
+    return msgspec.structs.replace(new, **texts | {"symbol": symbol}, aliases=list(aliases.values()))
 
 
 def _text(field: str, text: str | None) -> str | None:
@@ -245,9 +259,9 @@ def _read(cur: Cursor, symbol_id: int) -> SymbolRow:
 
 
 def _row(found: tuple[Any, ...]) -> SymbolRow:
-    symbol, aliases, name, exchange, currency, timezone, digits, updated_us, allow_nonpositive = found
+    symbol, aliases, name, exchange, currency, timezone, digits, updated_us, *more = found
     updated = None if updated_us is None else rfc3339(updated_us)
-    return SymbolRow(symbol, aliases, name, exchange, currency, timezone, digits, updated, allow_nonpositive)
+    return SymbolRow(symbol, aliases, name, exchange, currency, timezone, digits, updated, *more)
 
 
 def _one(cur: Cursor) -> int:

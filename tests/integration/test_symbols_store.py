@@ -67,9 +67,23 @@ def test_what_was_added_is_listed_as_it_was_given(own: Connection) -> None:
         currency="USD",
         timezone="Europe/London",
         digits=5,
+        sector="Currencies",
+        industry="Majors",
+        market_cap=1.5e12,
     )
     row = SymbolRow(
-        "EURUSD", ["EURUSD.r", "eur/usd"], "Euro vs US Dollar", "FX", "USD", "Europe/London", 5, None, False
+        "EURUSD",
+        ["EURUSD.r", "eur/usd"],
+        "Euro vs US Dollar",
+        "FX",
+        "USD",
+        "Europe/London",
+        5,
+        None,
+        False,
+        "Currencies",
+        "Majors",
+        1.5e12,
     )
     assert done(own, add_symbol, new) == row
     assert done(own, find_symbol, "EUR/USD") == row
@@ -133,6 +147,11 @@ def test_an_alias_given_twice_or_equal_to_the_name_is_one(own: Connection) -> No
         ("timezone", "../../etc/passwd"),
         ("digits", -1),
         ("digits", 16),
+        ("sector", "x" * 201),
+        ("industry", "a\nb"),
+        ("market_cap", -1.0),
+        ("market_cap", float("nan")),
+        ("market_cap", float("inf")),
     ],
 )
 def test_what_cannot_be_stored_is_refused_by_the_name_of_its_field(own: Connection, field: str, value: Any) -> None:
@@ -153,6 +172,9 @@ def test_a_change_leaves_what_it_does_not_name(own: Connection) -> None:
     assert changed == SymbolRow("GOLD", ["XAU", "XAUUSD"], "Gold", None, "USD", None, 3, None, True)
     changed = done(own, change_symbol, NewSymbol(symbol="gold", timezone="UTC", allow_nonpositive=False))
     assert changed == SymbolRow("GOLD", ["XAU", "XAUUSD"], "Gold", None, "USD", "UTC", 3, None, False)
+    done(own, change_symbol, NewSymbol(symbol="gold", sector="Metals", market_cap=0.0))
+    changed = done(own, change_symbol, NewSymbol(symbol="gold", industry="Precious"))
+    assert (changed.sector, changed.industry, changed.market_cap) == ("Metals", "Precious", 0.0)
 
 
 def test_an_alias_may_be_given_again_but_not_to_another(own: Connection) -> None:

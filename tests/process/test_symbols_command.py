@@ -45,7 +45,8 @@ def table(run: Run) -> dict[str, dict[str, str]]:
 
 
 def test_the_three_lists_show_the_same(run: Run) -> None:
-    assert run("add", "EURUSD", "--alias", "EURUSD.r", "--name", "Euro", "--digits", "5").returncode == 0
+    more = ("--sector", "Currencies", "--industry", "Majors", "--market-cap", "1.5e12")
+    assert run("add", "EURUSD", "--alias", "EURUSD.r", "--name", "Euro", "--digits", "5", *more).returncode == 0
     as_json = json.loads(run("list", "--json").stdout)["symbols"]
     assert [row["symbol"] for row in as_json] == list(table(run))
     euro = {
@@ -58,10 +59,13 @@ def test_the_three_lists_show_the_same(run: Run) -> None:
         "digits": 5,
         "last_updated": None,
         "allow_nonpositive": False,
+        "sector": "Currencies",
+        "industry": "Majors",
+        "market_cap": 1.5e12,
     }
     assert euro in as_json
     empty = {"exchange": "", "currency": "", "timezone": "", "last_updated": ""}
-    texts = {"aliases": "EURUSD.r", "digits": "5", "allow_nonpositive": "no"}
+    texts = {"aliases": "EURUSD.r", "digits": "5", "allow_nonpositive": "no", "market_cap": "1500000000000.0"}
     assert table(run)["EURUSD"] == euro | empty | texts
     lines = run("list").stdout.splitlines()
     at = lines[0].index("digits")
