@@ -55,6 +55,7 @@ from app.storage.writers import writers
 from app.stream.hub import Hub
 from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
+from app.upstream import make_upstream
 
 SWITCH_INTERVAL_S = 0.0005
 """How soon a lane that computes gives way to the event loop; Python's default of 5 ms costs the loop 20."""
@@ -207,6 +208,7 @@ class Runtime:
         self.quotes = QuoteBoard(
             lambda: self.symbols.map, settings.stale_data_timeout_s, lambda news: self.fan_out.repaired(news)
         )
+        self.upstream = make_upstream(settings)
         self.hub = Hub(self._live_quotes, lambda: self.symbols.map.names, settings.heartbeat_interval_s)
         self.bus = make_bus(settings, self.dirs.bus, slot, self.meters.bus_said)
         self.fan_out = FanOut(self.bus, self.quotes, self.hub.quotes_changed)

@@ -27,10 +27,12 @@ from app.market.quotes import Quote
 from app.reads import PAGE, QUOTE
 from app.runtime import Runtime
 from app.storage.symbols_store import NewSymbol, SymbolRow, list_symbols
+from app.upstream import HOP_HEADER
 from app.web.api import Endpoint, endpoint
 from app.web.body import body_of
 from app.web.client import client_of
 from app.web.errors import answer
+from app.web.read_through import read_through
 from app.web.server import runtime
 
 blueprint = Blueprint("quotes", __name__)
@@ -126,9 +128,21 @@ def resolve(run: Runtime, names: list[str]) -> tuple[list[str], list[RejectedSym
 
 
 def newest(run: Runtime, names: list[str] | None) -> list[Quote]:
-    """Return the quotes (names: canonical; None: of all that have one), those not yet committed included."""
+    """Return the quotes (names: canonical; None: of all that have one), those not yet committed included.
+
+    Those that are stale are read through from upstream, if there is one, and stored.
+    """
     with suppress(DatabaseAway, QueryTimeout):  # what is in memory is no older than the moment the database was lost
         run.quotes.loaded(run.reads.run(QUOTE, run.quote_reader.read, names, client=client_of(request.environ)))
+    found = _in_memory(run, names)
+    if run.upstream is not None and HOP_HEADER not in request.headers:
+        stale = {one.symbol: one.timestamp for one in found if one.stale}
+        if stale and read_through(run, run.upstream, stale):
+            return _in_memory(run, names)
+    return found
+
+
+def _in_memory(run: Runtime, names: list[str] | None) -> list[Quote]:
     return [
         found
         if run.quotes.was_read(found.symbol)

@@ -49,6 +49,7 @@ def client_of(rows: list[QuoteRow] | None) -> tuple[FlaskClient, QuoteBoard]:
         reads=_Reads(rows),
         quote_reader=QuoteReader(),
         quotes=board,
+        upstream=None,
         symbols=SimpleNamespace(map=symbols, know_better=lambda: rows is not None),
         meters=SimpleNamespace(answered=lambda status: None),
         settings=load({}, env_file=None),
