@@ -299,6 +299,13 @@ def test_a_row_read_after_hours_says_what_the_next_session_counts_from() -> None
         if not load_first:
             found.loaded([stored])
         assert found.get(["A"])[0].change == 9.0
+    # A price at the bell that the database has not got yet counts.
+    found = board()
+    found.loaded([QuoteRow("A", exchange="XNYS")])
+    accept(found, [Tick("A", at("2026-11-20T16:00:06"), 0, bid=102.0)])
+    found.loaded([stored])
+    accept(found, [Tick("A", morning, 0, bid=110.0)])
+    assert found.get(["A"])[0].change == 8.0
     # Handed on to the next worker it is the same.
     first, second = board(), board()
     first.loaded([stored])
