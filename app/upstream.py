@@ -136,9 +136,7 @@ class Upstream:
                 self._gave.clear()
             self._gave[name] = found.timestamp
             volume, flags = found.volume or 0.0, found.flags or 0
-            rows.append(
-                Row(name, found.bid, found.ask, found.spread, volume, flags, found.timestamp, last=found.last)
-            )
+            rows.append(Row(name, found.bid, found.ask, found.spread, volume, flags, found.timestamp, last=found.last))
         return rows
 
     def _failed(self, error: Exception) -> None:
