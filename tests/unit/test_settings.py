@@ -353,6 +353,14 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("url", ["ftp://h", "h:5000", "http://", "http://u:hunter2@h", "http://h/?a=b", "http://h#x"])
+def test_an_upstream_is_an_address_without_a_name_or_a_password(url: str) -> None:
+    assert "http://10.0.0.5:5000" in refusal(upstream_url=url)
+    assert read(upstream_url="https://other.example/desk/").upstream_url == "https://other.example/desk"
+    assert read(upstream_url="http://[::1]:5000").upstream_url == "http://[::1]:5000"
+    assert "hunter2" not in repr(read(upstream_api_key="hunter2"))
+
+
 def test_a_wrong_setting_ends_a_command_with_one_line_and_status_2() -> None:
     got = run("serve", "--port", "x")
     assert (got.returncode, got.stderr.count("\n")) == (2, 1)
