@@ -1,17 +1,16 @@
 """Quotes of option contracts, by underlying. Pure.
 
-Volatility and greeks are stored as they were sent; what was not sent is computed where chains are read
+Quotes are stored as they were sent. Volatility and greeks that were not are computed where chains are read
 (`market/option_chain.py`), by the underlying's price and the rate as they are known then.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct
 
 from app.datasets.declare import MAX_NUMBER, Amount, Dataset, Date, Maybe, Moment, Name, Number, Symbol
-from app.market.option_symbols import contract_symbol
 
 Strike = Annotated[float, Meta(gt=0, le=MAX_NUMBER)]
 
@@ -43,7 +42,7 @@ class OptionQuote(Struct, kw_only=True):
         Maybe[bool], Meta(description="whether exercise pays; computed when absent and underlying_price is there")
     ] = UNSET
     contract_symbol: Annotated[
-        Maybe[Name], Meta(description="name of the contract; in OCC form (21 characters) when absent")
+        Maybe[Name], Meta(description="name of the contract; computed in OCC form (21 characters) when absent")
     ] = UNSET
     greeks_source: Annotated[
         Maybe[Name], Meta(description="who computed volatility and greeks that were sent (name)")
@@ -53,25 +52,19 @@ class OptionQuote(Struct, kw_only=True):
     ] = UNSET
 
 
-def complete(values: dict[str, Any]) -> None:
-    """Fill in what follows from the record itself: the contract's symbol, and whether it is in the money.
-
-    values: by field, the symbol by its name, the date a date or as YYYY-MM-DD.
-    """
-    kind, strike, day = values["option_type"], values["strike_price"], values["expiration_date"]
-    if values.get("contract_symbol") is None:
-        expiration = day if isinstance(day, Date) else Date.fromisoformat(day)
-        values["contract_symbol"] = contract_symbol(values["symbol"], expiration, kind, strike)
-    price = values.get("underlying_price")
-    if values.get("in_the_money") is None and price is not None and price > 0:
-        values["in_the_money"] = price > strike if kind == "call" else price < strike
-
+# Read, not stored: with on_duplicate=update it would replace the name that a quote before was sent with.
+_CONTRACT_SYMBOL = """(
+    SELECT occ_symbol(i.symbol, t.expiration_date, t.option_type, t.strike_price)
+    FROM instruments i WHERE i.symbol_id = t.symbol_id)"""
+_IN_THE_MONEY = """
+    CASE t.option_type
+        WHEN 'call' THEN t.underlying_price > t.strike_price ELSE t.underlying_price < t.strike_price END"""
 
 DATASET = Dataset(
     name="option_quotes",
     record=OptionQuote,
     key=("symbol", "expiration_date", "strike_price", "option_type", "timestamp"),
     policy="update",
-    complete=complete,
+    computed={"contract_symbol": _CONTRACT_SYMBOL, "in_the_money": _IN_THE_MONEY},
     help="Quotes of option contracts; symbol is the underlying",
 )

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.datasets import option_quotes
 from app.market.option_chain import GREEKS, MODELLED, Chain, complete, underlying_at
 from app.market.options import Market, greeks, implied_volatilities, years_to
 
@@ -146,40 +145,3 @@ def test_the_underlying_costs_what_it_cost_before() -> None:
     assert underlying_at(np.array([10, 19, 20, 99]), times, prices).tolist() == [1.0, 1.0, 2.0, 3.0]
     assert np.isnan(underlying_at(np.array([9]), times, prices)).all()
     assert np.isnan(underlying_at(np.array([9, 10]), times[:0], prices[:0])).all()
-
-
-# the dataset
-
-
-def record(**other: Any) -> dict[str, Any]:
-    return {
-        "symbol": "AAPL",
-        "expiration_date": "2014-07-18",
-        "strike_price": 90.0,
-        "option_type": "put",
-    } | other
-
-
-def test_a_record_gets_its_contract_symbol_and_whether_it_pays() -> None:
-    told = record(underlying_price=92.0)
-    option_quotes.complete(told)
-    assert told["contract_symbol"] == "AAPL  140718P00090000"
-    assert told["in_the_money"] is False
-
-
-def test_a_record_keeps_what_was_sent() -> None:
-    told = record(contract_symbol="mine", in_the_money=True, underlying_price=92.0)
-    option_quotes.complete(told)
-    assert (told["contract_symbol"], told["in_the_money"]) == ("mine", True)
-
-
-def test_a_record_that_says_too_little_is_left_so() -> None:
-    told = record(strike_price=72.8571)
-    option_quotes.complete(told)
-    assert told["contract_symbol"] is None
-    assert told.get("in_the_money") is None
-
-
-def test_the_declaration_holds_together() -> None:
-    option_quotes.DATASET.check()
-    assert option_quotes.DATASET.order[0].name == "timestamp"
