@@ -43,7 +43,8 @@ def unknown_names(dataset: Dataset, decoded: Decoded, symbols: SymbolMap) -> lis
     """Return the distinct symbols that the map does not know."""
     if dataset.symbol is None:
         return []
-    names = {getattr(row, dataset.symbol) for row in decoded.rows} - {UNSET, None}
+    attribute = dataset.by_name[dataset.symbol].attribute
+    names = {getattr(row, attribute) for row in decoded.rows} - {UNSET, None}
     return sorted(name for name in names if symbols.index(name) < 0)
 
 
@@ -65,7 +66,7 @@ def accept_records(
     columns: dict[str, list[Any]] = {}
     # Times first: a row without one is said to be that, and never to be sent again later.
     for column in sorted(dataset.columns, key=lambda column: column.kind != "time"):
-        values = [getattr(row, column.name) for row in decoded.rows]
+        values = [getattr(row, column.attribute) for row in decoded.rows]
         if column.kind == "time":
             values = _times(column.name, values, dataset, clock, limits, now_us, refused)
         elif column.kind == "symbol":
@@ -73,7 +74,10 @@ def accept_records(
         elif column.kind == "date":
             values = [value if value in (None, UNSET) else value.isoformat() for value in values]
         elif column.kind == "json":
-            values = [value if value in (None, UNSET) else msgspec.json.encode(value).decode() for value in values]
+            values = [
+                value if value in (None, UNSET) else msgspec.json.encode(value, order="sorted").decode()
+                for value in values
+            ]
         if column.kind in ("text", "json"):
             _check_texts(column.name, values, refused, nul="\\u0000" if column.kind == "json" else "\0")
         elif column.kind == "float":

@@ -69,9 +69,10 @@ _COLUMN_NAMES = {"timestamp": "time", "symbol": "symbol_id"}
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A field of a record, and its column: `name` in records, `column` in the table."""
+    """A field of a record, and its column: `name` in records, `attribute` of the type, `column` in the table."""
 
     name: str
+    attribute: str
     column: str
     kind: Kind
     required: bool
@@ -84,7 +85,7 @@ class Dataset:
     """A dataset. Names of fields are those of the record type.
 
     key: what a row is known by; all required. policy: what a second row of a key does, unless the request says other.
-    time: what `start` and `end` choose by, and rows are ordered by; a field of the key, None where it has none.
+    time: what `start` and `end` choose by, and rows are ordered by; required, of the key or not; None: there is none.
     computed: SQL by field, for where nothing was sent: `t` is the table. complete: fills in what follows from the
     other fields of the same record; it gets and changes values by field, None where there is none. ahead: whether its
     times may lie in the future.
@@ -133,8 +134,8 @@ class Dataset:
 
     @cached_property
     def own_time(self) -> Column | None:
-        """Return the time of a record that is not of its key: what `keep_newest` goes by; None: there is none."""
-        return next((column for column in self.values if column.kind == "time"), None)
+        """Return the time of a record where it is not of its key: what `keep_newest` goes by; None: it is, or none."""
+        return None if self.time is None or self.time in self.key else self.by_name[self.time]
 
     @cached_property
     def filters(self) -> tuple[Column, ...]:
@@ -143,17 +144,17 @@ class Dataset:
 
     @cached_property
     def order(self) -> tuple[Column, ...]:
-        """Return the key in the order in which rows leave: time first, the symbol last."""
+        """Return the fields that rows are ordered by as they leave: time first, the key's others, the symbol last."""
         rank = {"time": 0, "date": 0, "symbol": 2}
-        return tuple(sorted(self.keys, key=lambda column: -1 if column.name == self.time else rank.get(column.kind, 1)))
+        keys = {self.by_name[name]: None for name in (*([] if self.time is None else [self.time]), *self.key)}
+        return tuple(sorted(keys, key=lambda column: -1 if column.name == self.time else rank.get(column.kind, 1)))
 
     def check(self) -> None:
         """Raise ValueError where the declaration does not hold together."""
         wrong = [name for name in self.key if name not in self.by_name or not self.by_name[name].required]
         wrong += [name for name in self.computed if name not in self.by_name or self.by_name[name].required]
-        if self.time is not None and (
-            self.time not in self.key or self.by_name[self.time].kind not in ("time", "date")
-        ):
+        time = None if self.time is None else self.by_name.get(self.time)
+        if self.time is not None and (time is None or not time.required or time.kind not in ("time", "date")):
             wrong.append(self.time)
         wrong += [column.name for column in self.columns if not column.help]
         if wrong or len(self.columns) > 60:
@@ -171,8 +172,9 @@ def _columns(record: type[msgspec.Struct]) -> Iterator[Column]:
         if not told and not choices and len(kinds) != 1:
             raise TypeError(f"{record.__name__}.{info.name}: {hints[info.name]} cannot be kept")
         words = [meta.description for meta in metas if meta.description]
-        column = _COLUMN_NAMES.get(info.name, info.name)
-        yield Column(info.name, column, kind, info.required, words[-1] if words else "", choices)
+        name = info.encode_name
+        column = _COLUMN_NAMES.get(name, name)
+        yield Column(name, info.name, column, kind, info.required, words[-1] if words else "", choices)
 
 
 def _members(kind: Any) -> tuple[list[Any], list[Meta]]:

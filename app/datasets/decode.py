@@ -153,14 +153,14 @@ def _take_leniently(dataset: Dataset, value: Any, decoded: Decoded, *, strict: b
     for column in dataset.columns:
         if column.name not in value:
             continue
-        convert = _converter(dataset.record, column.name)
+        convert = _converter(dataset.record, column.attribute)
         cell = value[column.name]
         try:
             if column.kind == "json" and not strict:
                 cell = json.loads(cell)
             if column.kind == "int" and strict and isinstance(cell, float) and cell.is_integer():
                 cell = int(cell)
-            given[column.name] = convert(cell, strict)
+            given[column.attribute] = convert(cell, strict)
         except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
             decoded.refuse("bad_field", _why(column, cell, error))
             return

@@ -27,6 +27,7 @@ def arrow_schema(fields: Sequence[Field]) -> Any:
         "bool": pa.bool_(),
         "text": pa.string(),
         "date": pa.date32(),
+        "json": pa.string(),
     }
     return pa.schema([pa.field(field.name, types[field.kind], nullable=field.kind != "bool") for field in fields])
 

@@ -57,7 +57,7 @@ class Parquet:
             self._sink,
             self._schema,
             # Times and sequence numbers hardly repeat, but their steps are small; prices and texts do repeat.
-            use_dictionary=[field.name for field in fields if field.kind in ("float", "text", "date")],
+            use_dictionary=[field.name for field in fields if field.kind in ("float", "text", "date", "json")],
             column_encoding={field.name: "DELTA_BINARY_PACKED" for field in fields if field.kind in ("time", "int")},
             **COMPRESSION,
         )

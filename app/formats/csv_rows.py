@@ -71,7 +71,7 @@ def _texts(field: Field, values: Values, arrow_type: Any, end: str) -> Any:
         texts = different.view(pa.float64()).cast(pa.string())
         exact = pc.or_(pc.match_substring(texts, "."), pc.match_substring(texts, "e"))
         texts = pc.if_else(exact, texts, _joined(texts, arrow_text(".0")))
-    elif field.kind == "text":
+    elif field.kind in ("text", "json"):
         texts = _quoted(different)
     else:
         texts = different.cast(pa.string())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["time", "float", "int", "bool", "text", "date"]
+Kind = Literal["time", "float", "int", "bool", "text", "date", "json"]
 
 NULL_INT = np.iinfo(np.int64).min
 """What stands for null in a column of times or integers."""
@@ -20,7 +20,8 @@ class Field:
     """A column's name, kind and meaning.
 
     Its values: time: int64, UTC microseconds; int: int64; both NULL_INT for null. float: float64, NaN for null.
-    bool: bool, never null. text: a list of str or None. date: the same, as YYYY-MM-DD.
+    bool: bool, never null. text: a list of str or None. date: the same, as YYYY-MM-DD;
+    json: the same, as JSON.
     """
 
     name: str
@@ -54,6 +55,6 @@ def empty(fields: Sequence[Field]) -> Table:
     """Return a table without rows."""
     dtypes = {"time": np.int64, "int": np.int64, "float": np.float64, "bool": np.bool_}
     columns: list[Values] = [
-        [] if field.kind in ("text", "date") else np.zeros(0, dtypes[field.kind]) for field in fields
+        [] if field.kind in ("text", "date", "json") else np.zeros(0, dtypes[field.kind]) for field in fields
     ]
     return Table(tuple(fields), columns)

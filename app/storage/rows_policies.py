@@ -41,7 +41,8 @@ class _Statements:
     stage: str
     copy: str
     lock: str
-    match: str
+    differing: str
+    changed: str
     update: str
     insert: str
 
@@ -55,19 +56,19 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
     updates = policy in ("update", "keep_newest")
     cur.execute(sql.stage)
     cur.copy_expert(sql.copy, io.BytesIO(_copy_lines(dataset, rows)))
+    newer = _not_older(dataset) if policy == "keep_newest" else "s.received_at >= t.received_at"
+    counts = {"newer": newer, "counts": "TRUE" if policy == "update" else newer}
     if updates:
         cur.execute(sql.lock)
-    cur.execute(sql.match)
+    cur.execute(sql.changed.format_map(counts) if updates else sql.differing)
     matches: list[tuple[int, bool]] = cur.fetchall()
-    if updates:
-        if matches:
-            newer = "s.received_at >= t.received_at" if policy == "update" else _not_older(dataset)
-            cur.execute(sql.update.format(newer=newer, late="TRUE" if policy == "update" else newer))
-            applied.stored += cur.rowcount
-            applied.duplicates += len(matches) - cur.rowcount
-    else:
-        applied.conflicts += [rows[ord_] for ord_, same in matches if policy == "error" and not same]
-        applied.duplicates += len(matches) - len(applied.conflicts)
+    differing = [rows[ord_] for ord_, differs in matches if differs]
+    if updates and matches:
+        cur.execute(sql.update.format_map(counts))
+        applied.stored += len(differing)
+    elif policy == "error":
+        applied.conflicts += differing
+    applied.duplicates += len(matches) - applied.stored - len(applied.conflicts)
     if len(matches) < len(rows):
         cur.execute(sql.insert)
         if cur.rowcount != len(rows) - len(matches):
@@ -86,20 +87,16 @@ def _statements(dataset: Dataset) -> _Statements:
     same_key = " AND ".join(f"t.{key} = s.{key}" for key in keys)
     typed = ", ".join(f"{quoted(column.column)} {TYPES[column.kind]}" for column in dataset.columns)
     sorted_keys = ", ".join(f"s.{key}" for key in keys)
-    # {newer}: whether the staged row counts before the stored one; {late}: whether it counts at all.
+    # {newer}: whether the staged row counts before the stored one; {counts}: whether it counts at all.
     new = [
-        f"CASE WHEN (s.sent >> {bit}) & 1 = 1 AND {{late}} AND ({{newer}} OR t.{value} IS NULL) "
+        f"CASE WHEN (s.sent >> {bit}) & 1 = 1 AND {{counts}} AND ({{newer}} OR t.{value} IS NULL) "
         f"THEN s.{value} ELSE t.{value} END"
         for value, bit in values
     ]
     sets = "".join(f"{value} = {said}, " for (value, _), said in zip(values, new, strict=True))
     old = ", ".join(f"t.{value}" for value, _ in values)
-    same = " AND ".join(f"t.{value} IS NOT DISTINCT FROM s.{value}" for value, _ in values) or "TRUE"
-    changed = (
-        f"({old}) IS DISTINCT FROM ({', '.join(new)})"
-        if len(values) > 1
-        else " ".join(f"{old} IS DISTINCT FROM {said}" for said in new)
-    )
+    differing = " OR ".join(f"t.{value} IS DISTINCT FROM s.{value}" for value, _ in values) or "FALSE"
+    changed = f"ROW({old}) IS DISTINCT FROM ROW({', '.join(new)})" if values else "FALSE"
     listed = ", ".join(columns)
     staged = f"staged_{dataset.table}"
     return _Statements(
@@ -107,9 +104,11 @@ def _statements(dataset: Dataset) -> _Statements:
         f"(ord integer, sent bigint, {typed}, received_at timestamptz) ON COMMIT DROP",
         copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
         lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} FOR UPDATE OF t",
-        match=f"SELECT s.ord, {same} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
+        differing=f"SELECT s.ord, {differing} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
+        changed=f"SELECT s.ord, {changed} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
+        # Also where nothing changes: what was accepted before this must not count as newer when it comes.
         update=f"UPDATE {dataset.table} t SET {sets}received_at = greatest(t.received_at, s.received_at) "
-        f"FROM {staged} s WHERE {same_key} AND {changed or 'FALSE'}",
+        f"FROM {staged} s WHERE {same_key} AND ({changed} OR s.received_at > t.received_at)",
         insert=f"INSERT INTO {dataset.table} ({listed}, received_at) SELECT {listed}, received_at FROM {staged} s "
         f"WHERE NOT EXISTS (SELECT FROM {dataset.table} t WHERE {same_key}) ORDER BY {sorted_keys} "
         "ON CONFLICT DO NOTHING",

@@ -23,7 +23,7 @@ FETCH_ROWS = 500
 
 MAX_INT = (1 << 63) - 1
 _DAY_US = 86_400_000_000
-_KINDS: Mapping[str, Kind] = {"symbol": "text", "json": "text"}
+_KINDS: Mapping[str, Kind] = {"symbol": "text"}
 
 
 @dataclass(slots=True)
@@ -86,12 +86,12 @@ def read_rows(
     more_rows = len(rows) > max_rows
     rows = rows[:max_rows]
     fields = fields_of(dataset)
-    width = len(fields) + len(dataset.keys)
+    width = len(fields) + len(dataset.order)
     listed: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * width
     table = Table(fields, [_values(field, column) for field, column in zip(fields, listed, strict=False)])
     last_key = None
     if rows:
-        key_values = dict(zip([column.name for column in dataset.keys], rows[-1][len(fields) :], strict=True))
+        key_values = dict(zip([column.name for column in dataset.order], rows[-1][len(fields) :], strict=True))
         last_key = msgspec.msgpack.encode([key_values[column.name] for column in order])
     return RowsPage(table, last_key, more_rows)
 
@@ -115,7 +115,7 @@ def rows_version(
 @cache
 def _select(dataset: Dataset) -> str:
     shown = [_shown(dataset, column) for column in dataset.columns]
-    keys = [_plain(column, f"t.{quoted(column.column)}") for column in dataset.keys]
+    keys = [_plain(column, f"t.{quoted(column.column)}") for column in dataset.order]
     names = "" if dataset.symbol is None else " LEFT JOIN instruments i USING (symbol_id)"
     return f"SELECT {', '.join([*shown, *keys])} FROM {dataset.table} t{names}"
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import psycopg2
-from psycopg2 import errorcodes
 from psycopg2.extensions import cursor as Cursor
 
 from app.datasets.declare import Dataset, Policy
@@ -103,8 +102,8 @@ class RowsWriter:
                 cur.execute("ROLLBACK TO SAVEPOINT records; RELEASE SAVEPOINT records")
                 continue
             except psycopg2.Error as error:
-                # A text too long for an index is the row's own trouble, too.
-                if not is_about_a_row(error) and error.pgcode != errorcodes.PROGRAM_LIMIT_EXCEEDED:
+                # A text too long for an index is the row's own trouble, too: a limit of the program (class 54).
+                if not is_about_a_row(error) and not (error.pgcode or "").startswith("54"):
                     raise
                 cur.execute("ROLLBACK TO SAVEPOINT records; RELEASE SAVEPOINT records")
                 if len(rows) == 1:

@@ -1,0 +1,265 @@
+"""Every dataset over HTTP, on a real server: in as JSON, NDJSON and CSV, out in every format, kept through a crash."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.datasets.declare import Dataset
+from app.datasets.registry import DATASETS
+from tests.dataset_rows import records
+from tests.process.conftest import MakeServer
+from tests.process.harness import Server, wait_until
+from tests.process.wire import Answer, ask, post, running
+
+EVERY = pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
+FORMATS = ("json", "ndjson", "csv", "arrow", "parquet")
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def server(data_template: Path) -> Iterator[Server]:
+    with running(data_template, workers=2, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.01"}) as server:
+        yield server
+        assert "Traceback" not in server.log()
+
+
+def send(
+    server: Server, dataset: Dataset, sent: Sequence[Any], form: str = "json", query: str = "", **headers: str
+) -> Answer:
+    """Send records in a format."""
+    kinds = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
+    body = json.dumps(list(sent)).encode()
+    if form == "ndjson":
+        body = b"".join(json.dumps(one).encode() + b"\n" for one in sent)
+    elif form == "csv":
+        text = io.StringIO()
+        lines = csv.DictWriter(text, [column.name for column in dataset.columns])
+        lines.writeheader()
+        lines.writerows({name: _cell(value) for name, value in one.items()} for one in sent)
+        body = text.getvalue().encode()
+    if headers.get("Content_Encoding") == "gzip":
+        body = gzip.compress(body)
+    return post(server, body, f"/ingest/{dataset.name}{query}", Content_Type=kinds[form], **headers)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | bool) else value
+
+
+def read(server: Server, dataset: Dataset, **params: Any) -> list[dict[str, Any]]:
+    query = "&".join(f"{name}={value}" for name, value in params.items())
+    answer = ask(server, "GET", f"/api/{dataset.name}?{query}")
+    assert answer.status == 200, answer
+    assert answer.json["dataset"] == dataset.name
+    return list(answer.json["records"])
+
+
+def drained(server: Server) -> None:
+    wait_until(lambda: server.stats()["buffer_size"] == 0, what="the buffer to drain")
+
+
+def bits(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return rows as texts that tell 1 from 1.0, and NaN from null."""
+    return [[repr(value) for value in row.values()] for row in rows]
+
+
+def as_rows(dataset: Dataset, form: str, data: bytes) -> list[dict[str, Any]]:
+    """Return the records in an answer, with times as microseconds."""
+    if form == "json":
+        found = json.loads(data)["records"]
+    elif form == "ndjson":
+        found = [json.loads(line) for line in data.splitlines()]
+    elif form == "csv":
+        found = [_typed(dataset, row) for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
+    else:
+        stream = io.BytesIO(data)
+        table = pa.ipc.open_stream(stream).read_all() if form == "arrow" else pq.read_table(stream)
+        found = [_plain(dataset, row) for row in table.to_pylist()]
+    return [dict(row) for row in found]
+
+
+def _typed(dataset: Dataset, row: dict[str, str]) -> dict[str, Any]:
+    kinds: dict[str, Any] = {"float": float, "int": int, "bool": lambda text: text == "true"}
+    return {name: kinds.get(dataset.by_name[name].kind, str)(text) if text else None for name, text in row.items()}
+
+
+def _plain(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
+    told = dict(row)
+    for column in dataset.columns:
+        value = told[column.name]
+        if value is not None and column.kind == "time":
+            told[column.name] = value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        elif value is not None and column.kind == "date":
+            told[column.name] = value.isoformat()
+    return told
+
+
+@EVERY
+def test_a_dataset_comes_in_and_goes_out_in_every_format(server: Server, dataset: Dataset) -> None:
+    sent = records(dataset, ROWS)
+    third = ROWS // 3
+    parts = {"json": sent[:third], "ndjson": sent[third : 2 * third], "csv": sent[2 * third :]}
+    for form, part in parts.items():
+        answer = send(server, dataset, part, form)
+        assert (answer.status, answer.json) == (200, {"status": "success", "received": len(part)})
+    drained(server)
+    found = read(server, dataset)
+    assert len(found) == ROWS
+    keys = [tuple(str(one[name]) for name in dataset.key) for one in sent]
+    assert {tuple(str(one[name]) for name in dataset.key) for one in found} == set(keys)
+    by_key = {tuple(str(one[name]) for name in dataset.key): one for one in found}
+    for key, one in zip(keys, sent, strict=True):
+        assert {name: by_key[key][name] for name, value in one.items() if value is not None} == {
+            name: value for name, value in one.items() if value is not None
+        }
+    every = {
+        form: as_rows(dataset, form, ask(server, "GET", f"/api/{dataset.name}?format={form}").data) for form in FORMATS
+    }
+    assert all(bits(every[form]) == bits(every["json"]) for form in FORMATS), every
+    assert every["json"] == found
+    # The same again, also from what was read, changes nothing.
+    stored = server.stats()["stored"]
+    assert send(server, dataset, sent, "json", Content_Encoding="gzip").status == 200
+    drained(server)
+    assert read(server, dataset) == found
+    assert server.stats()["stored"] == stored
+
+
+@EVERY
+def test_pages_go_on_where_the_last_one_ended(server: Server, dataset: Dataset) -> None:
+    send(server, dataset, records(dataset, ROWS))
+    drained(server)
+    whole, found, token = read(server, dataset, limit=10_000, order="asc"), [], ""
+    for _ in range(100):
+        path = f"/api/{dataset.name}?limit=9&order=asc{token}"
+        answer = ask(server, "GET", path).json
+        found += answer["records"]
+        if answer["next_page_token"] is None:
+            break
+        token = f"&page_token={answer['next_page_token']}"
+    assert found == whole
+    assert read(server, dataset, limit=9) == whole[-9:]
+    assert read(server, dataset, limit=9, order="desc") == whole[:-10:-1]
+
+
+@EVERY
+def test_bad_records_are_named_and_the_others_are_taken(server: Server, dataset: Dataset) -> None:
+    good = records(dataset, 3, first=1000)
+    missing = {name: value for name, value in good[0].items() if name != dataset.key[0]}
+    answer = send(server, dataset, [good[0], missing, good[1], 7, good[2]])
+    assert answer.status == 200
+    said = answer.json
+    assert (said["status"], said["received"]) == ("partial", 3)
+    assert [(one["index"], one["code"]) for one in said["rejected"]] == [(1, "missing_field"), (3, "bad_field")]
+    assert dataset.key[0] in said["rejected"][0]["message"]
+    if dataset.symbol is not None:
+        answer = send(server, dataset, [good[0] | {dataset.symbol: "FOO"}])
+        assert (answer.status, answer.json["code"]) == (400, "unknown_symbol")
+        assert answer.json["message"] == "Unknown symbol: FOO"
+        gone = ask(server, "GET", f"/api/{dataset.name}?symbol=FOO")
+        assert (gone.status, gone.json["code"]) == (404, "unknown_symbol")
+    assert send(server, dataset, []).json == {"status": "success", "received": 0}
+    for body in (b"{", b"nothing", b'"x"'):
+        assert post(server, body, f"/ingest/{dataset.name}").json["code"] == "bad_json"
+
+
+@EVERY
+def test_what_is_asked_of_duplicates_is_done(server: Server, dataset: Dataset) -> None:
+    optional = next((c.name for c in dataset.values if c.kind in ("float", "text") and not c.required), None)
+    if optional is None:
+        pytest.skip("nothing but the key")
+    one = records(dataset, 1, first=2000)[0]
+    first, second = (5.0, 6.0) if dataset.by_name[optional].kind == "float" else ("five", "six")
+
+    def stored() -> Any:
+        drained(server)
+        found = [
+            row
+            for row in read(server, dataset, limit=10_000, order="asc")
+            if all(str(row[name]) == str(one[name]) for name in dataset.key)
+        ]
+        assert len(found) == 1
+        return found[0][optional]
+
+    send(server, dataset, [one | {optional: first}], query="?on_duplicate=update")
+    assert stored() == first
+    send(server, dataset, [one | {optional: second}], query="?on_duplicate=ignore")
+    assert stored() == first
+    aside = server.stats()["errors"], server.stats()["stored"]
+    send(server, dataset, [one | {optional: second}], query="?on_duplicate=error")
+    assert stored() == first
+    assert server.stats()["stored"] == aside[1]
+    send(server, dataset, [one | {optional: second}], query="?on_duplicate=keep_newest")
+    assert stored() == second
+    bad = send(server, dataset, [one], query="?on_duplicate=perhaps")
+    assert (bad.status, bad.json["code"]) == (400, "bad_parameter")
+
+
+@EVERY
+def test_what_follows_from_a_declaration_is_there(server: Server, dataset: Dataset) -> None:
+    document = ask(server, "GET", "/openapi.json").json
+    taken = document["paths"][f"/ingest/{dataset.name}"]["post"]
+    assert set(taken["requestBody"]["content"]) == {"application/json", "application/x-ndjson", "text/csv"}
+    assert {one["name"] for one in taken["parameters"]} == {"on_duplicate"}
+    given = document["paths"][f"/api/{dataset.name}"]["get"]
+    assert {one["name"] for one in given["parameters"]} >= {"limit", "order", "page_token", "format"}
+    assert len(given["responses"]["200"]["content"]) == len(FORMATS)
+    send(server, dataset, [*records(dataset, 1), 7])
+    metrics = ask(server, "GET", "/metrics").data.decode()
+    for outcome in ("accepted", "refused"):
+        assert f'tickhub_records_total{{dataset="{dataset.name}",outcome="{outcome}"}}' in metrics
+
+
+def test_a_dataset_that_is_none_is_said_to_be_none(server: Server) -> None:
+    for method, path in (("GET", "/api/nothing"), ("POST", "/ingest/nothing")):
+        answer = ask(server, method, path, b"[]" if method == "POST" else None)
+        assert (answer.status, answer.json["code"]) == (404, "unknown_dataset")
+        assert answer.json["message"] == "Unknown dataset: nothing"
+    assert ask(server, "GET", "/api/nothing/at/all").json["code"] == "not_found"
+
+
+def test_what_was_acknowledged_before_a_crash_is_stored_once(make_server: MakeServer) -> None:
+    server = make_server(workers=2, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.3"})
+    server.start().wait_ready()
+    for crash in range(3):
+        for dataset in DATASETS.values():
+            sent = records(dataset, 10, first=10 * crash)
+            for part in (sent[:4], sent[2:]):
+                assert send(server, dataset, part).status == 200
+        if crash == 1:
+            server.database.kill9()
+        server.kill9()
+        server.start().wait_ready()
+    server.wait_drained()
+    for dataset in DATASETS.values():
+        assert len(read(server, dataset, limit=10_000)) == 30, dataset.name
+    ledger = "SELECT sum(next_row), sum(stored + duplicates + set_aside + skipped + lost), sum(stored) FROM ingest_log"
+    (done, counted, stored) = server.database.rows(ledger)[0]
+    assert done == counted
+    assert stored == 30 * len(DATASETS)
+    assert server.stop() == 0
+
+
+def test_records_are_taken_while_the_database_is_away_and_stored_when_it_is_back(make_server: MakeServer) -> None:
+    server = make_server()
+    server.start().wait_ready()
+    server.database.pause()
+    try:
+        for dataset in DATASETS.values():
+            assert send(server, dataset, records(dataset, 5)).status == 200
+    finally:
+        server.database.resume()
+    server.wait_ready()
+    server.wait_drained()
+    for dataset in DATASETS.values():
+        assert len(read(server, dataset)) == 5
