@@ -61,9 +61,16 @@ def look(watch: Watch, line: Line, at_us: int, value: float) -> bool:
 def look_back(watch: Watch, line: Line, at_us: int, value: float) -> bool:
     """Take a value that is older than the newest one; tell whether it alerts.
 
-    It can only show that the line was crossed in between. The newest value is to be looked at again afterwards.
+    It shows that the line was crossed in between, or that the value had gone back, if it is later than what made the
+    watch what it is. Where that changed it, the newest value is to be looked at again.
     """
-    return bool(watch.armed) and at_us > watch.since_us and _fire(watch, line, at_us, value)
+    if watch.armed is None or at_us <= watch.since_us:
+        return False
+    if watch.armed:
+        return _fire(watch, line, at_us, value)
+    if line.is_back(value):
+        watch.armed, watch.since_us = True, at_us
+    return False
 
 
 def _fire(watch: Watch, line: Line, at_us: int, value: float) -> bool:

@@ -36,7 +36,8 @@ class Alert(Struct):
 def evaluate(rule: Rule, state: State, values: Iterable[Value]) -> list[Alert]:
     """Take values in the order in which they were committed; change the state, return the alerts.
 
-    Values that are older than the newest one can only alert where the rule was armed at their time.
+    Values that are older than the newest one change what is known of the time since the last alert, or since the value
+    went back: workers flush at different moments.
     """
     found = []
     watched = lines(rule)
@@ -48,16 +49,19 @@ def evaluate(rule: Rule, state: State, values: Iterable[Value]) -> list[Alert]:
             state.seen_us, state.value = at_us, value
         for direction, line in watched.items():
             watch = state.watches.setdefault(direction, Watch())
-            if is_newest:
-                alerts = look(watch, line, at_us, value)
-            else:
-                alerts = look_back(watch, line, at_us, value)
-                if alerts and state.value is not None:
-                    look(watch, line, state.seen_us, state.value)
-            if alerts:
-                message = message_of(rule, direction, value)
-                found.append(Alert(rule.rule_id, rule.symbol, at_us, rule.alert_type, message, rule.severity, value))
+            since_us = watch.since_us
+            if (look if is_newest else look_back)(watch, line, at_us, value):
+                found.append(_alert(rule, direction, at_us, value))
+            if is_newest or watch.since_us == since_us or state.value is None:
+                continue
+            if look(watch, line, state.seen_us, state.value):
+                found.append(_alert(rule, direction, state.seen_us, state.value))
     return found
+
+
+def _alert(rule: Rule, direction: str, at_us: int, value: float) -> Alert:
+    message = message_of(rule, direction, value)
+    return Alert(rule.rule_id, rule.symbol, at_us, rule.alert_type, message, rule.severity, value)
 
 
 def silence_s(now_us: int, newest_us: int | None, open_since_us: int | None, created_us: int) -> float:

@@ -1,13 +1,17 @@
-"""Rules of alerts: listed, added, removed. They count within a second, whoever is elected. Greenlet side."""
+"""Rules of alerts: listed, added, removed, and the alerts that they gave. Greenlet side.
+
+Rules count within a second, whoever is elected.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from flask import Blueprint, Response, request
 from msgspec import Meta, Struct
 
+from app.alert_source import AlertSource
 from app.alerts.rules import NewRule, Rule
 from app.errors import (
     BadField,
@@ -24,11 +28,16 @@ from app.errors import (
     UnsupportedEncoding,
 )
 from app.reads import PAGE
+from app.storage.alert_reader import ALERTS, AlertFilter
 from app.storage.alert_rules import add_rule, list_rules, remove_rule
-from app.web.api import Endpoint, endpoint
+from app.web.answers import list_type, row_type
+from app.web.api import FORMATS, Endpoint, endpoint
 from app.web.body import body_of
 from app.web.client import client_of
 from app.web.errors import answer
+from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
+from app.web.params import End, Limit, Start
+from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
 blueprint = Blueprint("alerts", __name__)
@@ -46,6 +55,27 @@ class AlertRules(Struct):
     """All rules of alerts."""
 
     alert_rules: list[Rule]
+
+
+class AlertParams(Struct, kw_only=True):
+    """Parameters of /api/history/alerts."""
+
+    symbol: Annotated[
+        str | None, Meta(description="the symbol's name or any of its aliases, in any case; without it: all")
+    ] = None
+    alert_type: Annotated[str | None, Meta(description="only alerts of this type")] = None
+    severity: Annotated[str | None, Meta(description="only alerts of this severity")] = None
+    start: Start = None
+    end: End = None
+    limit: Limit = None
+    order: Order = None
+    page_token: PageToken = None
+    format: FormatParameter = None
+
+
+StoredAlert = row_type("StoredAlert", ALERTS)
+AlertHistory = list_type("AlertHistory", [], "alerts", StoredAlert)
+AlertRecords = list_type("AlertRecords", [("dataset", Literal["alerts"])], "records", StoredAlert)
 
 
 class RemoveParams(Struct, kw_only=True):
@@ -129,3 +159,55 @@ def add_alert_rule() -> Response:
 def remove_alert_rule(params: RemoveParams) -> Response:
     """Remove one rule, and return it."""
     return answer(runtime().desk.write(lambda cur: remove_rule(cur, params.rule_id)))
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/history/alerts",
+        "Stored alerts, in order",
+        "alerts",
+        params=AlertParams,
+        answer=AlertHistory,
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def alert_history(params: AlertParams) -> Response:
+    """Return alerts of a range, or the newest ones."""
+    return _alerts(params, "alerts", {})
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/alerts",
+        "The same alerts as a dataset",
+        "alerts",
+        params=AlertParams,
+        answer=AlertRecords,
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def alert_records(params: AlertParams) -> Response:
+    """Return alerts of a range, or the newest ones, in the shape of datasets."""
+    return _alerts(params, "records", {"dataset": "alerts"})
+
+
+def _alerts(params: AlertParams, list_name: str, head: dict[str, str]) -> Response:
+    for name in ("alert_type", "severity"):
+        if "\0" in (getattr(params, name) or ""):
+            raise BadParameter(f"{name}: a text cannot hold a NUL")
+    asked = AlertFilter(*range_of(params.start, params.end), params.alert_type, params.severity)
+    wanted = rows_request(
+        params.symbol,
+        AlertSource(asked, list_name, head),
+        format=params.format,
+        limit=params.limit,
+        order=params.order,
+        page_token=params.page_token,
+    )
+    return answer_rows(runtime(), wanted, closed=False, cacheable=False)

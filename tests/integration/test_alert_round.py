@@ -190,6 +190,7 @@ def test_much_at_once_is_looked_at_in_parts_and_none_twice(world: World, monkeyp
     world.flush(0, 99.0)
     world.add(direction="above")
     world.flush(0, *[99.0, 101.0] * 20, at_s=1)
+    world.workers[1].received_us += S
     world.flush(1, *[99.0, 101.0] * 20, at_s=41)
     looks = 1
     while world.look().more:

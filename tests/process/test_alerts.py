@@ -184,6 +184,31 @@ def test_a_rule_that_is_none_is_refused_by_its_code(server: Server, body: str, c
     assert (answer.status, answer.json["code"]) == (400, code), answer
 
 
+def test_stored_alerts_are_read_by_symbol_type_severity_and_page(server: Server) -> None:
+    quote(server, "CSCO", 49.0)
+    server.wait_drained()
+    rule(server, symbol="CSCO", threshold=50, severity="critical")
+    quote(server, "CSCO", *[51.0, 48.0] * 5)
+    wait_until(lambda: len(alerts(server, "CSCO")) == 5, 30, "the alerts")
+    path = "/api/history/alerts?symbol=csco.us&alert_type=price_crosses&severity=critical"
+    whole = ask(server, "GET", path).json
+    assert [one["value"] for one in whole["alerts"]] == [51.0] * 5
+    assert [one["timestamp"] for one in whole["alerts"]] == sorted(one["timestamp"] for one in whole["alerts"])
+    pages, token = [], ""
+    while token is not None:
+        page = ask(server, "GET", f"{path}&order=asc&limit=2{token and f'&page_token={token}'}").json
+        pages += page["alerts"]
+        token = page["next_page_token"]
+    assert pages == whole["alerts"]
+    assert ask(server, "GET", path.replace("/history", "")).json["records"] == pages
+    assert ask(server, "GET", f"{path}&severity=x".replace("&severity=critical", "")).json["alerts"] == []
+    assert len(ask(server, "GET", f"{path}&format=csv").data.splitlines()) == 6
+    assert ask(server, "GET", f"{path}&end={pages[0]['timestamp']}").json["alerts"] == []
+    assert ask(server, "GET", "/api/history/alerts?symbol=NOPE").status == 404
+    assert ask(server, "GET", "/api/history/alerts?severity=%00").status == 400
+    assert ask(server, "GET", "/api/history/alerts?page_token=AAAAAAAAAAAA").status == 400
+
+
 def test_which_rule_to_remove_must_be_said(server: Server) -> None:
     assert ask(server, "DELETE", "/api/alert_rules").json["code"] == "bad_parameter"
     assert ask(server, "DELETE", "/api/alert_rules?rule_id=x").json["code"] == "bad_parameter"

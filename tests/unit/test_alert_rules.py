@@ -89,6 +89,28 @@ def test_a_spike_that_another_worker_flushed_later_alerts_too() -> None:
     assert [alert.at_us for alert in evaluate(one, state, [(6 * S, 101.0)])] == [6 * S]
 
 
+def test_a_way_back_that_another_worker_flushed_later_counts_too() -> None:
+    one, state = rule(direction="above"), State()
+    assert len(evaluate(one, state, [(1 * S, 99.0), (2 * S, 101.0), (6 * S, 102.0)])) == 1
+    assert evaluate(one, state, [(3 * S, 99.8)]) == []
+    (again,) = evaluate(one, state, [(4 * S, 99.0)])
+    assert (again.at_us, again.value) == (6 * S, 102.0)
+    assert evaluate(one, state, [(5 * S, 99.0), (7 * S, 101.0)]) == []
+
+
+@given(st.lists(st.sampled_from([98.0, 99.8, 100.2, 102.0]), min_size=2, max_size=30), st.integers(0, 1 << 30))
+def test_two_workers_that_flush_in_any_order_find_a_crossing_if_there_is_one(values: list[float], seed: int) -> None:
+    one, pick = rule(direction="above"), Random(seed)
+    first = prices(98.0)
+    ours, theirs = [], []
+    for value in prices(*values, start_s=1):
+        (ours if pick.random() < 0.5 else theirs).append(value)
+    in_order = evaluate(one, State(), first + prices(*values, start_s=1))
+    found = evaluate(one, State(), first + ours + theirs)
+    assert bool(found) == bool(in_order)
+    assert len(found) <= len(in_order)
+
+
 def test_what_is_imported_later_alerts_nobody() -> None:
     one, state = rule(direction="above"), State()
     evaluate(one, state, [(10 * LATE_US, 99.0)])

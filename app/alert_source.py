@@ -1,0 +1,58 @@
+"""Stored alerts as rows of a request. Lane side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import cursor as Cursor
+
+from app.formats.table import Field, Table
+from app.page_token import foreign_token
+from app.row_stream import ALL, Page
+from app.storage.alert_reader import ALERTS, AlertFilter, read_alerts
+from app.storage.instruments import Known
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSource:
+    """Alerts of a filter. list_name: what the list is called in JSON; extra: what stands beside it."""
+
+    asked: AlertFilter
+    list_name: str = "alerts"
+    extra: Mapping[str, str] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ALERTS
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """Return what tells these alerts from others."""
+        return ("alerts", self.list_name, self.asked.alert_type or "", self.asked.severity or "")
+
+    @property
+    def range(self) -> tuple[int | None, int | None]:
+        """Return [start_us, end_us)."""
+        return self.asked.start_us, self.asked.end_us
+
+    def head(self, instrument: Known) -> Mapping[str, str]:
+        """Return what stands beside the list."""
+        return self.extra
+
+    def version(self, cur: Cursor, instrument: Known) -> str:
+        """Return what rises with every alert."""
+        cur.execute("SELECT coalesce(max(alert_id), 0) FROM alerts")
+        row = cur.fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
+        """Return the next alerts. Raises BadParameter for a place that is none."""
+        symbol_id = None if instrument == ALL else instrument.symbol_id
+        try:
+            found = read_alerts(cur, symbol_id, self.asked, after=after, descending=descending, max_rows=max_rows)
+        except ValueError as error:
+            raise foreign_token() from error
+        return Page(found.table, found.last_key, found.more)
+
+    def lasting(self, table: Table) -> bool:
+        """Alerts are what they are."""
+        return True
