@@ -34,8 +34,8 @@ from app.stream.messages import AlertUpdate
 SWEEP_S = 1.0
 """How often rules look though nothing is heard: for the clock, other datasets, what was lost, rules that are new."""
 
-LEAST_S = 0.1
-"""Between two looks, whatever is committed: ten a second are soon enough for people."""
+LEAST_S = 0.2
+"""Between two looks, whatever is committed: soon enough for people, and a look is ten statements."""
 
 CALL_TIMEOUT_S = 4.0
 RETRY_S = 1.0

@@ -1,7 +1,8 @@
 """What a worker owns, started, drained and stopped in order. Greenlet side.
 
 Lanes: the journal's, the files' (reading journals back), the flusher's with its connection, the reference lane's with
-its own (is the database there, the symbol map), one that decodes large bodies, and the query lanes (`reads.py`).
+its own (is the database there, the symbol map), the desk's with its own (`desk.py`), one that decodes large bodies, and
+the query lanes (`reads.py`).
 """
 
 from __future__ import annotations

@@ -120,12 +120,16 @@ def _cut(plan: Plan, cut_us: int) -> Positions:
 
 def instrument_facts(cur: Cursor, ids: Sequence[int]) -> dict[int, InstrumentFacts]:
     """Return what is known of instruments, by id."""
+    if not ids:
+        return {}
     cur.execute(_INSTRUMENTS, (list(ids),))
     return {row[0]: InstrumentFacts(*row) for row in cur.fetchall()}
 
 
 def minute_volumes(cur: Cursor, ids: Sequence[int]) -> dict[int, list[Value]]:
     """Return starts and volumes of the last minutes that have ticks, rising, by id; the running one is the last."""
+    if not ids:
+        return {}
     cur.execute(_MINUTES, {"ids": list(ids), "minutes": MINUTES + 1})
     found: dict[int, list[Value]] = {}
     for symbol_id, at_us, volume in cur.fetchall():
