@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("app.cli.migrate", "bring the database to the newest schema"),
     "database": ("app.cli.database", "start, stop or look at the embedded database"),
     "import": ("app.cli.import_ticks", "load tick files"),
+    "import-ohlc": ("app.cli.import_ohlc", "load daily bars from files or from SSI FastConnect"),
     "export": ("app.cli.export", "write ticks or bars to files"),
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),

@@ -69,6 +69,11 @@ class Access:
     def __repr__(self) -> str:
         return f"Access({self.url!r})"
 
+    def check(self) -> None:
+        """Raise VendorRefused where there are no credentials."""
+        if not (self.consumer_id and self.consumer_secret):
+            raise VendorRefused("FastConnect needs TICKHUB_FASTCONNECT_CONSUMER_ID and _CONSUMER_SECRET")
+
 
 @dataclass(slots=True, frozen=True)
 class Clock:
@@ -167,8 +172,7 @@ class FastConnect:
         return self._token
 
     def _new_token(self) -> str:
-        if not (self._access.consumer_id and self._access.consumer_secret):
-            raise VendorRefused("FastConnect needs TICKHUB_FASTCONNECT_CONSUMER_ID and _CONSUMER_SECRET")
+        self._access.check()
         body = {"consumerID": self._access.consumer_id, "consumerSecret": self._access.consumer_secret}
         why = ""
         for attempt in range(TRIES):

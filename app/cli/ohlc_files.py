@@ -32,12 +32,14 @@ class BadRow:
 class BarBlock:
     """Consecutive rows. bars: each with its ordinal from 0; end_row: the ordinal behind the last row.
 
-    position: bytes of the file that were read up to here; lines: of the bars, in their order.
+    lines: of the bars, in their order; bad_rows: ordinals of the bad ones. position: bytes of the file that were read
+    up to here.
     """
 
     bars: list[tuple[int, DailyBar]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
+    bad_rows: list[int] = field(default_factory=list)
     end_row: int = 0
     position: int = 0
 
@@ -102,6 +104,7 @@ def _blocks(rows: Iterator[_Row], reading: Reading) -> Iterator[BarBlock]:
             block.lines.append(row.line)
         except BadBar as error:
             block.bad.append(BadRow(row.line, str(error), row.text))
+            block.bad_rows.append(number)
         block.end_row, block.position = number + 1, row.position
         if len(block.bars) + len(block.bad) >= BLOCK_ROWS:
             _refuse_other_kinds(block)

@@ -1,0 +1,56 @@
+"""Bars as vendors and other systems have them, daily ones above all. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct
+
+from app.datasets.declare import Amount, Dataset, Maybe, Moment, Name, Number, Symbol
+
+
+class PriceBar(Struct, kw_only=True):
+    """A bar of a symbol, from one source."""
+
+    symbol: Symbol
+    interval: Annotated[
+        Literal["1s", "5s", "15s", "30s", "1m", "3m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"],
+        Meta(description="length of the bar"),
+    ]
+    timestamp: Annotated[Moment, Meta(description="start of the bar; of a day, midnight UTC of its trading date")]
+    source: Annotated[Name, Meta(description="who made the bar (word)")]
+    open: Annotated[Number, Meta(description="first price (the symbol's currency)")]
+    high: Annotated[Number, Meta(description="highest price (the symbol's currency)")]
+    low: Annotated[Number, Meta(description="lowest price (the symbol's currency)")]
+    close: Annotated[Number, Meta(description="last price, unadjusted (the symbol's currency)")]
+    adj_close: Annotated[
+        Maybe[Number],
+        Meta(description="close, adjusted for corporate actions since (the symbol's currency); computed when absent"),
+    ] = UNSET
+    volume: Annotated[Maybe[Amount], Meta(description="volume (the symbol's units)")] = UNSET
+    daily_return: Annotated[
+        Maybe[Number],
+        Meta(description="change of adj_close since the day before (fraction: 0.01 is 1 %); computed when absent"),
+    ] = UNSET
+    volatility: Annotated[
+        Maybe[Amount],
+        Meta(description="deviation of the last 20 daily returns, yearly (fraction); computed when absent"),
+    ] = UNSET
+    trading_value: Annotated[Maybe[Amount], Meta(description="price times volume (the symbol's currency)")] = UNSET
+
+
+# Read, not stored: a corporate action or a bar that comes late changes them. The functions are migration 0012's.
+_RETURN = "daily_return(t.symbol_id, t.source, t.time, t.close, t.adj_close)"
+
+DATASET = Dataset(
+    name="price_history",
+    record=PriceBar,
+    key=("symbol", "interval", "timestamp", "source"),
+    policy="update",
+    help="Bars by symbol, interval, time and who made them",
+    computed={
+        "adj_close": "adjusted_close(t.symbol_id, t.interval, t.source, t.time, t.close)",
+        "daily_return": f"CASE WHEN t.interval = '1d' THEN {_RETURN} END",
+        "volatility": "CASE WHEN t.interval = '1d' THEN daily_volatility(t.symbol_id, t.source, t.time) END",
+    },
+)
