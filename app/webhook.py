@@ -11,6 +11,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import gevent
@@ -89,29 +90,32 @@ class Webhook:
 
 def post(url: str, alert: StoredAlert) -> None:
     """Post an alert. Raises NotPosted, whose text does not hold the URL: it may be a secret."""
-    parts = urlsplit(url)
     body = msgspec.to_builtins(alert)
     del body["tries"]
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "tickhub",
         "Idempotency-Key": str(alert.alert_id),
         "Connection": "close",
     }
-    client: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        client = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=context)
-    else:
-        client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
     try:
-        with gevent.Timeout(DEADLINE_S, NotPosted(f"no answer within {DEADLINE_S:.0f} s")):
+        client, path = _client(url)
+        with closing(client), gevent.Timeout(DEADLINE_S, NotPosted(f"no answer within {DEADLINE_S:.0f} s")):
             client.request("POST", path, msgspec.json.encode({**body, "text": alert.message}), headers)
             status = client.getresponse().status
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotPosted(f"{type(error).__name__}: {error}") from error
-    finally:
-        client.close()
+    except OSError as error:
+        raise NotPosted(f"{type(error).__name__}: {error.strerror or error}") from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise NotPosted(type(error).__name__) from error  # their texts repeat parts of the URL
     if not 200 <= status < 300:
         raise NotPosted(f"it answers {status}")
+
+
+def _client(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """Return an unopened connection, and the path to ask for. Raises ValueError."""
+    parts = urlsplit(url)
+    host, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=context), path
+    return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S), path
