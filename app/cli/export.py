@@ -189,7 +189,8 @@ class _Export:
         form: Format = args.format or _SUFFIXES.get(path.with_suffix("").suffix if zipped else path.suffix, "csv")
         several = args.all or len(args.symbols) > 1
         fields = (_SYMBOL, *self.source.fields) if several else self.source.fields
-        extra = dict(self.source.extra) if several else {"symbol": instruments[0].symbol, **self.source.extra}
+        head = self.source.head(instruments[0]) if instruments else {}
+        extra = {name: text for name, text in head.items() if not (several and name == "symbol")}
         encoder = make_encoder(form, fields, list_name=self.source.list_name, extra=extra)
         if zipped or args.gzip:
             encoder = Gzipped(encoder)

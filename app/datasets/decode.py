@@ -156,7 +156,7 @@ def _take_leniently(dataset: Dataset, value: Any, decoded: Decoded, *, strict: b
         convert = _converter(dataset.record, column.attribute)
         cell = value[column.name]
         try:
-            if column.kind == "json" and not strict:
+            if column.kind == "json" and isinstance(cell, str):  # as CSV and Parquet have them
                 cell = json.loads(cell)
             if column.kind == "int" and strict and isinstance(cell, float) and cell.is_integer():
                 cell = int(cell)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ParamSpec
 from flask import Response
 from msgspec import Meta, Struct
 
+from app.datasets.decode import SentAs
 from app.errors import BadField, NotReady
 from app.market.decode import Rejected
 from app.market.symbols import VALID_SYMBOL, SymbolMap
@@ -18,6 +19,9 @@ _failed: set[str] = set()
 """Listeners that have failed before: what a log says of each request would fill it."""
 
 P = ParamSpec("P")
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+CSV = ("text/csv",)
 
 log = logging.getLogger("tickhub")
 
@@ -33,6 +37,12 @@ class BatchPartlyTaken(Struct, tag_field="status", tag="partial"):
 
     received: Annotated[int, Meta(ge=1, description="accepted rows, duplicates included")]
     rejected: list[Rejected]
+
+
+def sent_as(content_type: str) -> SentAs:
+    """Return the format of a body by its Content-Type; JSON is what it is unless it says otherwise."""
+    mimetype = content_type.split(";")[0].strip().lower()
+    return "csv" if mimetype in CSV else "ndjson" if mimetype in NDJSON else "json"
 
 
 def answer_batch(received: int, rejected: list[Rejected]) -> Response:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from app.dataset_source import DatasetSource
 from app.datasets.accept import AcceptedRecords, accept_records, unknown_names
 from app.datasets.declare import Column, Dataset, Policy
-from app.datasets.decode import Decoded, SentAs, decode_records
+from app.datasets.decode import Decoded, decode_records
 from app.datasets.records import LAYOUT
 from app.datasets.registry import DATASETS
 from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, TooLarge, UnsupportedEncoding
@@ -21,7 +21,19 @@ from app.market.decode import Rejected
 from app.runtime import Runtime
 from app.web.answers import Timestamp, list_type
 from app.web.api import FORMATS, Endpoint, endpoint
-from app.web.batches import BatchPartlyTaken, BatchTaken, answer_batch, register, tell, unknown, untold, unusable
+from app.web.batches import (
+    CSV,
+    NDJSON,
+    BatchPartlyTaken,
+    BatchTaken,
+    answer_batch,
+    register,
+    sent_as,
+    tell,
+    unknown,
+    untold,
+    unusable,
+)
 from app.web.body import body_of
 from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
 from app.web.params import End, Limit, Start
@@ -36,8 +48,6 @@ INLINE_BYTES = 32 * 1024
 LEAST_RECORD_BYTES = 32
 """Hardly a record is shorter; so a body of max_body_mb holds at most so many, and answers stay bounded."""
 
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-CSV = ("text/csv",)
 ERRORS = (BadJson, BadField, MissingField, TooLarge, UnsupportedEncoding, BufferFull, NotReady)
 ROW_CODES = ("unknown_symbol", "too_old")
 TAKEN = (
@@ -146,12 +156,6 @@ def answer_type(dataset: Dataset) -> type[Struct]:
     ]
     row = msgspec.defstruct(f"Stored{dataset.record.__name__}", rows)
     return list_type(f"{dataset.record.__name__}Page", [("dataset", Literal[dataset.name])], "records", row)
-
-
-def sent_as(content_type: str) -> SentAs:
-    """Return the format of a body by its Content-Type; JSON is what it is unless it says otherwise."""
-    mimetype = content_type.split(";")[0].strip().lower()
-    return "csv" if mimetype in CSV else "ndjson" if mimetype in NDJSON else "json"
 
 
 def _answered(dataset: Dataset, column: Column) -> Any:

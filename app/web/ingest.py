@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 from msgspec import Struct
 
+from app.datasets.tick_bodies import batch_body
 from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, TooLarge, UnsupportedEncoding
 from app.market.accept import Accepted, accept, unknown_symbols
 from app.market.columns import LAYOUT
@@ -15,11 +16,14 @@ from app.market.decode import Rows, decode_batch, decode_tick
 from app.runtime import Runtime
 from app.web.api import Endpoint, endpoint
 from app.web.batches import (
+    CSV,
+    NDJSON,
     BatchPartlyTaken,
     BatchTaken,
     all_refused,
     answer_batch,
     register,
+    sent_as,
     tell,
     unknown,
     untold,
@@ -100,6 +104,34 @@ def tick_batch() -> Response:
     most = max(1000, max_bytes // LEAST_ROW_BYTES)
     with body_of(request, max_bytes, run.in_flight) as body:
         accepted = _take(run, body, lambda data: decode_batch(data, most))
+    return answer_batch(len(accepted.ticks), accepted.rejected)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "POST",
+        "/ingest/ticks",
+        "Send ticks, as other datasets are sent",
+        "ingest",
+        scope="ingest",
+        description="As /tick/batch, but the body is a JSON array or one tick, NDJSON or CSV (with a line of field "
+        "names; an empty cell is null). NDJSON and CSV go by their Content-Type.",
+        body=list[SentTick],
+        body_formats=(NDJSON[0], CSV[0]),
+        answer=BatchTaken | BatchPartlyTaken,
+        errors=ERRORS,
+        row_codes=ROW_CODES,
+    ),
+)
+def ingest_ticks() -> Response:
+    """Take ticks in any format, row by row."""
+    run = runtime()
+    max_bytes = run.settings.max_body_mb << 20
+    most = max(1000, max_bytes // LEAST_ROW_BYTES)
+    form = sent_as(request.content_type or "")
+    with body_of(request, max_bytes, run.in_flight) as body:
+        accepted = _take(run, body, lambda data: decode_batch(batch_body(data, form, most), most))
     return answer_batch(len(accepted.ticks), accepted.rejected)
 
 

@@ -263,3 +263,29 @@ def test_records_are_taken_while_the_database_is_away_and_stored_when_it_is_back
     server.wait_drained()
     for dataset in DATASETS.values():
         assert len(read(server, dataset)) == 5
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_ticks_can_be_sent_as_other_datasets_are(server: Server, form: str) -> None:
+    number = ("json", "ndjson", "csv").index(form)
+    good = {"symbol": "META", "bid": 1.5, "ask": None, "spread": None, "volume": 0, "flags": 2}
+    good |= {"timestamp": f"2026-01-13T0{number}:00:00Z", "seq": 3}
+    bad = good | {"symbol": "FOO"}
+    kinds = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
+    body = json.dumps([good, bad]).encode()
+    if form == "ndjson":
+        body = b"\n".join([json.dumps(good).encode(), json.dumps(bad).encode()])
+    elif form == "csv":
+        lines = [",".join("" if value is None else str(value) for value in one.values()) for one in (good, bad)]
+        body = "\n".join([",".join(good), *lines]).encode()
+    answer = post(server, body, "/ingest/ticks", Content_Type=kinds[form])
+    assert answer.json == {
+        "status": "partial",
+        "received": 1,
+        "rejected": [{"index": 1, "code": "unknown_symbol", "message": "Unknown symbol: FOO"}],
+    }
+    drained(server)
+    stored = ask(server, "GET", f"/api/ticks/META?start=2026-01-13T0{number}:00:00Z&limit=1").json["ticks"]
+    assert [(one["timestamp"], one["bid"], one["ask"], one["seq"]) for one in stored] == [
+        (f"2026-01-13T0{number}:00:00.000000Z", 1.5, None, 3)
+    ]
