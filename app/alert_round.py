@@ -14,7 +14,7 @@ import msgspec
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from app.alerts.evaluate import LATE_US, Alert, Value, evaluate, silence_s, volume_ratio
+from app.alerts.evaluate import LATE_US, Alert, Series, Value, evaluate, silence_s, volume_ratio
 from app.alerts.hours import open_since
 from app.alerts.rules import TICK_TYPES
 from app.errors import StorageError
@@ -128,30 +128,35 @@ def _look_at_ticks(
         assert one.symbol_id is not None
         floor_us = max(0, one.state.seen_us - LATE_US)
         floors[one.symbol_id] = min(floor_us, floors.get(one.symbol_id, floor_us))
-    ticks, until, more = ticks_behind(cur, after, floors)
+    ticks, until, more = ticks_behind(cur, after, floors, len(watched))
     by_symbol: dict[int, list[TickRow]] = {}
     for tick in ticks:
         by_symbol.setdefault(tick.symbol_id, []).append(tick)
     alerts: list[tuple[int | None, Alert]] = []
+    made: dict[tuple[int, str, int], Series] = {}
     for one in watched:
         assert one.symbol_id is not None
-        values = _tick_values(one, facts[one.symbol_id], by_symbol.get(one.symbol_id, ()))
-        alerts += [(one.symbol_id, alert) for alert in evaluate(one.rule, one.state, values)]
+        # A price is compared with what it was when the rule was made; a spread counts from then on.
+        is_spread = one.rule.alert_type == "spread_above"
+        after_us = one.created_us if is_spread and not one.state.seen_us else 0
+        key = (one.symbol_id, "spread" if is_spread else one.rule.field or "price", after_us)
+        if key not in made:
+            made[key] = Series(_tick_values(by_symbol.get(one.symbol_id, ()), facts[one.symbol_id], *key[1:]))
+        alerts += [(one.symbol_id, alert) for alert in evaluate(one.rule, one.state, made[key])]
     return alerts, until if until != after else None, more
 
 
-def _tick_values(one: Watched, facts: InstrumentFacts, ticks: Iterable[TickRow]) -> Iterable[Value]:
-    """Yield what the ticks say to a rule."""
-    if one.rule.alert_type == "spread_above":
-        # A price is compared with what it was when the rule was made; a spread counts from then on.
-        return ((t.at_us, t.spread) for t in ticks if t.spread is not None and t.received_us > one.created_us)
-    side = one.rule.field
-    if side == "price":
-        side = "last" if facts.has_trades else "bid"
-    found = ((t.at_us, t.last if t.is_trade else None) for t in ticks)
-    if side != "last":
-        found = ((t.at_us, t.bid if side == "bid" else t.ask) for t in ticks)
-    return ((at_us, price) for at_us, price in found if price is not None and (price > 0 or facts.nonpositive_ok))
+def _tick_values(ticks: Iterable[TickRow], facts: InstrumentFacts, field: str, after_us: int) -> list[Value]:
+    """Return what ticks that were received later than after_us say of a field."""
+    if field == "spread":
+        return [(t.at_us, t.spread) for t in ticks if t.spread is not None and t.received_us > after_us]
+    if field == "price":
+        field = "last" if facts.has_trades else "bid"
+    if field == "last":
+        found = [(t.at_us, t.last) for t in ticks if t.is_trade]
+    else:
+        found = [(t.at_us, t.bid if field == "bid" else t.ask) for t in ticks]
+    return [(at_us, price) for at_us, price in found if price is not None and (price > 0 or facts.nonpositive_ok)]
 
 
 def _look_at_others(

@@ -47,6 +47,14 @@ class Watch(Struct):
     fired_us: int | None = None
 
 
+def is_quiet(watch: Watch, line: Line, low: float, high: float) -> bool:
+    """Tell whether values from low to high, looked at in order of time, would change nothing."""
+    if watch.armed is None:
+        return False
+    farthest, nearest = (high, low) if line.sign > 0 else (low, high)
+    return not (line.is_beyond(farthest) if watch.armed else line.is_back(nearest))
+
+
 def look(watch: Watch, line: Line, at_us: int, value: float) -> bool:
     """Take the newest value; tell whether it alerts."""
     if watch.armed is None:

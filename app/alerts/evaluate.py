@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
-from app.alerts.crossing import Watch, look, look_back
+from app.alerts.crossing import Line, Watch, is_quiet, look, look_back
 from app.alerts.rules import Rule, State, lines
 from app.alerts.words import message_of
 
@@ -21,6 +22,16 @@ Value = tuple[int, float]
 """When (UTC microseconds) and what."""
 
 
+class Series:
+    """Values in the order in which they were committed, made once for all rules that look at them."""
+
+    def __init__(self, values: Sequence[Value]) -> None:
+        self.values = values
+        self.in_order = all(one[0] <= other[0] for one, other in pairwise(values))
+        self.low = min((value for _, value in values), default=0.0)
+        self.high = max((value for _, value in values), default=0.0)
+
+
 class Alert(Struct):
     """Something to be told. at_us: UTC microseconds."""
 
@@ -33,15 +44,18 @@ class Alert(Struct):
     value: float
 
 
-def evaluate(rule: Rule, state: State, values: Iterable[Value]) -> list[Alert]:
+def evaluate(rule: Rule, state: State, values: Sequence[Value] | Series) -> list[Alert]:
     """Take values in the order in which they were committed; change the state, return the alerts.
 
     Values that are older than the newest one change what is known of the time since the last alert, or since the value
     went back: workers flush at different moments.
     """
-    found = []
+    series = values if isinstance(values, Series) else Series(values)
+    found: list[Alert] = []
     watched = lines(rule)
-    for at_us, value in values:
+    if not series.values or _pass_over(state, series, watched):
+        return found
+    for at_us, value in series.values:
         is_newest = at_us >= state.seen_us
         if not is_newest and state.seen_us - at_us > LATE_US:
             continue
@@ -57,6 +71,20 @@ def evaluate(rule: Rule, state: State, values: Iterable[Value]) -> list[Alert]:
             if look(watch, line, state.seen_us, state.value):
                 found.append(_alert(rule, direction, state.seen_us, state.value))
     return found
+
+
+def _pass_over(state: State, series: Series, watched: dict[str, Line]) -> bool:
+    """Take all values at once where none of them changes anything, and tell whether that was so.
+
+    A thousand rules of one symbol must not go through its thousands of ticks one by one.
+    """
+    if not series.in_order or series.values[0][0] < state.seen_us:
+        return False
+    watches = [(state.watches.get(direction, Watch()), line) for direction, line in watched.items()]
+    if not all(is_quiet(watch, line, series.low, series.high) for watch, line in watches):
+        return False
+    state.seen_us, state.value = series.values[-1]
+    return True
 
 
 def _alert(rule: Rule, direction: str, at_us: int, value: float) -> Alert:

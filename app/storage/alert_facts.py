@@ -18,8 +18,11 @@ from app.market.positions import Positions
 from app.storage.tick_reader import timestamp
 from app.storage.trade_reader import Plan, plan_behind
 
-MOST_TICKS = 5000
+MOST_TICKS, LEAST_TICKS = 5000, 200
 """Ticks of one look: some 20 ms of a lane. What is left comes with the next one."""
+
+MOST_LOOKS = 500_000
+"""Ticks of one look times rules: half a second, where no two ticks are in order."""
 
 MOST_VALUES = 1000
 
@@ -85,26 +88,27 @@ def now_us(cur: Cursor) -> int:
 
 
 def ticks_behind(
-    cur: Cursor, after: Positions, floors: dict[int, int]
+    cur: Cursor, after: Positions, floors: dict[int, int], rules: int
 ) -> tuple[list[TickRow], Positions, bool]:
     """Return committed ticks behind the positions, in order of arrival; how far they reach; whether there is more.
 
-    floors: the symbols' ids, and the times (UTC microseconds) before which nothing of them counts.
+    floors: the symbols' ids, and the times (UTC microseconds) before which nothing of them counts. rules: that look.
     """
     plan = plan_behind(cur, after, keep_unknown=True)
     if not plan.journals or not floors:
         return [], plan.until, False
+    most = min(MOST_TICKS, max(LEAST_TICKS, MOST_LOOKS // rules))
     parameters = {
         "ids": list(floors),
         "floors": [timestamp(us) for us in floors.values()],
         "numbers": [journal.number for journal in plan.journals],
         "lows": [timestamp(journal.low_us) for journal in plan.journals],
         "highs": [timestamp(journal.high_us) for journal in plan.journals],
-        "limit": MOST_TICKS,
+        "limit": most,
     }
     cur.execute(_TICKS, parameters)
     rows = [TickRow(*row) for row in cur.fetchall()]
-    if len(rows) < MOST_TICKS:
+    if len(rows) < most:
         return rows, plan.until, False
     # Another journal may have one of the last row's microsecond; within a journal no two have the same.
     cut_us = rows[-1].received_us - 1

@@ -127,6 +127,21 @@ def test_state_that_was_stored_in_between_changes_nothing(values: list[float], a
     assert found == whole
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.floats(98, 102)), max_size=40),
+    st.integers(1, 40),
+    st.sampled_from([("price_crosses", 100.0), ("basis_beyond", 1.0), ("spread_above", 100.0)]),
+)
+def test_values_that_come_together_say_what_they_say_one_by_one(
+    values: list[tuple[int, float]], size: int, kind: tuple[str, float]
+) -> None:
+    one = rule(*kind, cooldown_s=2, subject="F" if kind[0] == "basis_beyond" else None)
+    together, alone = State(), State()
+    found = [alert for at in range(0, len(values), size) for alert in evaluate(one, together, values[at : at + size])]
+    assert found == [alert for value in values for alert in evaluate(one, alone, [value])]
+    assert (together.seen_us, together.value) == (alone.seen_us, alone.value)
+
+
 @given(st.lists(st.floats(98, 102), max_size=60), st.floats(0.1, 1))
 def test_between_two_alerts_of_a_direction_lies_a_way_back(values: list[float], hysteresis: float) -> None:
     one = rule(direction="above", hysteresis=hysteresis)
