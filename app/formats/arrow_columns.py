@@ -28,6 +28,7 @@ def arrow_schema(fields: Sequence[Field]) -> Any:
         "text": pa.string(),
         "date": pa.date32(),
         "json": pa.string(),
+        "truth": pa.bool_(),
     }
     return pa.schema([pa.field(field.name, types[field.kind], nullable=field.kind != "bool") for field in fields])
 
@@ -48,7 +49,8 @@ def arrow_array(field: Field, values: Values, arrow_type: Any) -> Any:
     import pyarrow as pa
 
     if isinstance(values, list):
-        return _date_array(values, arrow_type) if field.kind == "date" else _text_array(values)
+        make = {"date": _date_array, "truth": _truth_array}.get(field.kind, _text_array)
+        return make(values)
     if field.kind == "bool":
         bits = np.packbits(values, bitorder="little")
         return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(bits)])
@@ -64,15 +66,23 @@ def arrow_text(text: str) -> Any:
     return _text_array([text])[0]
 
 
-def _date_array(dates: list[str | None], arrow_type: Any) -> Any:
+def _truth_array(truths: Any) -> Any:
+    import pyarrow as pa
+
+    bits = np.packbits([bool(truth) for truth in truths], bitorder="little")
+    nulls = np.fromiter((truth is None for truth in truths), np.bool_, len(truths))
+    return pa.Array.from_buffers(pa.bool_(), len(truths), [_validity(nulls), pa.py_buffer(bits)])
+
+
+def _date_array(dates: Any) -> Any:
     import pyarrow as pa
 
     days = np.array(["NaT" if date is None else date for date in dates], "M8[D]")
     numbers = days.astype(np.int64).astype(np.int32)
-    return pa.Array.from_buffers(arrow_type, len(dates), [_validity(np.isnat(days)), pa.py_buffer(numbers)])
+    return pa.Array.from_buffers(pa.date32(), len(dates), [_validity(np.isnat(days)), pa.py_buffer(numbers)])
 
 
-def _text_array(texts: list[str | None]) -> Any:
+def _text_array(texts: Any) -> Any:
     import pyarrow as pa
 
     encoded = [b"" if text is None else text.encode() for text in texts]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["time", "float", "int", "bool", "text", "date", "json"]
+Kind = Literal["time", "float", "int", "bool", "text", "date", "json", "truth"]
 
 NULL_INT = np.iinfo(np.int64).min
 """What stands for null in a column of times or integers."""
@@ -21,7 +21,7 @@ class Field:
 
     Its values: time: int64, UTC microseconds; int: int64; both NULL_INT for null. float: float64, NaN for null.
     bool: bool, never null. text: a list of str or None. date: the same, as YYYY-MM-DD;
-    json: the same, as JSON.
+    json: the same, as JSON. truth: a list of bool or None.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Field:
     help: str = ""
 
 
-Values = npt.NDArray[Any] | list[str | None]
+Values = npt.NDArray[Any] | list[str | None] | list[bool | None]
 
 
 @dataclass(slots=True)
@@ -55,6 +55,6 @@ def empty(fields: Sequence[Field]) -> Table:
     """Return a table without rows."""
     dtypes = {"time": np.int64, "int": np.int64, "float": np.float64, "bool": np.bool_}
     columns: list[Values] = [
-        [] if field.kind in ("text", "date", "json") else np.zeros(0, dtypes[field.kind]) for field in fields
+        [] if field.kind in ("text", "date", "json", "truth") else np.zeros(0, dtypes[field.kind]) for field in fields
     ]
     return Table(tuple(fields), columns)

@@ -23,7 +23,7 @@ FETCH_ROWS = 500
 
 MAX_INT = (1 << 63) - 1
 _DAY_US = 86_400_000_000
-_KINDS: Mapping[str, Kind] = {"symbol": "text"}
+_KINDS: Mapping[str, Kind] = {"symbol": "text", "bool": "truth"}
 
 
 @dataclass(slots=True)
@@ -192,6 +192,4 @@ def _values(field: Field, column: Sequence[Any]) -> Values:
         return np.array([NULL_INT if value is None else value for value in column], np.int64)
     if field.kind == "float":
         return np.array(column, np.float64)  # None becomes NaN
-    if field.kind == "bool":
-        return np.array(column, np.bool_)
     return list(column)

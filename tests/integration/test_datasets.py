@@ -221,18 +221,18 @@ def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
         pytest.skip("has no two numbers that may be absent")
     bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.by_name[name].required}
     first, second = optional[:2]
-    early = bare | {first.name: 1.0, second.name: 1.0}
-    late = bare | {first.name: 2.0}
+    early = bare | {first.name: 0.25, second.name: 0.25}
+    late = bare | {first.name: 0.5}
     write(sink, RecordFeeder(received_us=2_000_000_000_000_000), (dataset, "update", [late]))
     write(sink, RecordFeeder(received_us=1_000_000_000_000_000), (dataset, "update", [early]))
-    same(dataset, read(reader, dataset), [bare | {first.name: 2.0, second.name: 1.0}])
+    same(dataset, read(reader, dataset), [bare | {first.name: 0.5, second.name: 0.25}])
 
 
 @EVERY
 def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_go_in(
     conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset
 ) -> None:
-    column = dataset.keys[0] if dataset.symbol is None else dataset.order[0]
+    column = dataset.order[0] if dataset.time in dataset.key else dataset.keys[0]
     sent = records(dataset, 20)
     bad = key_value(column, 13)
     others = [one for one in sent if one[column.name] != bad]

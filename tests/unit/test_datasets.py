@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec import UNSET
 
@@ -16,6 +19,8 @@ from app.datasets.decode import decode_records
 from app.datasets.records import LAYOUT, Records
 from app.datasets.registry import DATASETS
 from app.errors import BadJson, TickhubError, TooLarge
+from app.formats.encoders import Format, make_encoder
+from app.formats.table import Field, Table
 from app.market.accept import Limits
 from app.market.clock import BrokerClock
 from app.market.decode import Rejected
@@ -240,3 +245,31 @@ def test_of_several_of_one_key_the_policy_makes_one(
 def test_the_same_again_is_a_duplicate_and_no_conflict() -> None:
     folded = fold(INFO, "error", rows({"price": 1.0, "pe_ratio": None}, {"price": 1.0}))
     assert (folded.duplicates, folded.conflicts) == (1, [])
+
+
+# formats that only datasets have
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv", "arrow", "parquet"])
+def test_dates_truths_and_objects_leave_as_such_and_as_null(form: Format) -> None:
+    fields = (Field("date", "date"), Field("object", "json"), Field("truth", "truth"))
+    days = ["2026-01-13", None, "1899-12-31"]
+    table = Table(fields, [list(days), ['{"a": "b,c"}', None, "{}"], [True, None, False]])
+    encoder = make_encoder(form, fields, list_name="rows", extra={})
+    data = encoder.head() + encoder.rows(table) + encoder.tail(None)
+    if form == "json":
+        found = [list(row.values()) for row in json.loads(data)["rows"]]
+    elif form == "ndjson":
+        found = [list(json.loads(line).values()) for line in data.splitlines()]
+    elif form == "csv":
+        assert data.decode().splitlines()[1:] == ['2026-01-13,"{""a"": ""b,c""}",true', ",,", "1899-12-31,{},false"]
+        return
+    else:
+        stream = io.BytesIO(data)
+        rows = (pa.ipc.open_stream(stream).read_all() if form == "arrow" else pq.read_table(stream)).to_pylist()
+        assert [row["date"] for row in rows] == [datetime(2026, 1, 13).date(), None, datetime(1899, 12, 31).date()]
+        found = [
+            [day, None if row["object"] is None else json.loads(row["object"]), row["truth"]]
+            for day, row in zip(days, rows, strict=True)
+        ]
+    assert found == [["2026-01-13", {"a": "b,c"}, True], [None, None, None], ["1899-12-31", {}, False]]
