@@ -70,7 +70,7 @@ _PRICES = """
         (SELECT time + interval '24 hours' AS time, {side}_close AS price FROM bars
          WHERE symbol_id = %(symbol_id)s AND resolution = 86400 AND {side}_close IS NOT NULL
              AND time >= %(old)s::timestamptz AND time < %(start)s::timestamptz
-         ORDER BY time DESC LIMIT 1)
+         ORDER BY bars.time DESC LIMIT 1)
         UNION ALL
         SELECT time, {side}_close FROM bars
         WHERE symbol_id = %(symbol_id)s AND resolution = 60 AND {side}_close IS NOT NULL
@@ -139,7 +139,7 @@ def read_chain(cur: Cursor, instrument: Known, query: ChainQuery) -> tuple[date 
     columns = copy_columns(cur, _CHAIN.format(floats=floats, rows=rows), _NAMES, _FORMATS)
     chain = _chain(instrument.symbol, zone, columns)
     if columns[-1].any():
-        cur.execute(_TEXTS.format(rows=rows).encode())
+        cur.execute(_TEXTS.format(rows=rows))
         chain.contract_symbols, chain.greeks_sources = map(list, zip(*cur.fetchall(), strict=True))
     at_quote = underlying_at(chain.times_us, price_times, prices)
     chain.underlyings = np.where(np.isnan(chain.underlyings), at_quote, chain.underlyings)
