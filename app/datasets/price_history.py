@@ -39,7 +39,8 @@ class PriceBar(Struct, kw_only=True):
     trading_value: Annotated[Maybe[Amount], Meta(description="price times volume (the symbol's currency)")] = UNSET
 
 
-# Read, not stored: a corporate action or a bar that comes late changes them. The functions are migration 0012's.
+# Read, not stored: a corporate action or a bar that comes late changes them. These functions say what
+# market/adjusting.py says.
 _RETURN = "daily_return(t.symbol_id, t.source, t.time, t.close, t.adj_close)"
 
 DATASET = Dataset(
