@@ -51,8 +51,8 @@ _MINUTES = f"""
     SELECT s.symbol_id, {_US.format("b.time")}, b.volume::float8
     FROM unnest(%(ids)s::integer[]) AS s (symbol_id) CROSS JOIN LATERAL (
         SELECT time, volume FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
-            AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()
-        ORDER BY time) b
+            AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()) b
+    ORDER BY s.symbol_id, b.time
 """  # noqa: S608 - the same
 _THERE = "SELECT to_regclass(%s) IS NOT NULL"
 

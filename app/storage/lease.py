@@ -31,7 +31,7 @@ _RELEASE = """
     WHERE name = %(name)s AND holder = %(holder)s AND term = %(term)s AND held_until > clock_timestamp()
 """
 # FOR SHARE: nobody can take over between this look and the commit, which is to follow at once.
-_CHECK = "SELECT FROM leases WHERE name = %(name)s AND holder = %(holder)s AND term = %(term)s FOR SHARE"
+_CHECK = "SELECT 1 FROM leases WHERE name = %(name)s AND holder = %(holder)s AND term = %(term)s FOR SHARE"
 
 
 @dataclass(frozen=True, slots=True)

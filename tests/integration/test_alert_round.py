@@ -275,7 +275,7 @@ def test_a_basis_is_looked_at_once_its_dataset_is_there(world: World) -> None:
         world.run("CREATE TABLE basis_history (futures_symbol text, time timestamptz, basis float8)")
     columns = "futures_symbol, time, basis"
     has_received = world.run(
-        "SELECT FROM pg_attribute WHERE attrelid = 'basis_history'::regclass AND attname = 'received_at'"
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'basis_history'::regclass AND attname = 'received_at'"
     )
     extra, value = (", received_at", ", now()") if has_received else ("", "")
     for number, (name, basis) in enumerate([("VN30F1M", 1), ("OTHER", 9), ("VN30F1M", 6), ("VN30F1M", 7)]):
