@@ -74,10 +74,7 @@ def accept_records(
         elif column.kind == "date":
             values = [value if value in (None, UNSET) else value.isoformat() for value in values]
         elif column.kind == "json":
-            values = [
-                value if value in (None, UNSET) else msgspec.json.encode(value, order="sorted").decode()
-                for value in values
-            ]
+            values = _objects(column.name, values, refused)
         if column.kind in ("text", "json"):
             _check_texts(column.name, values, refused, nul="\\u0000" if column.kind == "json" else "\0")
         elif column.kind == "float":
@@ -154,6 +151,20 @@ def _symbols(
             else:
                 found = symbols.names[index]
         told.append(found)
+    return told
+
+
+def _objects(name: str, values: Sequence[Any], refused: dict[int, Reason]) -> list[Any]:
+    """Return objects as JSON texts, their members in order, so that equal ones are equal texts."""
+    told: list[Any] = []
+    for at, value in enumerate(values):
+        text = value
+        if value is not None and value is not UNSET:
+            try:
+                text = msgspec.json.encode(value, order="sorted").decode()
+            except (RecursionError, UnicodeEncodeError):
+                refused.setdefault(at, ("bad_field", f"{name} is nested too deeply, or holds half a character"))
+        told.append(text)
     return told
 
 

@@ -133,7 +133,9 @@ def _plain(column: Column, value: str) -> str:
     """Return a value as the driver reads it without loss."""
     if column.kind == "time":
         return f"(extract(epoch FROM {value}) * 1000000)::bigint"
-    return f"{value}::text" if column.kind in ("date", "json") else value
+    if column.kind == "date":
+        return f"to_char({value}, 'YYYY-MM-DD')"  # whatever DateStyle is
+    return f"{value}::text" if column.kind == "json" else value
 
 
 def _range(dataset: Dataset, start_us: int | None, end_us: int | None) -> tuple[list[str], dict[str, Any]]:
