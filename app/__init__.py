@@ -29,6 +29,7 @@ def create_app() -> Flask:
         health,
         ingest,
         market,
+        options,
         query,
         quotes,
         stats,
@@ -43,6 +44,8 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    for room in (ingest, datasets, quotes, market, udf, alerts, query, stats, current_metrics, health, stream, viewer, docs):
+    market_rooms = (quotes, market, options, udf)
+    others = (alerts, query, stats, current_metrics, health, stream, viewer, docs)
+    for room in (ingest, datasets, *market_rooms, *others):
         app.register_blueprint(room.blueprint)
     return app

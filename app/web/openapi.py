@@ -57,6 +57,11 @@ PARTS: Mapping[str, Json] = {
         "schema": {"type": "string", "minLength": 1},
         "example": "AAPL",
     },
+    "ticker": {
+        "description": "the symbol of a share or an underlying: its name or any of its aliases, in any case",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "AAPL",
+    },
 }
 
 FORMAT_WORDS: Mapping[Format, str] = {
