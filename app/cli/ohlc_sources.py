@@ -136,17 +136,22 @@ def _record(symbol: str, bar: DailyBar, source: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Rejects:
-    """NAME.rejects: number, reason and text of every row that was left out; no file when there are none."""
+    """NAME.rejects: number, reason and text of every row that was left out; no file when there are none.
+
+    goes_on: rows were done before, and what was left out of them stays listed.
+    """
 
     path: Path
+    goes_on: bool
     count: int = 0
 
     def write(self, bad: Sequence[BadRow]) -> None:
         """Add rows; they are on disk before the ledger counts them."""
         if not bad:
             return
-        with self.path.open("a" if self.count else "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            if not self.count:
+        added = bool(self.count or (self.goes_on and self.path.exists()))
+        with self.path.open("a" if added else "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            if not added:
                 file.write("line\treason\ttext\n")
             for row in sorted(bad, key=lambda row: row.line):
                 file.write(f"{row.line}\t{' '.join(row.reason.split())}\t{' '.join(row.text.split())}\n")
@@ -186,7 +191,7 @@ class FileBars:
         journal = target.journal("file", *identity, content_hash(self.path, progress))
         again()
         start, tally = journal.entry, Tally()
-        rejects = Rejects(self.reject_dir / f"{self.path.name}.rejects")
+        rejects = Rejects(self.reject_dir / f"{self.path.name}.rejects", start.next_row > 0)
         nonpositive = _Nonpositive(target)
         position = 0
         for block in read_bars(self.path, Reading(given, self.day_order, nonpositive)):
@@ -242,7 +247,8 @@ class VendorDays:
         known = target.needed(self.symbol)
         journal = target.journal("days", self.vendor_name, known.symbol, self.symbol, self.first.isoformat())
         start = journal.entry
-        self.rejects = Rejects(self.reject_dir / f"{self.source}.{known.symbol.replace('/', '_')}.rejects")
+        path = self.reject_dir / f"{self.source}.{known.symbol.replace('/', '_')}.rejects"
+        self.rejects = Rejects(path, start.next_row > 0)
         end = _number(self.last) + 1
         day = max(start.next_row, _number(self.first))
         progress(min(day, end) - _number(self.first))
