@@ -5,8 +5,7 @@
     python scripts/quotes.py                                  # every symbol of this machine's server
     python scripts/quotes.py AAPL TSLA --url ws://SERVER:5000/ws
 
-`websockets` because it is pure Python, has no dependencies, and its blocking client needs no asyncio. An API key is
-taken from TICKHUB_API_KEY. When the output is no terminal (`... | tee quotes.log`) each update is a line.
+`websockets` is pure Python and can block. A key is taken from TICKHUB_API_KEY; into a file or pipe an update is a line.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ ENDS = (67, 59, 49, 40, 26)  # of its columns: half a price on a narrow terminal
 def line(quote: dict[str, Any], room: int = 0) -> str:
     change, told = quote["change_percent"], quote["timestamp"]
     age_s = max(0.0, time.time() - datetime.fromisoformat(told).timestamp()) if told else None
-    bid, ask, spread = ("-" if quote[name] is None else f"{quote[name]:.10g}" for name in ("bid", "ask", "spread"))
-    moved, age = "-" if change is None else f"{change:+.2f} %", "-" if age_s is None else f"{age_s:.0f} s"
+    bid, ask, spread = ("-" if quote[n] is None else f"{quote[n]:.10g}" for n in ("bid", "ask", "spread"))
+    per, unit = (1, "s") if not age_s or age_s < 86_400 else (86_400, "d")
+    moved, age = "-" if change is None else f"{change:+.2f} %", "-" if age_s is None else f"{age_s / per:.0f} {unit}"
     name, text = quote["symbol"], f"{bid:>14}{ask:>14}{spread:>9}{moved:>10}{age:>8}"
     return f"{name[:11]:<12}{quote['colour']}{text[: room - 12]}{PLAIN}" if room else f"{name:<12}{text}"
 

@@ -1,5 +1,5 @@
 """Measure tickhub beside its yardsticks on one machine: `python -m tests.bench [NAME] [--quick] [--write]`.
 
-A bench is a module here with `HELP`, `add_arguments(parser)` and `run(args) -> int`, listed in `__main__`.
+A bench is a module here that has what `running.BenchModule` says, listed in `__main__`.
 Every number comes out of a run that was checked: what was sent is in the database, or the bench fails.
 """

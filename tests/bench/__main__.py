@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.bench.client import BenchError
+from tests.bench.running import run
 
 BENCHES = ("ingest", "reads", "live")
 """Modules of this package, in the order in which they run."""
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     for name in names:
         module = importlib.import_module(f"tests.bench.{name}")
         parser = argparse.ArgumentParser(prog=f"scripts/bench {name}", description=module.HELP)
-        parser.add_argument("--quick", action="store_true", help="a tenth of the rows: does it work at all")
+        parser.add_argument("--quick", action="store_true", help="little of it: does it work at all")
         parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
         parser.add_argument(
             "--dir", help="where data directories are made (default: the temporary directory)"
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         args = parser.parse_args(argv[1:] if named else argv)
         print(f"{name}: {module.HELP}", flush=True)
         try:
-            status = max(status, module.run(args))
+            status = max(status, run(name, module, args))
         except BenchError as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             return 2

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench import machine, postgres, tables
+from tests.bench import ingest_report, machine
 from tests.bench.classic import classic
 from tests.bench.client import BenchError
 from tests.bench.copying import copy_run
-from tests.bench.ingest_report import Results, Run, desk_table, runs_table, targets
+from tests.bench.ingest_report import Results, Run
 from tests.bench.postgres import Postgres, query
+from tests.bench.running import progress
 from tests.bench.senders import Load, Senders
 from tests.bench.server import Server, tickhub
 
 HELP = "ticks in: tickhub, the classic receiver and raw COPY side by side"
+QUICK_IS = "a tenth of the rows"
+REPORT = ingest_report
 
 TICKS = {17: 150_000, 100: 500_000, 1_000: 2_000_000, 5_000: 2_000_000}
 CLASSIC_TICKS, COPY_TICKS = 50_000, 2_000_000
@@ -166,33 +168,8 @@ def verify(url: str, ticks: int, bars: bool = True) -> None:
         raise BenchError(f"the database holds {found} instead of {expected}")
 
 
-def progress(line: str) -> None:
-    print(f"  {line}", flush=True)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables, write the page when asked; return 0, or 1 when a target was not met."""
-    with ExitStack() as stack:
-        directory = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir))
-        ).resolve()
-        # PostgreSQL refuses to run as root; the user that it gets instead has to reach its cluster in here.
-        directory.chmod(0o755)
-        server = stack.enter_context(postgres.running(directory / "postgres"))
-        about = machine.describe(directory, server.version)
-        bench = Bench(server, directory, args)
-        bench.all()
-    results = bench.results
-    found = targets(results)
-    pieces = [
-        "\n".join(f"{name}: {value}" for name, value in about),
-        *(["QUICK RUN: a tenth of the rows, good for trying the bench only"] if args.quick else []),
-        runs_table(results),
-        desk_table(results),
-        tables.targets_table(found),
-    ]
-    text = "\n\n".join(pieces)
-    print(f"\n{text}")
-    if args.write:
-        tables.replace_section("ingest", text)
-    return 0 if all(target.met for target in found) else 1
+def measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Results:
+    """Measure in an empty directory, and return the results."""
+    bench = Bench(server, directory, args)
+    bench.all()
+    return bench.results

@@ -117,6 +117,11 @@ def desk_table(results: Results) -> str:
     return table(["1,700 ticks/s in batches of 17", ""], rows)
 
 
+def results_tables(results: Results) -> list[str]:
+    """Return the results as tables."""
+    return [runs_table(results), desk_table(results)]
+
+
 def targets(results: Results) -> list[Target]:
     """Return what the figures have to be, for the batch sizes that ran."""
     bounds = {1_000: (0.5, 40.0, "0.75"), 100: (0.12, 12.0, ""), 17: (0.03, 4.0, "")}

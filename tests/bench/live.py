@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import live_feed, live_viewers, machine, postgres, tables
+from tests.bench import live_feed, live_report, live_viewers, machine
 from tests.bench.asking import Address, Asker
 from tests.bench.client import BenchError
-from tests.bench.ingest import progress, verify
+from tests.bench.ingest import verify
 from tests.bench.live_feed import Fed
 from tests.bench.live_report import (
     DESK,
@@ -22,16 +21,16 @@ from tests.bench.live_report import (
     STALLED,
     Phase,
     Results,
-    cpu_table,
-    phases_table,
-    targets,
 )
 from tests.bench.live_viewers import Seen
 from tests.bench.postgres import Postgres
 from tests.bench.rows import MARKET
+from tests.bench.running import progress
 from tests.bench.server import Server, free_port, tickhub
 
 HELP = "ticks out: 1,000 viewers over WebSocket, beside a plain asyncio broadcast server"
+QUICK_IS = "some seconds each"
+REPORT = live_report
 
 VIEWERS, STALLING, AT_ONCE = 1_000, 200, 100
 CONFLATE_MS = 100
@@ -126,7 +125,8 @@ def reference(directory: Path) -> tuple[Server, Address]:
     return Server(command, directory / "server.log", {}, port), ("127.0.0.1", feed_port)
 
 
-def _measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Results:
+def measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Results:
+    """Measure in an empty directory, and return the results."""
     seconds = args.seconds or (QUICK_SECONDS if args.quick else SECONDS)
     stall_s = args.seconds or (QUICK_SECONDS if args.quick else STALL_SECONDS)
     results = Results()
@@ -164,27 +164,3 @@ def _common_runs(contender: Contender, seconds: float) -> None:
         contender.join(viewers, conflate_ms)
         contender.run(name, seconds, conflate_ms=conflate_ms)
         contender.leave()
-
-
-def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables, write the page when asked; return 0, or 1 when a target was not met."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir))).resolve()
-        # PostgreSQL refuses to run as root; the user that it gets instead has to reach its cluster in here.
-        directory.chmod(0o755)
-        server = stack.enter_context(postgres.running(directory / "postgres"))
-        about = machine.describe(directory, server.version)
-        results = _measure(directory, server, args)
-    found = targets(results)
-    pieces = [
-        "\n".join(f"{name}: {value}" for name, value in about),
-        *(["QUICK RUN: some seconds each, good for trying the bench only"] if args.quick else []),
-        phases_table(results),
-        cpu_table(results),
-        tables.targets_table(found),
-    ]
-    text = "\n\n".join(pieces)
-    print(f"\n{text}")
-    if args.write:
-        tables.replace_section("live", text)
-    return 0 if all(target.met for target in found) else 1

@@ -122,6 +122,11 @@ def change_percent(results: Results) -> float:
     return (with_them.latency(99) / without.latency(99) - 1) * 100
 
 
+def results_tables(results: Results) -> list[str]:
+    """Return the results as tables."""
+    return [phases_table(results), cpu_table(results)]
+
+
 def targets(results: Results) -> list[Target]:
     """Return what the figures have to be."""
     desk, quick = results.phase(DESK), results.phase(QUICK)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench import asking, machine, plain_sql, postgres, tables
+from tests.bench import asking, plain_sql, reads_report
 from tests.bench.asking import Asked, Asker
 from tests.bench.client import BenchError
 from tests.bench.history import DAYS, YEAR_BEGINS, YEAR_ENDS, start_us
@@ -27,14 +26,15 @@ from tests.bench.reads_report import (
     Export,
     Results,
     first_and_last_ms,
-    measured_tables,
-    targets,
 )
 from tests.bench.rows import SYMBOLS
+from tests.bench.running import progress
 from tests.bench.senders import Load, Senders
 from tests.bench.server import Server, tickhub
 
 HELP = "data out: quotes, bars, ticks and exports beside the plain SQL"
+QUICK_IS = "a tenth of the rows"
+REPORT = reads_report
 
 TICKS, REQUESTS, BUSY_S = 10_000_000, 2_500, 45
 QUICK_SHARE = 0.1
@@ -222,11 +222,8 @@ def _joined(parts: list[Asked]) -> Asked:
     return Asked(np.concatenate([part.ms for part in parts]), np.concatenate([part.rows for part in parts]))
 
 
-def progress(line: str) -> None:
-    print(f"  {line}", flush=True)
-
-
-def _measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Results:
+def measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Results:
+    """Measure in an empty directory, and return the results."""
     with ExitStack() as stack:
         url = stack.enter_context(server.database("bench_reads"))
         ticks = int(TICKS * (QUICK_SHARE if args.quick else 1.0))
@@ -239,26 +236,3 @@ def _measure(directory: Path, server: Postgres, args: argparse.Namespace) -> Res
         bench = Bench(url, served, askers, Results(loaded), args)
         bench.all()
         return bench.results
-
-
-def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables, write the page when asked; return 0, or 1 when a target was not met."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir))).resolve()
-        # PostgreSQL refuses to run as root; the user that it gets instead has to reach its cluster in here.
-        directory.chmod(0o755)
-        server = stack.enter_context(postgres.running(directory / "postgres"))
-        about = machine.describe(directory, server.version)
-        results = _measure(directory, server, args)
-    found = targets(results)
-    pieces = [
-        "\n".join(f"{name}: {value}" for name, value in about),
-        *(["QUICK RUN: a tenth of the rows, good for trying the bench only"] if args.quick else []),
-        *measured_tables(results),
-        tables.targets_table(found),
-    ]
-    text = "\n\n".join(pieces)
-    print(f"\n{text}")
-    if args.write:
-        tables.replace_section("reads", text)
-    return 0 if all(target.met for target in found) else 1

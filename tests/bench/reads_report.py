@@ -68,7 +68,7 @@ class Results:
         return statistics.median(self.psql_rows_per_s)
 
 
-def measured_tables(results: Results) -> list[str]:
+def results_tables(results: Results) -> list[str]:
     """Return a table for everything that was measured."""
     tables = []
     if results.answers:

@@ -97,7 +97,8 @@ def test_a_file_of_an_answer_is_made_in_a_place_and_read_without_one(server: Ser
     parquet = f"{DAY}&format=parquet"
     with all_taken(server):
         assert refused(ask(server, "GET", parquet, headers={"Range": "bytes=-8"}))
-        assert files(server) == files(server, "part") == []
+        # The part is let go of a moment after the answer.
+        wait_until(lambda: files(server) == files(server, "part") == [], what="nothing to be left")
     wait_free(server)
     answer = ask(server, "GET", parquet, headers={"Range": "bytes=-4"})
     assert (answer.status, answer.data) == (206, b"PAR1")
