@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from app.datasets import basis_history, corporate_actions, financial_info, foreign_snapshots, news, option_quotes
+from app.datasets import (
+    basis_history,
+    corporate_actions,
+    financial_info,
+    foreign_snapshots,
+    news,
+    option_quotes,
+    price_history,
+)
 from app.datasets.declare import Dataset
 
 DATASETS: dict[str, Dataset] = {
     module.DATASET.name: module.DATASET
-    for module in (foreign_snapshots, financial_info, news, corporate_actions, basis_history, option_quotes)
+    for module in (
+        foreign_snapshots,
+        financial_info,
+        news,
+        corporate_actions,
+        basis_history,
+        option_quotes,
+        price_history,
+    )
 }
 """In the order in which they are listed."""
 
