@@ -4,6 +4,121 @@ CREATE SCHEMA history;
 
 COMMENT ON SCHEMA history IS 'One view a symbol: <symbol>_history';
 
+CREATE FUNCTION public.action_factor(p_type text, p_amount double precision, p_ratio double precision, p_close double precision) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE
+        WHEN p_type IN ('dividend', 'cash_dividend', 'special_dividend') THEN
+            CASE WHEN p_close IS NULL THEN 1 WHEN p_close >= 1e-9 THEN 1 - p_amount / p_close END
+        WHEN p_type IN ('split', 'stock_split', 'reverse_split') THEN
+            CASE WHEN p_ratio BETWEEN 1e-9 AND 1e9 THEN 1 / p_ratio END
+        WHEN p_type IN ('stock_dividend', 'bonus', 'bonus_issue') THEN
+            CASE WHEN p_ratio BETWEEN 0 AND 1e9 THEN 1 / (1 + p_ratio) END
+        ELSE 1
+    END
+$$;
+
+COMMENT ON FUNCTION public.action_factor(p_type text, p_amount double precision, p_ratio double precision, p_close double precision) IS 'By what a corporate action multiplies the prices before it, p_close being the last; NULL: it lacks its number';
+
+CREATE FUNCTION public.actions_factor(p_symbol_id integer, p_after timestamp with time zone, p_until timestamp with time zone, p_close double precision) RETURNS double precision
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN bool_and(coalesce(f.factor > 0, false)) IS DISTINCT FROM false
+        THEN public.float8_product(f.factor) END
+    FROM (
+        SELECT public.action_factor(a.action_type, a.amount, a.ratio, p_close) AS factor
+        FROM public.corporate_actions a
+        WHERE a.symbol_id = p_symbol_id AND a.ex_date > (p_after AT TIME ZONE 'UTC')::date
+            AND a.ex_date <= (p_until AT TIME ZONE 'UTC')::date
+    ) f
+$$;
+
+COMMENT ON FUNCTION public.actions_factor(p_symbol_id integer, p_after timestamp with time zone, p_until timestamp with time zone, p_close double precision) IS 'Product of the factors of the corporate actions after one trading day and up to the next';
+
+CREATE FUNCTION public.adjusted_close(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone, p_close double precision) RETURNS double precision
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN abs(p_close) >= 1e-9
+        THEN p_close * public.adjusting_factor(p_symbol_id, p_interval, p_source, p_time) ELSE p_close END
+$$;
+
+COMMENT ON FUNCTION public.adjusted_close(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone, p_close double precision) IS 'A close of price_history, adjusted for the corporate actions after it';
+
+CREATE FUNCTION public.adjusting_factor(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone) RETURNS double precision
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN bool_and(coalesce(f.factor > 0, false)) IS DISTINCT FROM false
+        THEN public.float8_product(f.factor) END
+    FROM (
+        SELECT public.action_factor(a.action_type, a.amount, a.ratio, (
+            SELECT p.close FROM public.price_history p
+            WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source
+                AND p.time < a.ex_date::timestamp AT TIME ZONE 'UTC'
+            ORDER BY p.time DESC LIMIT 1)) AS factor
+        FROM public.corporate_actions a
+        WHERE a.symbol_id = p_symbol_id AND a.ex_date > (p_time AT TIME ZONE 'UTC')::date
+            AND EXISTS (
+                SELECT FROM public.price_history p
+                WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source
+                    AND p.time >= a.ex_date::timestamp AT TIME ZONE 'UTC')
+    ) f
+$$;
+
+COMMENT ON FUNCTION public.adjusting_factor(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone) IS 'By what a close of price_history is multiplied for the corporate actions after it that its bars have reached';
+
+CREATE FUNCTION public.daily_return(p_symbol_id integer, p_source text, p_time timestamp with time zone, p_close double precision, p_adj_close double precision) RETURNS double precision
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE
+        WHEN p_adj_close IS NOT NULL AND b.adj_close IS NOT NULL THEN
+            CASE WHEN p_adj_close >= 1e-9 AND b.adj_close >= 1e-9 THEN p_adj_close / b.adj_close - 1 END
+        WHEN p_close >= 1e-9 AND b.close >= 1e-9 THEN
+            p_close / (b.close * public.actions_factor(p_symbol_id, b.time, p_time, b.close)) - 1
+    END
+    FROM (
+        SELECT p.time, p.close, p.adj_close FROM public.price_history p
+        WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source AND p.time < p_time
+        ORDER BY p.time DESC LIMIT 1
+    ) b
+$$;
+
+COMMENT ON FUNCTION public.daily_return(p_symbol_id integer, p_source text, p_time timestamp with time zone, p_close double precision, p_adj_close double precision) IS 'Change of the adjusted close since the source''s day before (fraction); NULL: there is none';
+
+CREATE FUNCTION public.daily_volatility(p_symbol_id integer, p_source text, p_time timestamp with time zone) RETURNS double precision
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN count(r.change) = 20 THEN stddev_samp(r.change) * sqrt(252) END
+    FROM (
+        SELECT coalesce(w.daily_return, CASE
+            WHEN w.adj_close IS NOT NULL AND w.adj_before IS NOT NULL THEN
+                CASE WHEN w.adj_close >= 1e-9 AND w.adj_before >= 1e-9 THEN w.adj_close / w.adj_before - 1 END
+            WHEN w.close >= 1e-9 AND w.before >= 1e-9 THEN w.close / (w.before * f.factor) - 1 END) AS change
+        FROM (
+            SELECT n.time, n.close, n.adj_close, n.daily_return, lead(n.time) OVER newest AS time_before,
+                lead(n.close) OVER newest AS before, lead(n.adj_close) OVER newest AS adj_before
+            FROM (
+                SELECT p.time, p.close, p.adj_close, p.daily_return FROM public.price_history p
+                WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source AND p.time <= p_time
+                ORDER BY p.time DESC LIMIT 21
+            ) n
+            WINDOW newest AS (ORDER BY n.time DESC)
+            ORDER BY n.time DESC LIMIT 20
+        ) w
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN bool_and(coalesce(x.factor > 0, false)) IS DISTINCT FROM false
+                THEN public.float8_product(x.factor) END AS factor
+            FROM (
+                SELECT public.action_factor(a.action_type, a.amount, a.ratio, w.before) AS factor
+                FROM public.corporate_actions a
+                WHERE a.symbol_id = p_symbol_id AND a.ex_date > (w.time_before AT TIME ZONE 'UTC')::date
+                    AND a.ex_date <= (w.time AT TIME ZONE 'UTC')::date
+            ) x
+        ) f
+    ) r
+$$;
+
+COMMENT ON FUNCTION public.daily_volatility(p_symbol_id integer, p_source text, p_time timestamp with time zone) IS 'Deviation of the source''s last 20 daily returns, yearly (fraction: times the root of 252); NULL: fewer are there';
+
 CREATE FUNCTION public.ensure_tick_partition(p_time timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -99,35 +214,36 @@ END $$;
 
 COMMENT ON FUNCTION public.instruments_history_view() IS 'Keeps the history views in step with instruments';
 
-CREATE FUNCTION public.newest_quotes(p_symbols text[], p_days timestamp with time zone[], p_hours timestamp with time zone[], p_starts timestamp with time zone[], p_ends timestamp with time zone[]) RETURNS TABLE(symbol text, digits smallint, timezone text, bid double precision, bid_key bytea, ask double precision, ask_key bytea, last double precision, last_key bytea, tick_key bytea, spread double precision, volume double precision, buy_volume double precision, sell_volume double precision, flags integer, before double precision, before_key bytea, open double precision, open_key bytea)
+CREATE FUNCTION public.newest_quotes(p_symbols text[], p_cut_days timestamp with time zone[], p_cut_hours timestamp with time zone[], p_cuts timestamp with time zone[], p_ends timestamp with time zone[], p_close_days timestamp with time zone[], p_close_hours timestamp with time zone[], p_closes timestamp with time zone[]) RETURNS TABLE(symbol text, digits smallint, exchange text, timezone text, bid double precision, bid_key bytea, ask double precision, ask_key bytea, last double precision, last_key bytea, tick_key bytea, spread double precision, volume double precision, buy_volume double precision, sell_volume double precision, flags integer, before double precision, before_key bytea, open double precision, open_key bytea, closing double precision, closing_key bytea)
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT i.symbol, i.digits, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
-        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key
-    FROM unnest(p_symbols, p_days, p_hours, p_starts, p_ends) WITH ORDINALITY
-        AS s (symbol, day, hour, start, end_, number)
+    SELECT i.symbol, i.digits, i.exchange, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
+        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key,
+        e.price, e.key
+    FROM unnest(p_symbols, p_cut_days, p_cut_hours, p_cuts, p_ends, p_close_days, p_close_hours, p_closes)
+        WITH ORDINALITY AS s (symbol, cut_day, cut_hour, cut, end_, close_day, close_hour, close, number)
     JOIN public.instruments i ON i.symbol = s.symbol
     LEFT JOIN public.current c ON c.symbol = i.symbol
     LEFT JOIN LATERAL (
         (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END AS price,
                 CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END AS key
-         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 60 AND time >= s.hour AND time < s.start
-             AND s.hour < s.start AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 60 AND time >= s.cut_hour AND time < s.cut
+             AND s.cut_hour < s.cut AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
          ORDER BY time DESC LIMIT 1)
         UNION ALL
         (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
                 CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
-         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 3600 AND time >= s.day AND time < s.hour
-             AND s.day < s.hour AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 3600 AND time >= s.cut_day AND time < s.cut_hour
+             AND s.cut_day < s.cut_hour AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
          ORDER BY time DESC LIMIT 1)
         UNION ALL
         (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
                 CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
-         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 86400 AND time < s.day
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 86400 AND time < s.cut_day
              AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
          ORDER BY time DESC LIMIT 1)
         LIMIT 1
@@ -136,14 +252,49 @@ BEGIN
         SELECT CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END AS price,
                CASE WHEN c.last IS NOT NULL THEN last_open_key ELSE bid_open_key END AS key
         FROM public.bars WHERE b.price IS NULL AND symbol_id = i.symbol_id AND resolution = 60
-            AND time >= s.start AND time < s.end_
+            AND time >= s.cut AND time < s.end_
             AND CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END IS NOT NULL
         ORDER BY time LIMIT 1
     ) o ON true
+    LEFT JOIN LATERAL (
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END AS price,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END AS key
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 60 AND time >= s.close_hour AND time < s.close
+             AND s.close_hour < s.close AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 3600 AND time >= s.close_day AND time < s.close_hour
+             AND s.close_day < s.close_hour AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 86400 AND time < s.close_day
+             AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        LIMIT 1
+    ) e ON true
     ORDER BY s.number;
 END $$;
 
-COMMENT ON FUNCTION public.newest_quotes(p_symbols text[], p_days timestamp with time zone[], p_hours timestamp with time zone[], p_starts timestamp with time zone[], p_ends timestamp with time zone[]) IS 'Newest prices of instruments; the last price before each one''s session, or else the first one in it';
+COMMENT ON FUNCTION public.newest_quotes(p_symbols text[], p_cut_days timestamp with time zone[], p_cut_hours timestamp with time zone[], p_cuts timestamp with time zone[], p_ends timestamp with time zone[], p_close_days timestamp with time zone[], p_close_hours timestamp with time zone[], p_closes timestamp with time zone[]) IS 'Newest prices of instruments; the last price before each one''s session, or else the first one since; its close';
+
+CREATE FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_type text, p_strike double precision) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN ((p_symbol ~ '^[A-Za-z][A-Za-z0-9]{0,5}$'::text) AND (p_strike > (0)::double precision) AND (p_strike < (100000)::double precision) AND (((((p_strike)::text)::numeric * (1000)::numeric) % (1)::numeric) = (0)::numeric) AND ((p_expiration >= '2000-01-01'::date) AND (p_expiration <= '2099-12-31'::date))) THEN (((rpad(upper(p_symbol), 6) || to_char((p_expiration)::timestamp with time zone, 'YYMMDD'::text)) || CASE p_option_type WHEN 'call'::text THEN 'C'::text ELSE 'P'::text END) || lpad((((((p_strike)::text)::numeric * (1000)::numeric))::bigint)::text, 8, '0'::text)) ELSE NULL::text END;
+
+COMMENT ON FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_type text, p_strike double precision) IS 'Contract symbol in OCC form: root, padded to 6, YYMMDD, C or P, strike x 1000 in 8 digits; NULL: it has none';
+
+CREATE AGGREGATE public.float8_product(double precision) (
+    SFUNC = float8mul,
+    STYPE = double precision,
+    INITCOND = '1',
+    PARALLEL = safe
+);
+
+COMMENT ON AGGREGATE public.float8_product(double precision) IS 'Product of numbers; 1 of none';
 
 CREATE TABLE public.ticks (
     symbol_id integer NOT NULL,
@@ -458,7 +609,11 @@ CREATE TABLE public.instruments (
     digits smallint,
     allow_nonpositive boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sector text,
+    industry text,
+    market_cap double precision,
     CONSTRAINT instruments_digits_check CHECK (((digits >= 0) AND (digits <= 15))),
+    CONSTRAINT instruments_market_cap_check CHECK (((market_cap >= (0)::double precision) AND (market_cap < 'Infinity'::double precision))),
     CONSTRAINT instruments_symbol_text CHECK ((((char_length(symbol) >= 1) AND (char_length(symbol) <= 64)) AND (symbol !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
 );
 
@@ -470,7 +625,7 @@ COMMENT ON COLUMN public.instruments.symbol IS 'Canonical name; unique in any ca
 
 COMMENT ON COLUMN public.instruments.name IS 'Name for people; NULL: not known';
 
-COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded; NULL: not known';
+COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded, a MIC or a usual name: its calendar gives sessions and market hours; NULL: not known';
 
 COMMENT ON COLUMN public.instruments.currency IS 'Currency of its prices (ISO 4217); NULL: not known';
 
@@ -481,6 +636,12 @@ COMMENT ON COLUMN public.instruments.digits IS 'Decimals of a price: one point i
 COMMENT ON COLUMN public.instruments.allow_nonpositive IS 'Whether a price may be zero or less';
 
 COMMENT ON COLUMN public.instruments.created_at IS 'When the row was made (UTC)';
+
+COMMENT ON COLUMN public.instruments.sector IS 'Sector of the economy, as Technology; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.industry IS 'Industry within the sector; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.market_cap IS 'Market capitalisation (its currency); NULL: not known';
 
 CREATE VIEW public.bars_1d AS
  SELECT i.symbol,
@@ -799,6 +960,55 @@ COMMENT ON COLUMN public.bars_5m.spread_min IS 'Smallest ask - bid (price); NULL
 
 COMMENT ON COLUMN public.bars_5m.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
 
+CREATE TABLE public.basis_history (
+    futures_symbol text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    futures_price double precision,
+    spot_value double precision,
+    basis double precision,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.basis_history IS 'Futures against their spot';
+
+COMMENT ON COLUMN public.basis_history.futures_symbol IS 'The future, as its exchange calls it (name)';
+
+COMMENT ON COLUMN public.basis_history."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.basis_history.futures_price IS 'Price of the future (price); NULL: not known';
+
+COMMENT ON COLUMN public.basis_history.spot_value IS 'Value of the spot or index (price); NULL: not known';
+
+COMMENT ON COLUMN public.basis_history.basis IS 'Futures_price - spot_value (price); computed when absent and both are there; NULL: not known';
+
+COMMENT ON COLUMN public.basis_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.corporate_actions (
+    symbol_id integer NOT NULL,
+    ex_date date NOT NULL,
+    action_type text NOT NULL,
+    amount double precision,
+    ratio double precision,
+    currency text,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.corporate_actions IS 'Corporate actions, by the day from which they count';
+
+COMMENT ON COLUMN public.corporate_actions.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.corporate_actions.ex_date IS 'First day on which a buyer has no part in it, on the exchange''s calendar';
+
+COMMENT ON COLUMN public.corporate_actions.action_type IS 'What it is: dividend, split, rights, ... (word)';
+
+COMMENT ON COLUMN public.corporate_actions.amount IS 'Money paid for a share (currency); NULL: not known';
+
+COMMENT ON COLUMN public.corporate_actions.ratio IS 'New shares for an old one (ratio: 4 for a 4-for-1 split); NULL: not known';
+
+COMMENT ON COLUMN public.corporate_actions.currency IS 'Currency of amount (ISO 4217); absent: the symbol''s; NULL: not known';
+
+COMMENT ON COLUMN public.corporate_actions.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
 CREATE TABLE public.current (
     symbol text NOT NULL,
     bid double precision,
@@ -846,6 +1056,70 @@ COMMENT ON COLUMN public.current.ask_key IS 'Order key (20 bytes) of the tick th
 COMMENT ON COLUMN public.current.last_key IS 'Order key (20 bytes) of the tick that made last';
 
 COMMENT ON COLUMN public.current.tick_key IS 'Order key (20 bytes) of the newest tick';
+
+CREATE TABLE public.financial_info (
+    symbol_id integer NOT NULL,
+    date date NOT NULL,
+    price double precision,
+    market_cap double precision,
+    pe_ratio double precision,
+    pb_ratio double precision,
+    dividend_yield double precision,
+    iv_30d double precision,
+    iv_rank double precision,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.financial_info IS 'Ratios of a company, a row a symbol and day';
+
+COMMENT ON COLUMN public.financial_info.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.financial_info.date IS 'Day that it is of, on the exchange''s calendar';
+
+COMMENT ON COLUMN public.financial_info.price IS 'Price of a share (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.market_cap IS 'Market capitalisation (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.pe_ratio IS 'Price to earnings (ratio); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.pb_ratio IS 'Price to book value (ratio); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.dividend_yield IS 'Yearly dividends to price (fraction: 0.01 is 1 %); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.iv_30d IS 'Implied volatility of 30 days, yearly (fraction); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.iv_rank IS 'Rank of iv_30d within the year (number, as the sender counts it); NULL: not known';
+
+COMMENT ON COLUMN public.financial_info.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.foreign_snapshots (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    f_buy_vol double precision,
+    f_sell_vol double precision,
+    f_net_vol double precision,
+    buy_speed_per_min double precision,
+    sell_speed_per_min double precision,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.foreign_snapshots IS 'Foreign trading of a symbol, as snapshots of running totals';
+
+COMMENT ON COLUMN public.foreign_snapshots.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.foreign_snapshots."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.foreign_snapshots.f_buy_vol IS 'Bought by foreigners since the session began (shares); NULL: not known';
+
+COMMENT ON COLUMN public.foreign_snapshots.f_sell_vol IS 'Sold by foreigners since the session began (shares); NULL: not known';
+
+COMMENT ON COLUMN public.foreign_snapshots.f_net_vol IS 'Bought less sold (shares); computed when absent and both are there; NULL: not known';
+
+COMMENT ON COLUMN public.foreign_snapshots.buy_speed_per_min IS 'Growth of f_buy_vol since the day''s snapshot before (shares/min); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.foreign_snapshots.sell_speed_per_min IS 'Growth of f_sell_vol since the day''s snapshot before (shares/min); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.foreign_snapshots.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
 CREATE TABLE public.ingest_log (
     journal_id text NOT NULL,
@@ -935,6 +1209,647 @@ COMMENT ON COLUMN public.leases.held_until IS 'When the term ends, unless it is 
 
 COMMENT ON COLUMN public.leases.taken_at IS 'When the term began (UTC)';
 
+CREATE VIEW public.market_volume_hourly AS
+ SELECT i.symbol,
+    b."time",
+    b.volume,
+    b.buy_volume,
+    b.sell_volume,
+    b.ticks
+   FROM (public.bars b
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (b.resolution = 3600);
+
+COMMENT ON VIEW public.market_volume_hourly IS 'Volume of the trades by hour (UTC) and symbol, exact sums (instrument''s units); sum over symbols for the market';
+
+COMMENT ON COLUMN public.market_volume_hourly.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.market_volume_hourly."time" IS 'Start of the hour (UTC)';
+
+COMMENT ON COLUMN public.market_volume_hourly.volume IS 'Volume of the trades (the symbol''s units), an exact sum';
+
+COMMENT ON COLUMN public.market_volume_hourly.buy_volume IS 'Volume of the trades by buyers (the symbol''s units), an exact sum';
+
+COMMENT ON COLUMN public.market_volume_hourly.sell_volume IS 'Volume of the trades by sellers (the symbol''s units), an exact sum';
+
+COMMENT ON COLUMN public.market_volume_hourly.ticks IS 'Number of ticks, quotes and trades';
+
+CREATE TABLE public.news (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    url text NOT NULL,
+    headline text,
+    summary text,
+    source text,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.news IS 'News by symbol; one address may be about several symbols';
+
+COMMENT ON COLUMN public.news.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.news."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.news.url IS 'Where it can be read (URL)';
+
+COMMENT ON COLUMN public.news.headline IS 'Headline (text); NULL: not known';
+
+COMMENT ON COLUMN public.news.summary IS 'What it says, in short (text); NULL: not known';
+
+COMMENT ON COLUMN public.news.source IS 'Who wrote it (text); NULL: not known';
+
+COMMENT ON COLUMN public.news.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.option_quotes (
+    symbol_id integer NOT NULL,
+    expiration_date date NOT NULL,
+    strike_price double precision NOT NULL,
+    option_type text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    bid double precision,
+    ask double precision,
+    last_price double precision,
+    volume double precision,
+    open_interest double precision,
+    implied_volatility double precision,
+    delta double precision,
+    gamma double precision,
+    theta double precision,
+    vega double precision,
+    rho double precision,
+    in_the_money boolean,
+    contract_symbol text,
+    greeks_source text,
+    underlying_price double precision,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT option_quotes_option_type_check CHECK ((option_type = ANY (ARRAY['call'::text, 'put'::text])))
+);
+
+COMMENT ON TABLE public.option_quotes IS 'Quotes of option contracts; symbol is the underlying';
+
+COMMENT ON COLUMN public.option_quotes.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.option_quotes.expiration_date IS 'Last day of the contract, on the exchange''s calendar';
+
+COMMENT ON COLUMN public.option_quotes.strike_price IS 'What the underlying is bought or sold for (price)';
+
+COMMENT ON COLUMN public.option_quotes.option_type IS 'Call or put';
+
+COMMENT ON COLUMN public.option_quotes."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.option_quotes.bid IS 'Bid (price); 0: nobody bids; NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.ask IS 'Ask (price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.last_price IS 'Last trade (price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.volume IS 'Traded since the day began (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.open_interest IS 'Open interest (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.implied_volatility IS 'Implied volatility, yearly (fraction: 0.25 is 25 %); 0: the sender has none; NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.delta IS 'Change of the price for 1 of the underlying (ratio); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.gamma IS 'Change of delta for 1 of the underlying (1/price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.theta IS 'Change of the price for a calendar day (price/day); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.vega IS 'Change of the price for a point of volatility, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.rho IS 'Change of the price for a point of the rate, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.in_the_money IS 'Whether exercise pays; computed when absent and underlying_price is there; NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.contract_symbol IS 'Name of the contract; computed in OCC form (21 characters) when absent; NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.greeks_source IS 'Who computed volatility and greeks that were sent (name); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.underlying_price IS 'Price of the underlying at that time (price); NULL: not known';
+
+COMMENT ON COLUMN public.option_quotes.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE VIEW public.options_calls AS
+ SELECT i.symbol,
+    o.expiration_date,
+    o.strike_price,
+    o."time",
+    o.bid,
+    o.ask,
+    o.last_price,
+    o.volume,
+    o.open_interest,
+    o.implied_volatility,
+    o.delta,
+    o.gamma,
+    o.theta,
+    o.vega,
+    o.rho,
+    COALESCE(o.in_the_money, (o.underlying_price > o.strike_price)) AS in_the_money,
+    COALESCE(o.contract_symbol, public.occ_symbol(i.symbol, o.expiration_date, o.option_type, o.strike_price)) AS contract_symbol,
+    o.greeks_source,
+    o.underlying_price
+   FROM (public.option_quotes o
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (o.option_type = 'call'::text);
+
+COMMENT ON VIEW public.options_calls IS 'Quotes of calls with the symbol of their underlying; volatility and greeks as sent';
+
+COMMENT ON COLUMN public.options_calls.symbol IS 'instruments.symbol, of the underlying';
+
+COMMENT ON COLUMN public.options_calls.expiration_date IS 'Last day of the contract, on the exchange''s calendar';
+
+COMMENT ON COLUMN public.options_calls.strike_price IS 'What the underlying is bought or sold for (price)';
+
+COMMENT ON COLUMN public.options_calls."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.options_calls.bid IS 'Bid (price); 0: nobody bids; NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.ask IS 'Ask (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.last_price IS 'Last trade (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.volume IS 'Traded since the day began (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.open_interest IS 'Open interest (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.implied_volatility IS 'Implied volatility, yearly (fraction: 0.25 is 25 %); 0: the sender has none; NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.delta IS 'Change of the price for 1 of the underlying (ratio); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.gamma IS 'Change of delta for 1 of the underlying (1/price); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.theta IS 'Change of the price for a calendar day (price/day); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.vega IS 'Change of the price for a point of volatility, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.rho IS 'Change of the price for a point of the rate, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.in_the_money IS 'Whether exercise pays; computed when absent and underlying_price is there; NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.contract_symbol IS 'Name of the contract; computed in OCC form (21 characters) when absent; NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.greeks_source IS 'Who computed volatility and greeks that were sent (name); NULL: not known';
+
+COMMENT ON COLUMN public.options_calls.underlying_price IS 'Price of the underlying at that time (price); NULL: not known';
+
+CREATE VIEW public.options_puts AS
+ SELECT i.symbol,
+    o.expiration_date,
+    o.strike_price,
+    o."time",
+    o.bid,
+    o.ask,
+    o.last_price,
+    o.volume,
+    o.open_interest,
+    o.implied_volatility,
+    o.delta,
+    o.gamma,
+    o.theta,
+    o.vega,
+    o.rho,
+    COALESCE(o.in_the_money, (o.underlying_price < o.strike_price)) AS in_the_money,
+    COALESCE(o.contract_symbol, public.occ_symbol(i.symbol, o.expiration_date, o.option_type, o.strike_price)) AS contract_symbol,
+    o.greeks_source,
+    o.underlying_price
+   FROM (public.option_quotes o
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (o.option_type = 'put'::text);
+
+COMMENT ON VIEW public.options_puts IS 'Quotes of puts with the symbol of their underlying; volatility and greeks as sent';
+
+COMMENT ON COLUMN public.options_puts.symbol IS 'instruments.symbol, of the underlying';
+
+COMMENT ON COLUMN public.options_puts.expiration_date IS 'Last day of the contract, on the exchange''s calendar';
+
+COMMENT ON COLUMN public.options_puts.strike_price IS 'What the underlying is bought or sold for (price)';
+
+COMMENT ON COLUMN public.options_puts."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.options_puts.bid IS 'Bid (price); 0: nobody bids; NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.ask IS 'Ask (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.last_price IS 'Last trade (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.volume IS 'Traded since the day began (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.open_interest IS 'Open interest (contracts); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.implied_volatility IS 'Implied volatility, yearly (fraction: 0.25 is 25 %); 0: the sender has none; NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.delta IS 'Change of the price for 1 of the underlying (ratio); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.gamma IS 'Change of delta for 1 of the underlying (1/price); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.theta IS 'Change of the price for a calendar day (price/day); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.vega IS 'Change of the price for a point of volatility, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.rho IS 'Change of the price for a point of the rate, 0.01 (price); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.in_the_money IS 'Whether exercise pays; computed when absent and underlying_price is there; NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.contract_symbol IS 'Name of the contract; computed in OCC form (21 characters) when absent; NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.greeks_source IS 'Who computed volatility and greeks that were sent (name); NULL: not known';
+
+COMMENT ON COLUMN public.options_puts.underlying_price IS 'Price of the underlying at that time (price); NULL: not known';
+
+CREATE TABLE public.price_history (
+    symbol_id integer NOT NULL,
+    "interval" text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    source text NOT NULL,
+    open double precision NOT NULL,
+    high double precision NOT NULL,
+    low double precision NOT NULL,
+    close double precision NOT NULL,
+    adj_close double precision,
+    volume double precision,
+    daily_return double precision,
+    volatility double precision,
+    trading_value double precision,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT price_history_interval_check CHECK (("interval" = ANY (ARRAY['1s'::text, '5s'::text, '15s'::text, '30s'::text, '1m'::text, '3m'::text, '5m'::text, '15m'::text, '30m'::text, '1h'::text, '4h'::text, '1d'::text, '1w'::text, '1M'::text])))
+);
+
+COMMENT ON TABLE public.price_history IS 'Bars by symbol, interval, time and who made them';
+
+COMMENT ON COLUMN public.price_history.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.price_history."interval" IS 'Length of the bar';
+
+COMMENT ON COLUMN public.price_history."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.price_history.source IS 'Who made the bar (word)';
+
+COMMENT ON COLUMN public.price_history.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.adj_close IS 'Close, adjusted for corporate actions since (the symbol''s currency); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.price_history.daily_return IS 'Change of adj_close since the day before (fraction: 0.01 is 1 %); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.volatility IS 'Deviation of the last 20 daily returns, yearly (fraction); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.price_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE VIEW public.price_history_daily AS
+ SELECT symbol,
+    "time",
+    open,
+    high,
+    low,
+    close,
+    COALESCE(adj_close,
+        CASE
+            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
+            ELSE NULL::double precision
+        END) AS adj_close,
+    volume,
+    trading_value,
+    COALESCE(source, 'ticks'::text) AS source
+   FROM ( SELECT i.symbol,
+            i.symbol_id,
+            i.sector,
+            i.market_cap,
+            v."time",
+            v.open,
+            v.high,
+            v.low,
+            v.close,
+            v.adj_close,
+            v.volume,
+            v.daily_return,
+            v.trading_value,
+            v.source
+           FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
+                    price_history."time",
+                    price_history.open,
+                    price_history.high,
+                    price_history.low,
+                    price_history.close,
+                    price_history.adj_close,
+                    price_history.volume,
+                    price_history.daily_return,
+                    price_history.trading_value,
+                    price_history.source
+                   FROM public.price_history
+                  WHERE (price_history."interval" = '1d'::text)
+                  ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
+             JOIN public.instruments i USING (symbol_id))
+        UNION ALL
+         SELECT i.symbol,
+            i.symbol_id,
+            i.sector,
+            i.market_cap,
+            b."time",
+                CASE
+                    WHEN (b.last_close IS NOT NULL) THEN b.last_open
+                    ELSE b.bid_open
+                END AS bid_open,
+                CASE
+                    WHEN (b.last_close IS NOT NULL) THEN b.last_high
+                    ELSE b.bid_high
+                END AS bid_high,
+                CASE
+                    WHEN (b.last_close IS NOT NULL) THEN b.last_low
+                    ELSE b.bid_low
+                END AS bid_low,
+            COALESCE(b.last_close, b.bid_close) AS "coalesce",
+            NULL::double precision,
+            (b.volume)::double precision AS volume,
+            NULL::double precision,
+            NULL::double precision,
+            NULL::text
+           FROM (public.bars b
+             JOIN public.instruments i USING (symbol_id))
+          WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                   FROM public.price_history p
+                  WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) d;
+
+COMMENT ON VIEW public.price_history_daily IS 'Days (UTC) by symbol: the vendor''s bar, else one of the ticks'' trades, or bids where nothing was traded';
+
+COMMENT ON COLUMN public.price_history_daily.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.price_history_daily."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.price_history_daily.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_daily.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_daily.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_daily.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_daily.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+
+COMMENT ON COLUMN public.price_history_daily.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_daily.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_daily.source IS 'Its price_history.source; ticks: made of the ticks'' bar of the day';
+
+CREATE VIEW public.price_history_monthly AS
+ SELECT symbol,
+    start AS "time",
+    open,
+    high,
+    low,
+    close,
+    COALESCE(adj_close,
+        CASE
+            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
+            ELSE NULL::double precision
+        END) AS adj_close,
+    volume,
+    trading_value,
+    days
+   FROM ( SELECT day.symbol,
+            day.symbol_id,
+            date_trunc('month'::text, day."time", 'UTC'::text) AS start,
+            (array_agg(day.open ORDER BY day."time"))[1] AS open,
+            max(day.high) AS high,
+            min(day.low) AS low,
+            (array_agg(day.close ORDER BY day."time" DESC))[1] AS close,
+            (array_agg(day.adj_close ORDER BY day."time" DESC))[1] AS adj_close,
+            (array_agg(day.source ORDER BY day."time" DESC))[1] AS source,
+            max(day."time") AS "time",
+            sum(day.volume) AS volume,
+            sum(day.trading_value) AS trading_value,
+            count(*) AS days
+           FROM ( SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    v."time",
+                    v.open,
+                    v.high,
+                    v.low,
+                    v.close,
+                    v.adj_close,
+                    v.volume,
+                    v.daily_return,
+                    v.trading_value,
+                    v.source
+                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
+                            price_history."time",
+                            price_history.open,
+                            price_history.high,
+                            price_history.low,
+                            price_history.close,
+                            price_history.adj_close,
+                            price_history.volume,
+                            price_history.daily_return,
+                            price_history.trading_value,
+                            price_history.source
+                           FROM public.price_history
+                          WHERE (price_history."interval" = '1d'::text)
+                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
+                     JOIN public.instruments i USING (symbol_id))
+                UNION ALL
+                 SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    b."time",
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_open
+                            ELSE b.bid_open
+                        END AS bid_open,
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_high
+                            ELSE b.bid_high
+                        END AS bid_high,
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_low
+                            ELSE b.bid_low
+                        END AS bid_low,
+                    COALESCE(b.last_close, b.bid_close) AS "coalesce",
+                    NULL::double precision,
+                    (b.volume)::double precision AS volume,
+                    NULL::double precision,
+                    NULL::double precision,
+                    NULL::text
+                   FROM (public.bars b
+                     JOIN public.instruments i USING (symbol_id))
+                  WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
+          GROUP BY day.symbol, day.symbol_id, (date_trunc('month'::text, day."time", 'UTC'::text))) d;
+
+COMMENT ON VIEW public.price_history_monthly IS 'Months (UTC) of price_history_daily';
+
+COMMENT ON COLUMN public.price_history_monthly.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.price_history_monthly."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.price_history_monthly.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_monthly.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_monthly.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_monthly.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_monthly.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+
+COMMENT ON COLUMN public.price_history_monthly.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_monthly.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_monthly.days IS 'Days that it is made of, the running one included';
+
+CREATE VIEW public.price_history_weekly AS
+ SELECT symbol,
+    start AS "time",
+    open,
+    high,
+    low,
+    close,
+    COALESCE(adj_close,
+        CASE
+            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
+            ELSE NULL::double precision
+        END) AS adj_close,
+    volume,
+    trading_value,
+    days
+   FROM ( SELECT day.symbol,
+            day.symbol_id,
+            date_trunc('week'::text, day."time", 'UTC'::text) AS start,
+            (array_agg(day.open ORDER BY day."time"))[1] AS open,
+            max(day.high) AS high,
+            min(day.low) AS low,
+            (array_agg(day.close ORDER BY day."time" DESC))[1] AS close,
+            (array_agg(day.adj_close ORDER BY day."time" DESC))[1] AS adj_close,
+            (array_agg(day.source ORDER BY day."time" DESC))[1] AS source,
+            max(day."time") AS "time",
+            sum(day.volume) AS volume,
+            sum(day.trading_value) AS trading_value,
+            count(*) AS days
+           FROM ( SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    v."time",
+                    v.open,
+                    v.high,
+                    v.low,
+                    v.close,
+                    v.adj_close,
+                    v.volume,
+                    v.daily_return,
+                    v.trading_value,
+                    v.source
+                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
+                            price_history."time",
+                            price_history.open,
+                            price_history.high,
+                            price_history.low,
+                            price_history.close,
+                            price_history.adj_close,
+                            price_history.volume,
+                            price_history.daily_return,
+                            price_history.trading_value,
+                            price_history.source
+                           FROM public.price_history
+                          WHERE (price_history."interval" = '1d'::text)
+                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
+                     JOIN public.instruments i USING (symbol_id))
+                UNION ALL
+                 SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    b."time",
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_open
+                            ELSE b.bid_open
+                        END AS bid_open,
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_high
+                            ELSE b.bid_high
+                        END AS bid_high,
+                        CASE
+                            WHEN (b.last_close IS NOT NULL) THEN b.last_low
+                            ELSE b.bid_low
+                        END AS bid_low,
+                    COALESCE(b.last_close, b.bid_close) AS "coalesce",
+                    NULL::double precision,
+                    (b.volume)::double precision AS volume,
+                    NULL::double precision,
+                    NULL::double precision,
+                    NULL::text
+                   FROM (public.bars b
+                     JOIN public.instruments i USING (symbol_id))
+                  WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
+          GROUP BY day.symbol, day.symbol_id, (date_trunc('week'::text, day."time", 'UTC'::text))) d;
+
+COMMENT ON VIEW public.price_history_weekly IS 'Weeks (from Monday, UTC) of price_history_daily';
+
+COMMENT ON COLUMN public.price_history_weekly.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.price_history_weekly."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.price_history_weekly.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_weekly.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_weekly.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_weekly.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history_weekly.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+
+COMMENT ON COLUMN public.price_history_weekly.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_weekly.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.price_history_weekly.days IS 'Days that it is made of, the running one included';
+
+CREATE TABLE public.rejected_records (
+    journal_no integer NOT NULL,
+    row_no bigint NOT NULL,
+    dataset text NOT NULL,
+    code text NOT NULL,
+    message text NOT NULL,
+    payload jsonb NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    set_aside_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.rejected_records IS 'Accepted records of datasets that could not be stored, each once with its reason';
+
+COMMENT ON COLUMN public.rejected_records.journal_no IS 'ingest_log.journal_no: where it came from';
+
+COMMENT ON COLUMN public.rejected_records.row_no IS 'Its row number in that journal';
+
+COMMENT ON COLUMN public.rejected_records.dataset IS 'Dataset that it was sent for';
+
+COMMENT ON COLUMN public.rejected_records.code IS 'Why, for programs: conflict, or refused (by the database)';
+
+COMMENT ON COLUMN public.rejected_records.message IS 'Why, for people';
+
+COMMENT ON COLUMN public.rejected_records.payload IS 'The record as it was accepted: fields that were sent, times in UTC';
+
+COMMENT ON COLUMN public.rejected_records.received_at IS 'When it was accepted (UTC, microseconds)';
+
+COMMENT ON COLUMN public.rejected_records.set_aside_at IS 'When it was set aside (UTC)';
+
 CREATE TABLE public.rejected_ticks (
     journal_no integer NOT NULL,
     row_no bigint NOT NULL,
@@ -984,6 +1899,128 @@ COMMENT ON COLUMN public.rejected_ticks.message IS 'Why, for people';
 COMMENT ON COLUMN public.rejected_ticks.received_at IS 'When it was accepted (UTC, microseconds)';
 
 COMMENT ON COLUMN public.rejected_ticks.set_aside_at IS 'When it was set aside (UTC)';
+
+CREATE VIEW public.sector_performance AS
+ SELECT sector,
+    "time",
+    count(*) AS symbols,
+    count(*) FILTER (WHERE (change > (0)::double precision)) AS rising,
+    count(*) FILTER (WHERE (change < (0)::double precision)) AS falling,
+    avg(change) AS average_return,
+    (sum((change * market_cap)) / NULLIF(sum(market_cap) FILTER (WHERE (change IS NOT NULL)), (0)::double precision)) AS weighted_return,
+    sum(volume) AS volume,
+    sum(COALESCE(trading_value, (close * volume))) AS trading_value
+   FROM ( SELECT d.sector,
+            d."time",
+            d.market_cap,
+            d.close,
+            d.volume,
+            d.trading_value,
+            COALESCE(d.daily_return,
+                CASE
+                    WHEN ((d.adj_close >= (0.000000001)::double precision) AND (b.adj_close >= (0.000000001)::double precision)) THEN ((d.adj_close / b.adj_close) - (1)::double precision)
+                    WHEN ((d.close >= (0.000000001)::double precision) AND (b.close >= (0.000000001)::double precision)) THEN ((d.close / (b.close * public.actions_factor(d.symbol_id, b."time", d."time", b.close))) - (1)::double precision)
+                    ELSE NULL::double precision
+                END) AS change
+           FROM (( SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    v."time",
+                    v.open,
+                    v.high,
+                    v.low,
+                    v.close,
+                    v.adj_close,
+                    v.volume,
+                    v.daily_return,
+                    v.trading_value,
+                    v.source
+                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
+                            price_history."time",
+                            price_history.open,
+                            price_history.high,
+                            price_history.low,
+                            price_history.close,
+                            price_history.adj_close,
+                            price_history.volume,
+                            price_history.daily_return,
+                            price_history.trading_value,
+                            price_history.source
+                           FROM public.price_history
+                          WHERE (price_history."interval" = '1d'::text)
+                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
+                     JOIN public.instruments i USING (symbol_id))
+                UNION ALL
+                 SELECT i.symbol,
+                    i.symbol_id,
+                    i.sector,
+                    i.market_cap,
+                    b_1."time",
+                        CASE
+                            WHEN (b_1.last_close IS NOT NULL) THEN b_1.last_open
+                            ELSE b_1.bid_open
+                        END AS bid_open,
+                        CASE
+                            WHEN (b_1.last_close IS NOT NULL) THEN b_1.last_high
+                            ELSE b_1.bid_high
+                        END AS bid_high,
+                        CASE
+                            WHEN (b_1.last_close IS NOT NULL) THEN b_1.last_low
+                            ELSE b_1.bid_low
+                        END AS bid_low,
+                    COALESCE(b_1.last_close, b_1.bid_close) AS "coalesce",
+                    NULL::double precision,
+                    (b_1.volume)::double precision AS volume,
+                    NULL::double precision,
+                    NULL::double precision,
+                    NULL::text
+                   FROM (public.bars b_1
+                     JOIN public.instruments i USING (symbol_id))
+                  WHERE ((b_1.resolution = 86400) AND (COALESCE(b_1.last_close, b_1.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = b_1.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b_1."time"))))))) d
+             LEFT JOIN LATERAL (( SELECT p."time",
+                    p.close,
+                    p.adj_close,
+                    1 AS rank
+                   FROM public.price_history p
+                  WHERE ((p.symbol_id = d.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" < d."time") AND ((p.source = d.source) OR (d.source IS NULL)))
+                  ORDER BY p."time" DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT o."time",
+                    COALESCE(o.last_close, o.bid_close) AS "coalesce",
+                    NULL::double precision,
+                    2
+                   FROM public.bars o
+                  WHERE ((o.symbol_id = d.symbol_id) AND (o.resolution = 86400) AND (o."time" < d."time") AND (COALESCE(o.last_close, o.bid_close) IS NOT NULL))
+                  ORDER BY o."time" DESC
+                 LIMIT 1)
+          ORDER BY 1 DESC, 4
+         LIMIT 1) b ON (true))
+          WHERE (d.sector IS NOT NULL)) s
+  GROUP BY sector, "time";
+
+COMMENT ON VIEW public.sector_performance IS 'Sectors by day (UTC): how their symbols changed since the day before each had';
+
+COMMENT ON COLUMN public.sector_performance.sector IS 'instruments.sector';
+
+COMMENT ON COLUMN public.sector_performance."time" IS 'Day (UTC)';
+
+COMMENT ON COLUMN public.sector_performance.symbols IS 'Symbols with a bar of the day';
+
+COMMENT ON COLUMN public.sector_performance.rising IS 'Those whose adjusted close rose';
+
+COMMENT ON COLUMN public.sector_performance.falling IS 'Those whose adjusted close fell';
+
+COMMENT ON COLUMN public.sector_performance.average_return IS 'Mean of the symbols'' daily returns (fraction: 0.01 is 1 %)';
+
+COMMENT ON COLUMN public.sector_performance.weighted_return IS 'The same, weighted by instruments.market_cap; NULL: none is known';
+
+COMMENT ON COLUMN public.sector_performance.volume IS 'Volume (the symbols'' units)';
+
+COMMENT ON COLUMN public.sector_performance.trading_value IS 'Price times volume, the vendors'' or by the close; currencies are added as they are';
 
 CREATE TABLE public.symbol_aliases (
     alias text NOT NULL,
@@ -1073,8 +2110,20 @@ ALTER TABLE ONLY public.alerts
 ALTER TABLE ONLY public.bars
     ADD CONSTRAINT bars_pkey PRIMARY KEY (symbol_id, resolution, "time");
 
+ALTER TABLE ONLY public.basis_history
+    ADD CONSTRAINT basis_history_pkey PRIMARY KEY (futures_symbol, "time");
+
+ALTER TABLE ONLY public.corporate_actions
+    ADD CONSTRAINT corporate_actions_pkey PRIMARY KEY (symbol_id, ex_date, action_type);
+
 ALTER TABLE ONLY public.current
     ADD CONSTRAINT current_pkey PRIMARY KEY (symbol);
+
+ALTER TABLE ONLY public.financial_info
+    ADD CONSTRAINT financial_info_pkey PRIMARY KEY (symbol_id, date);
+
+ALTER TABLE ONLY public.foreign_snapshots
+    ADD CONSTRAINT foreign_snapshots_pkey PRIMARY KEY (symbol_id, "time");
 
 ALTER TABLE ONLY public.ingest_log
     ADD CONSTRAINT ingest_log_journal_no_key UNIQUE (journal_no);
@@ -1090,6 +2139,18 @@ ALTER TABLE ONLY public.instruments
 
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.news
+    ADD CONSTRAINT news_pkey PRIMARY KEY (symbol_id, "time", url);
+
+ALTER TABLE ONLY public.option_quotes
+    ADD CONSTRAINT option_quotes_pkey PRIMARY KEY (symbol_id, expiration_date, strike_price, option_type, "time");
+
+ALTER TABLE ONLY public.price_history
+    ADD CONSTRAINT price_history_pkey PRIMARY KEY (symbol_id, "interval", "time", source);
+
+ALTER TABLE ONLY public.rejected_records
+    ADD CONSTRAINT rejected_records_pkey PRIMARY KEY (journal_no, row_no);
 
 ALTER TABLE ONLY public.rejected_ticks
     ADD CONSTRAINT rejected_ticks_pkey PRIMARY KEY (journal_no, row_no);
@@ -1109,7 +2170,23 @@ CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
 
 CREATE INDEX bars_5m_key ON public.bars USING btree (((symbol_id + 0)), resolution, date_bin('00:05:00'::interval, "time", '1970-01-01 00:00:00+00'::timestamp with time zone));
 
+CREATE INDEX basis_history_order ON public.basis_history USING btree ("time", futures_symbol);
+
+CREATE INDEX corporate_actions_order ON public.corporate_actions USING btree (ex_date, action_type, symbol_id);
+
+CREATE INDEX financial_info_order ON public.financial_info USING btree (date, symbol_id);
+
+CREATE INDEX foreign_snapshots_order ON public.foreign_snapshots USING btree ("time", symbol_id);
+
 CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (upper(symbol));
+
+CREATE INDEX news_order ON public.news USING btree ("time", url, symbol_id);
+
+CREATE INDEX option_quotes_order ON public.option_quotes USING btree ("time", expiration_date, strike_price, option_type, symbol_id);
+
+CREATE INDEX option_quotes_time ON public.option_quotes USING btree (symbol_id, "time");
+
+CREATE INDEX price_history_order ON public.price_history USING btree ("time", "interval", source, symbol_id);
 
 CREATE INDEX symbol_aliases_symbol_id ON public.symbol_aliases USING btree (symbol_id);
 
@@ -1160,13 +2237,43 @@ GRANT SELECT ON TABLE public.bars_1m TO tickhub_read;
 
 GRANT SELECT ON TABLE public.bars_5m TO tickhub_read;
 
+GRANT SELECT ON TABLE public.basis_history TO tickhub_read;
+
+GRANT SELECT ON TABLE public.corporate_actions TO tickhub_read;
+
 GRANT SELECT ON TABLE public.current TO tickhub_read;
+
+GRANT SELECT ON TABLE public.financial_info TO tickhub_read;
+
+GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_read;
 
 GRANT SELECT ON TABLE public.ingest_log TO tickhub_read;
 
 GRANT SELECT ON TABLE public.leases TO tickhub_read;
 
+GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_read;
+
+GRANT SELECT ON TABLE public.news TO tickhub_read;
+
+GRANT SELECT ON TABLE public.option_quotes TO tickhub_read;
+
+GRANT SELECT ON TABLE public.options_calls TO tickhub_read;
+
+GRANT SELECT ON TABLE public.options_puts TO tickhub_read;
+
+GRANT SELECT ON TABLE public.price_history TO tickhub_read;
+
+GRANT SELECT ON TABLE public.price_history_daily TO tickhub_read;
+
+GRANT SELECT ON TABLE public.price_history_monthly TO tickhub_read;
+
+GRANT SELECT ON TABLE public.price_history_weekly TO tickhub_read;
+
+GRANT SELECT ON TABLE public.rejected_records TO tickhub_read;
+
 GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
+
+GRANT SELECT ON TABLE public.sector_performance TO tickhub_read;
 
 GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_read;
 
