@@ -106,7 +106,8 @@ class Alerting:
 
     def run_on_lane(self, fn: Callable[[Cursor], T]) -> T:
         """Return fn(cursor), run on the lane in a transaction; fn is lane-pure. Raises DatabaseAway, what fn raises."""
-        return self._call(_in_transaction, self._connection, fn)
+        found: T = self._call(_in_transaction, self._connection, fn)
+        return found
 
     def _look(self, term: Term) -> bool:
         """Look once, and tell what there is to tell; return whether there is more to look at."""

@@ -115,15 +115,19 @@ class Upstream:
 
     def _ask(self, names: str) -> list[_Quote]:
         """Return the quotes of the names, which are as they stand in the URL. Raises for anything but an answer."""
-        kind = HTTPSConnection if self._tls else HTTPConnection
-        more = {"context": ssl.create_default_context()} if self._tls else {}
-        with closing(kind(self._host, self._port, timeout=self._timeout_s, **more)) as client:  # type: ignore[arg-type]  # context is HTTPS's own
+        with closing(self._connection()) as client:
             client.request("GET", f"{self._path}/api/quotes?symbols={names}", headers=self._headers)
             answer = client.getresponse()
             body = answer.read(MOST_BYTES + 1)
             if answer.status != 200 or len(body) > MOST_BYTES:
                 raise ValueError(f"it answered with status {answer.status}, {len(body)} bytes")
             return _decoder.decode(body).quotes
+
+    def _connection(self) -> HTTPConnection:
+        if not self._tls:
+            return HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        context = ssl.create_default_context()
+        return HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=context)
 
     def _newer_of(self, quotes: Sequence[_Quote], known: Mapping[str, str | None], symbols: SymbolMap) -> list[Row]:
         rows = []

@@ -199,7 +199,8 @@ class _Export:
             for known in instruments:
                 for table in self._pages(known):
                     if several:
-                        table = Table(fields, [[known.symbol] * len(table), *table.columns])
+                        symbols: list[str | None] = [known.symbol] * len(table)
+                        table = Table(fields, [symbols, *table.columns])
                     file.write(encoder.rows(table))
             file.write(encoder.tail(None))
         self.files = 1

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, UnsetType
@@ -88,7 +88,8 @@ class Dataset:
     time: what `start` and `end` choose by, and rows are ordered by; required, of the key or not; None: there is none.
     computed: SQL by field, for where nothing was sent: `t` is the table. complete: fills in what follows from the
     other fields of the same record; it gets and changes values by field, None where there is none. ahead: whether its
-    times may lie in the future.
+    times may lie in the future. partitions: tables of a month each, made as they are needed. rollup: whether counts,
+    sums, least, greatest and last values by minute, five minutes and hour are kept with it (`rollup.py`).
     """
 
     name: str
@@ -101,6 +102,8 @@ class Dataset:
     computed: Mapping[str, str] = field(default_factory=dict)
     complete: Callable[[dict[str, Any]], None] | None = None
     ahead: bool = False
+    partitions: Literal["month"] | None = None
+    rollup: bool = False
 
     @property
     def table(self) -> str:
@@ -156,6 +159,8 @@ class Dataset:
         time = None if self.time is None else self.by_name.get(self.time)
         if self.time is not None and (time is None or not time.required or time.kind not in ("time", "date")):
             wrong.append(self.time)
+        if (self.partitions or self.rollup) and (self.time not in self.key or time is None or time.kind != "time"):
+            wrong.append(f"{self.time}, which is no time of its key")
         wrong += [column.name for column in self.columns if not column.help]
         if wrong or len(self.columns) > 60:
             raise ValueError(f"dataset {self.name}: {', '.join(wrong) or 'too many fields'}")
@@ -168,7 +173,7 @@ def _columns(record: type[msgspec.Struct]) -> Iterator[Column]:
         told = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
         kinds = {_KINDS[member] for member in members if member in _KINDS}
         choices = tuple(value for member in members if get_origin(member) is Literal for value in get_args(member))
-        kind: Kind = told.get("kind") or ("text" if choices else next(iter(kinds), "json"))
+        kind = cast(Kind, told.get("kind") or ("text" if choices else next(iter(kinds), "json")))
         if not told and not choices and len(kinds) != 1:
             raise TypeError(f"{record.__name__}.{info.name}: {hints[info.name]} cannot be kept")
         words = [meta.description for meta in metas if meta.description]

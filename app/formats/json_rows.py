@@ -85,7 +85,7 @@ def _objects(row: Callable[..., object], table: Table) -> Iterator[list[object]]
 def _as_list(field: Field, values: Values) -> list[Any]:
     if isinstance(values, list):
         if field.kind == "json":
-            return [None if text is None else msgspec.Raw(text.encode()) for text in values]
+            return [None if text is None else msgspec.Raw(str(text).encode()) for text in values]
         return values
     if field.kind in ("float", "bool"):
         return cast(list[Any], values.tolist())  # msgspec writes NaN as null

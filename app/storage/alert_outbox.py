@@ -88,5 +88,4 @@ def post_later(cur: Cursor, alert_id: int, wait_s: float) -> None:
 
 
 def _alert(row: tuple[int, str | None, int, str, str, str | None, int | None, float | None, int]) -> StoredAlert:
-    alert_id, symbol, at_us, *rest = row
-    return StoredAlert(alert_id, symbol, rfc3339(at_us), *rest)
+    return StoredAlert(row[0], row[1], rfc3339(row[2]), *row[3:])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from psycopg2.extensions import cursor as Cursor
@@ -145,6 +147,7 @@ def _read(cur: Cursor, rule_id: int) -> Rule:
     return _rule(row)
 
 
-def _rule(row: tuple[object, ...] | list[object]) -> Rule:
-    *values, created_us = row
-    return Rule(*values, rfc3339(created_us))  # type: ignore[arg-type]  # in the order of the columns
+def _rule(row: Sequence[Any]) -> Rule:
+    fields = dict(zip(Rule.__struct_fields__, row, strict=True))  # in the order of the columns
+    fields["created_at"] = rfc3339(fields["created_at"])
+    return Rule(**fields)

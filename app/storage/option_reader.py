@@ -10,7 +10,8 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import BadParameter
-from app.market.option_chain import Chain, Floats, Times, underlying_at
+from app.market.option_chain import Chain, Times, underlying_at
+from app.market.options import Floats
 from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
 from app.storage.instruments import Known
 from app.storage.quote_reader import chart_side
@@ -149,7 +150,7 @@ def read_chain(cur: Cursor, instrument: Known, query: ChainQuery) -> tuple[date 
 def _chain(symbol: str, zone: str | None, columns: list[Any]) -> Chain:
     days, strikes, calls, times, *floats, pays, _ = columns
     told: list[bool | None] = [None if value < 0 else value > 0 for value in pays.tolist()]
-    return Chain(
+    chain = Chain(
         symbol,
         zone,
         days.astype(np.int64).astype("M8[D]"),
@@ -157,8 +158,9 @@ def _chain(symbol: str, zone: str | None, columns: list[Any]) -> Chain:
         calls > 0,
         times.astype(np.int64) + POSTGRES_EPOCH_US,
         *floats,
-        in_the_money=told,
     )
+    chain.in_the_money = told
+    return chain
 
 
 def _newest_day(cur: Cursor, symbol_id: int) -> date | None:
