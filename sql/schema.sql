@@ -119,6 +119,60 @@ $$;
 
 COMMENT ON FUNCTION public.daily_volatility(p_symbol_id integer, p_source text, p_time timestamp with time zone) IS 'Deviation of the source''s last 20 daily returns, yearly (fraction: times the root of 252); NULL: fewer are there';
 
+CREATE FUNCTION public.ensure_month_partition(p_table text, p_time timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET lock_timeout TO '5s'
+    AS $$
+DECLARE
+    v_month timestamptz;
+    v_name text;
+    v_attached boolean;
+BEGIN
+    IF p_time IS NULL OR NOT isfinite(p_time) OR p_time < '1900-01-01' OR p_time >= '2200-01-01' THEN
+        RAISE EXCEPTION 'no partition for % at %', p_table, p_time USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    -- Only tables of the schema's owner that are parted by their time alone.
+    IF NOT EXISTS (
+        SELECT FROM pg_class c JOIN pg_partitioned_table p ON p.partrelid = c.oid
+            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND a.attname = 'time'
+        WHERE c.relname = p_table AND c.relnamespace = 'public'::regnamespace AND p.partstrat = 'r' AND p.partnatts = 1
+            AND c.relname <> 'ticks' AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    ) THEN
+        RAISE EXCEPTION 'table % has no partitions by month', p_table USING ERRCODE = 'wrong_object_type';
+    END IF;
+    -- Functions are for everyone by default, and only who may store records has a use for a new partition.
+    IF NOT has_table_privilege(session_user, format('public.%I', p_table), 'INSERT') THEN
+        RAISE EXCEPTION 'role % may not store %', session_user, p_table USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    v_month := date_trunc('month', p_time);
+    v_name := p_table || '_' || to_char(v_month, 'YYYYMM');
+    FOR v_try IN 1..2 LOOP
+        -- Asked of the table, because to_regclass may remember that there was none.
+        SELECT relispartition INTO v_attached
+        FROM pg_class WHERE relname = v_name AND relnamespace = 'public'::regnamespace;
+        IF FOUND AND NOT v_attached THEN
+            RAISE EXCEPTION 'table % is in the way: it is no partition of %', v_name, p_table
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        ELSIF FOUND THEN
+            RETURN false;
+        END IF;
+        -- Who comes second waits here, and finds the table when it looks again.
+        PERFORM pg_advisory_xact_lock(x'7469636B68756202'::bigint);
+    END LOOP;
+    -- As for ticks: CREATE ... PARTITION OF would lock out every reader, ATTACH does not.
+    EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL EXCLUDING COMMENTS)', v_name, p_table);
+    EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                   p_table, v_name, v_month, v_month + interval '1 month');
+    RETURN true;
+EXCEPTION WHEN duplicate_table THEN
+    RETURN false; -- made by another while this transaction, REPEATABLE READ, kept looking at the past
+END $$;
+
+COMMENT ON FUNCTION public.ensure_month_partition(p_table text, p_time timestamp with time zone) IS 'Makes the monthly partition of a table for this time; true if there was none. Commit soon: it holds a lock';
+
 CREATE FUNCTION public.ensure_tick_partition(p_time timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1057,6 +1111,297 @@ COMMENT ON COLUMN public.current.last_key IS 'Order key (20 bytes) of the tick t
 
 COMMENT ON COLUMN public.current.tick_key IS 'Order key (20 bytes) of the newest tick';
 
+CREATE TABLE public.execution_metrics (
+    "time" timestamp with time zone NOT NULL,
+    orders_submitted bigint,
+    orders_filled bigint,
+    orders_cancelled bigint,
+    orders_rejected bigint,
+    fill_rate double precision,
+    avg_latency_ms double precision,
+    avg_slippage_bps double precision,
+    received_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE public.execution_metrics IS 'How orders are executed, over all strategies';
+
+COMMENT ON COLUMN public.execution_metrics."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.execution_metrics.orders_submitted IS 'Orders submitted since the last one (count); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.orders_filled IS 'Orders filled since the last one (count); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.orders_cancelled IS 'Orders cancelled since the last one (count); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.orders_rejected IS 'Orders rejected since the last one (count); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.fill_rate IS 'Orders filled of those submitted (fraction); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.avg_latency_ms IS 'Mean time from order to answer (ms); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.avg_slippage_bps IS 'Mean price paid beyond the expected one (hundredths of a percent); NULL: not known';
+
+COMMENT ON COLUMN public.execution_metrics.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.execution_metrics_rollup (
+    resolution integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    rows bigint NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    orders_submitted_count bigint,
+    orders_submitted_sum numeric,
+    orders_submitted_min bigint,
+    orders_submitted_max bigint,
+    orders_submitted_last bigint,
+    orders_filled_count bigint,
+    orders_filled_sum numeric,
+    orders_filled_min bigint,
+    orders_filled_max bigint,
+    orders_filled_last bigint,
+    orders_cancelled_count bigint,
+    orders_cancelled_sum numeric,
+    orders_cancelled_min bigint,
+    orders_cancelled_max bigint,
+    orders_cancelled_last bigint,
+    orders_rejected_count bigint,
+    orders_rejected_sum numeric,
+    orders_rejected_min bigint,
+    orders_rejected_max bigint,
+    orders_rejected_last bigint,
+    fill_rate_count bigint,
+    fill_rate_sum double precision,
+    fill_rate_min double precision,
+    fill_rate_max double precision,
+    fill_rate_last double precision,
+    avg_latency_ms_count bigint,
+    avg_latency_ms_sum double precision,
+    avg_latency_ms_min double precision,
+    avg_latency_ms_max double precision,
+    avg_latency_ms_last double precision,
+    avg_slippage_bps_count bigint,
+    avg_slippage_bps_sum double precision,
+    avg_slippage_bps_min double precision,
+    avg_slippage_bps_max double precision,
+    avg_slippage_bps_last double precision
+)
+PARTITION BY LIST (resolution);
+
+COMMENT ON TABLE public.execution_metrics_rollup IS 'How orders are executed, over all strategies: by minute, five minutes and hour';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.resolution IS 'Length of the bucket (seconds): 60, 300 or 3600';
+
+COMMENT ON COLUMN public.execution_metrics_rollup."time" IS 'Start of the bucket (UTC)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.rows IS 'Records in the bucket (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.first_time IS 'Time of its first record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.last_time IS 'Time of its last record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_submitted_count IS 'Records that have orders_submitted (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_submitted_sum IS 'Sum of: orders submitted since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_submitted_min IS 'Least of: orders submitted since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_submitted_max IS 'Greatest of: orders submitted since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_submitted_last IS 'Newest of: orders submitted since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_filled_count IS 'Records that have orders_filled (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_filled_sum IS 'Sum of: orders filled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_filled_min IS 'Least of: orders filled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_filled_max IS 'Greatest of: orders filled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_filled_last IS 'Newest of: orders filled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_cancelled_count IS 'Records that have orders_cancelled (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_cancelled_sum IS 'Sum of: orders cancelled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_cancelled_min IS 'Least of: orders cancelled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_cancelled_max IS 'Greatest of: orders cancelled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_cancelled_last IS 'Newest of: orders cancelled since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_rejected_count IS 'Records that have orders_rejected (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_rejected_sum IS 'Sum of: orders rejected since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_rejected_min IS 'Least of: orders rejected since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_rejected_max IS 'Greatest of: orders rejected since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.orders_rejected_last IS 'Newest of: orders rejected since the last one (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.fill_rate_count IS 'Records that have fill_rate (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.fill_rate_sum IS 'Sum of: orders filled of those submitted (fraction); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.fill_rate_min IS 'Least of: orders filled of those submitted (fraction); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.fill_rate_max IS 'Greatest of: orders filled of those submitted (fraction); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.fill_rate_last IS 'Newest of: orders filled of those submitted (fraction); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_latency_ms_count IS 'Records that have avg_latency_ms (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_latency_ms_sum IS 'Sum of: mean time from order to answer (ms); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_latency_ms_min IS 'Least of: mean time from order to answer (ms); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_latency_ms_max IS 'Greatest of: mean time from order to answer (ms); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_latency_ms_last IS 'Newest of: mean time from order to answer (ms); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_slippage_bps_count IS 'Records that have avg_slippage_bps (count)';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_slippage_bps_sum IS 'Sum of: mean price paid beyond the expected one (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_slippage_bps_min IS 'Least of: mean price paid beyond the expected one (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_slippage_bps_max IS 'Greatest of: mean price paid beyond the expected one (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.execution_metrics_rollup.avg_slippage_bps_last IS 'Newest of: mean price paid beyond the expected one (hundredths of a percent); NULL: no record has one';
+
+CREATE TABLE public.execution_metrics_rollup_300 (
+    resolution integer CONSTRAINT execution_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT execution_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT execution_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    orders_submitted_count bigint,
+    orders_submitted_sum numeric,
+    orders_submitted_min bigint,
+    orders_submitted_max bigint,
+    orders_submitted_last bigint,
+    orders_filled_count bigint,
+    orders_filled_sum numeric,
+    orders_filled_min bigint,
+    orders_filled_max bigint,
+    orders_filled_last bigint,
+    orders_cancelled_count bigint,
+    orders_cancelled_sum numeric,
+    orders_cancelled_min bigint,
+    orders_cancelled_max bigint,
+    orders_cancelled_last bigint,
+    orders_rejected_count bigint,
+    orders_rejected_sum numeric,
+    orders_rejected_min bigint,
+    orders_rejected_max bigint,
+    orders_rejected_last bigint,
+    fill_rate_count bigint,
+    fill_rate_sum double precision,
+    fill_rate_min double precision,
+    fill_rate_max double precision,
+    fill_rate_last double precision,
+    avg_latency_ms_count bigint,
+    avg_latency_ms_sum double precision,
+    avg_latency_ms_min double precision,
+    avg_latency_ms_max double precision,
+    avg_latency_ms_last double precision,
+    avg_slippage_bps_count bigint,
+    avg_slippage_bps_sum double precision,
+    avg_slippage_bps_min double precision,
+    avg_slippage_bps_max double precision,
+    avg_slippage_bps_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.execution_metrics_rollup_3600 (
+    resolution integer CONSTRAINT execution_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT execution_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT execution_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    orders_submitted_count bigint,
+    orders_submitted_sum numeric,
+    orders_submitted_min bigint,
+    orders_submitted_max bigint,
+    orders_submitted_last bigint,
+    orders_filled_count bigint,
+    orders_filled_sum numeric,
+    orders_filled_min bigint,
+    orders_filled_max bigint,
+    orders_filled_last bigint,
+    orders_cancelled_count bigint,
+    orders_cancelled_sum numeric,
+    orders_cancelled_min bigint,
+    orders_cancelled_max bigint,
+    orders_cancelled_last bigint,
+    orders_rejected_count bigint,
+    orders_rejected_sum numeric,
+    orders_rejected_min bigint,
+    orders_rejected_max bigint,
+    orders_rejected_last bigint,
+    fill_rate_count bigint,
+    fill_rate_sum double precision,
+    fill_rate_min double precision,
+    fill_rate_max double precision,
+    fill_rate_last double precision,
+    avg_latency_ms_count bigint,
+    avg_latency_ms_sum double precision,
+    avg_latency_ms_min double precision,
+    avg_latency_ms_max double precision,
+    avg_latency_ms_last double precision,
+    avg_slippage_bps_count bigint,
+    avg_slippage_bps_sum double precision,
+    avg_slippage_bps_min double precision,
+    avg_slippage_bps_max double precision,
+    avg_slippage_bps_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.execution_metrics_rollup_60 (
+    resolution integer CONSTRAINT execution_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT execution_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT execution_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    orders_submitted_count bigint,
+    orders_submitted_sum numeric,
+    orders_submitted_min bigint,
+    orders_submitted_max bigint,
+    orders_submitted_last bigint,
+    orders_filled_count bigint,
+    orders_filled_sum numeric,
+    orders_filled_min bigint,
+    orders_filled_max bigint,
+    orders_filled_last bigint,
+    orders_cancelled_count bigint,
+    orders_cancelled_sum numeric,
+    orders_cancelled_min bigint,
+    orders_cancelled_max bigint,
+    orders_cancelled_last bigint,
+    orders_rejected_count bigint,
+    orders_rejected_sum numeric,
+    orders_rejected_min bigint,
+    orders_rejected_max bigint,
+    orders_rejected_last bigint,
+    fill_rate_count bigint,
+    fill_rate_sum double precision,
+    fill_rate_min double precision,
+    fill_rate_max double precision,
+    fill_rate_last double precision,
+    avg_latency_ms_count bigint,
+    avg_latency_ms_sum double precision,
+    avg_latency_ms_min double precision,
+    avg_latency_ms_max double precision,
+    avg_latency_ms_last double precision,
+    avg_slippage_bps_count bigint,
+    avg_slippage_bps_sum double precision,
+    avg_slippage_bps_min double precision,
+    avg_slippage_bps_max double precision,
+    avg_slippage_bps_last double precision
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.financial_info (
     symbol_id integer NOT NULL,
     date date NOT NULL,
@@ -1209,6 +1554,273 @@ COMMENT ON COLUMN public.leases.held_until IS 'When the term ends, unless it is 
 
 COMMENT ON COLUMN public.leases.taken_at IS 'When the term began (UTC)';
 
+CREATE TABLE public.market_data (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    last_price double precision,
+    bid double precision,
+    ask double precision,
+    volume double precision,
+    trades bigint,
+    spread_bps double precision,
+    received_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE public.market_data IS 'Symbols at moments, collected from the live feed';
+
+COMMENT ON COLUMN public.market_data.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.market_data."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.market_data.last_price IS 'Last price (price); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.bid IS 'Bid (price); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.ask IS 'Ask (price); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.volume IS 'Traded since the moment before (instrument''s units); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.trades IS 'Trades since the moment before (count); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.spread_bps IS 'Ask - bid to their middle (hundredths of a percent); NULL: not known';
+
+COMMENT ON COLUMN public.market_data.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.market_data_rollup (
+    symbol_id integer NOT NULL,
+    resolution integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    rows bigint NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    last_price_count bigint,
+    last_price_sum double precision,
+    last_price_min double precision,
+    last_price_max double precision,
+    last_price_last double precision,
+    bid_count bigint,
+    bid_sum double precision,
+    bid_min double precision,
+    bid_max double precision,
+    bid_last double precision,
+    ask_count bigint,
+    ask_sum double precision,
+    ask_min double precision,
+    ask_max double precision,
+    ask_last double precision,
+    volume_count bigint,
+    volume_sum double precision,
+    volume_min double precision,
+    volume_max double precision,
+    volume_last double precision,
+    trades_count bigint,
+    trades_sum numeric,
+    trades_min bigint,
+    trades_max bigint,
+    trades_last bigint,
+    spread_bps_count bigint,
+    spread_bps_sum double precision,
+    spread_bps_min double precision,
+    spread_bps_max double precision,
+    spread_bps_last double precision
+)
+PARTITION BY LIST (resolution);
+
+COMMENT ON TABLE public.market_data_rollup IS 'Symbols at moments, collected from the live feed: by minute, five minutes and hour';
+
+COMMENT ON COLUMN public.market_data_rollup.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.market_data_rollup.resolution IS 'Length of the bucket (seconds): 60, 300 or 3600';
+
+COMMENT ON COLUMN public.market_data_rollup."time" IS 'Start of the bucket (UTC)';
+
+COMMENT ON COLUMN public.market_data_rollup.rows IS 'Records in the bucket (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.first_time IS 'Time of its first record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.market_data_rollup.last_time IS 'Time of its last record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.market_data_rollup.last_price_count IS 'Records that have last_price (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.last_price_sum IS 'Sum of: last price (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.last_price_min IS 'Least of: last price (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.last_price_max IS 'Greatest of: last price (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.last_price_last IS 'Newest of: last price (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.bid_count IS 'Records that have bid (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.bid_sum IS 'Sum of: bid (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.bid_min IS 'Least of: bid (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.bid_max IS 'Greatest of: bid (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.bid_last IS 'Newest of: bid (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.ask_count IS 'Records that have ask (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.ask_sum IS 'Sum of: ask (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.ask_min IS 'Least of: ask (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.ask_max IS 'Greatest of: ask (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.ask_last IS 'Newest of: ask (price); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.volume_count IS 'Records that have volume (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.volume_sum IS 'Sum of: traded since the moment before (instrument''s units); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.volume_min IS 'Least of: traded since the moment before (instrument''s units); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.volume_max IS 'Greatest of: traded since the moment before (instrument''s units); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.volume_last IS 'Newest of: traded since the moment before (instrument''s units); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.trades_count IS 'Records that have trades (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.trades_sum IS 'Sum of: trades since the moment before (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.trades_min IS 'Least of: trades since the moment before (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.trades_max IS 'Greatest of: trades since the moment before (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.trades_last IS 'Newest of: trades since the moment before (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.spread_bps_count IS 'Records that have spread_bps (count)';
+
+COMMENT ON COLUMN public.market_data_rollup.spread_bps_sum IS 'Sum of: ask - bid to their middle (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.spread_bps_min IS 'Least of: ask - bid to their middle (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.spread_bps_max IS 'Greatest of: ask - bid to their middle (hundredths of a percent); NULL: no record has one';
+
+COMMENT ON COLUMN public.market_data_rollup.spread_bps_last IS 'Newest of: ask - bid to their middle (hundredths of a percent); NULL: no record has one';
+
+CREATE TABLE public.market_data_rollup_300 (
+    symbol_id integer CONSTRAINT market_data_rollup_symbol_id_not_null NOT NULL,
+    resolution integer CONSTRAINT market_data_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT market_data_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT market_data_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    last_price_count bigint,
+    last_price_sum double precision,
+    last_price_min double precision,
+    last_price_max double precision,
+    last_price_last double precision,
+    bid_count bigint,
+    bid_sum double precision,
+    bid_min double precision,
+    bid_max double precision,
+    bid_last double precision,
+    ask_count bigint,
+    ask_sum double precision,
+    ask_min double precision,
+    ask_max double precision,
+    ask_last double precision,
+    volume_count bigint,
+    volume_sum double precision,
+    volume_min double precision,
+    volume_max double precision,
+    volume_last double precision,
+    trades_count bigint,
+    trades_sum numeric,
+    trades_min bigint,
+    trades_max bigint,
+    trades_last bigint,
+    spread_bps_count bigint,
+    spread_bps_sum double precision,
+    spread_bps_min double precision,
+    spread_bps_max double precision,
+    spread_bps_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.market_data_rollup_3600 (
+    symbol_id integer CONSTRAINT market_data_rollup_symbol_id_not_null NOT NULL,
+    resolution integer CONSTRAINT market_data_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT market_data_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT market_data_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    last_price_count bigint,
+    last_price_sum double precision,
+    last_price_min double precision,
+    last_price_max double precision,
+    last_price_last double precision,
+    bid_count bigint,
+    bid_sum double precision,
+    bid_min double precision,
+    bid_max double precision,
+    bid_last double precision,
+    ask_count bigint,
+    ask_sum double precision,
+    ask_min double precision,
+    ask_max double precision,
+    ask_last double precision,
+    volume_count bigint,
+    volume_sum double precision,
+    volume_min double precision,
+    volume_max double precision,
+    volume_last double precision,
+    trades_count bigint,
+    trades_sum numeric,
+    trades_min bigint,
+    trades_max bigint,
+    trades_last bigint,
+    spread_bps_count bigint,
+    spread_bps_sum double precision,
+    spread_bps_min double precision,
+    spread_bps_max double precision,
+    spread_bps_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.market_data_rollup_60 (
+    symbol_id integer CONSTRAINT market_data_rollup_symbol_id_not_null NOT NULL,
+    resolution integer CONSTRAINT market_data_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT market_data_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT market_data_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    last_price_count bigint,
+    last_price_sum double precision,
+    last_price_min double precision,
+    last_price_max double precision,
+    last_price_last double precision,
+    bid_count bigint,
+    bid_sum double precision,
+    bid_min double precision,
+    bid_max double precision,
+    bid_last double precision,
+    ask_count bigint,
+    ask_sum double precision,
+    ask_min double precision,
+    ask_max double precision,
+    ask_last double precision,
+    volume_count bigint,
+    volume_sum double precision,
+    volume_min double precision,
+    volume_max double precision,
+    volume_last double precision,
+    trades_count bigint,
+    trades_sum numeric,
+    trades_min bigint,
+    trades_max bigint,
+    trades_last bigint,
+    spread_bps_count bigint,
+    spread_bps_sum double precision,
+    spread_bps_min double precision,
+    spread_bps_max double precision,
+    spread_bps_last double precision
+)
+WITH (fillfactor='70');
+
 CREATE VIEW public.market_volume_hourly AS
  SELECT i.symbol,
     b."time",
@@ -1283,7 +1895,8 @@ CREATE TABLE public.option_quotes (
     underlying_price double precision,
     received_at timestamp with time zone NOT NULL,
     CONSTRAINT option_quotes_option_type_check CHECK ((option_type = ANY (ARRAY['call'::text, 'put'::text])))
-);
+)
+PARTITION BY RANGE ("time");
 
 COMMENT ON TABLE public.option_quotes IS 'Quotes of option contracts; symbol is the underlying';
 
@@ -2022,6 +2635,240 @@ COMMENT ON COLUMN public.sector_performance.volume IS 'Volume (the symbols'' uni
 
 COMMENT ON COLUMN public.sector_performance.trading_value IS 'Price times volume, the vendors'' or by the close; currencies are added as they are';
 
+CREATE TABLE public.strategy_metrics (
+    strategy_name text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    pnl double precision,
+    daily_pnl double precision,
+    positions bigint,
+    signals bigint,
+    win_rate double precision,
+    received_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE public.strategy_metrics IS 'How strategies do';
+
+COMMENT ON COLUMN public.strategy_metrics.strategy_name IS 'The strategy (name)';
+
+COMMENT ON COLUMN public.strategy_metrics."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.strategy_metrics.pnl IS 'Profit and loss so far (account''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.strategy_metrics.daily_pnl IS 'Profit and loss of the day (account''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.strategy_metrics.positions IS 'Open positions (count); NULL: not known';
+
+COMMENT ON COLUMN public.strategy_metrics.signals IS 'Signals so far (count); NULL: not known';
+
+COMMENT ON COLUMN public.strategy_metrics.win_rate IS 'Trades that won (fraction: 0.5 is half); NULL: not known';
+
+COMMENT ON COLUMN public.strategy_metrics.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.strategy_metrics_rollup (
+    strategy_name text NOT NULL,
+    resolution integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    rows bigint NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    pnl_count bigint,
+    pnl_sum double precision,
+    pnl_min double precision,
+    pnl_max double precision,
+    pnl_last double precision,
+    daily_pnl_count bigint,
+    daily_pnl_sum double precision,
+    daily_pnl_min double precision,
+    daily_pnl_max double precision,
+    daily_pnl_last double precision,
+    positions_count bigint,
+    positions_sum numeric,
+    positions_min bigint,
+    positions_max bigint,
+    positions_last bigint,
+    signals_count bigint,
+    signals_sum numeric,
+    signals_min bigint,
+    signals_max bigint,
+    signals_last bigint,
+    win_rate_count bigint,
+    win_rate_sum double precision,
+    win_rate_min double precision,
+    win_rate_max double precision,
+    win_rate_last double precision
+)
+PARTITION BY LIST (resolution);
+
+COMMENT ON TABLE public.strategy_metrics_rollup IS 'How strategies do: by minute, five minutes and hour';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.strategy_name IS 'The strategy (name)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.resolution IS 'Length of the bucket (seconds): 60, 300 or 3600';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup."time" IS 'Start of the bucket (UTC)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.rows IS 'Records in the bucket (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.first_time IS 'Time of its first record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.last_time IS 'Time of its last record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.pnl_count IS 'Records that have pnl (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.pnl_sum IS 'Sum of: profit and loss so far (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.pnl_min IS 'Least of: profit and loss so far (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.pnl_max IS 'Greatest of: profit and loss so far (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.pnl_last IS 'Newest of: profit and loss so far (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.daily_pnl_count IS 'Records that have daily_pnl (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.daily_pnl_sum IS 'Sum of: profit and loss of the day (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.daily_pnl_min IS 'Least of: profit and loss of the day (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.daily_pnl_max IS 'Greatest of: profit and loss of the day (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.daily_pnl_last IS 'Newest of: profit and loss of the day (account''s currency); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.positions_count IS 'Records that have positions (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.positions_sum IS 'Sum of: open positions (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.positions_min IS 'Least of: open positions (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.positions_max IS 'Greatest of: open positions (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.positions_last IS 'Newest of: open positions (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.signals_count IS 'Records that have signals (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.signals_sum IS 'Sum of: signals so far (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.signals_min IS 'Least of: signals so far (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.signals_max IS 'Greatest of: signals so far (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.signals_last IS 'Newest of: signals so far (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.win_rate_count IS 'Records that have win_rate (count)';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.win_rate_sum IS 'Sum of: trades that won (fraction: 0.5 is half); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.win_rate_min IS 'Least of: trades that won (fraction: 0.5 is half); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.win_rate_max IS 'Greatest of: trades that won (fraction: 0.5 is half); NULL: no record has one';
+
+COMMENT ON COLUMN public.strategy_metrics_rollup.win_rate_last IS 'Newest of: trades that won (fraction: 0.5 is half); NULL: no record has one';
+
+CREATE TABLE public.strategy_metrics_rollup_300 (
+    strategy_name text CONSTRAINT strategy_metrics_rollup_strategy_name_not_null NOT NULL,
+    resolution integer CONSTRAINT strategy_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT strategy_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT strategy_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    pnl_count bigint,
+    pnl_sum double precision,
+    pnl_min double precision,
+    pnl_max double precision,
+    pnl_last double precision,
+    daily_pnl_count bigint,
+    daily_pnl_sum double precision,
+    daily_pnl_min double precision,
+    daily_pnl_max double precision,
+    daily_pnl_last double precision,
+    positions_count bigint,
+    positions_sum numeric,
+    positions_min bigint,
+    positions_max bigint,
+    positions_last bigint,
+    signals_count bigint,
+    signals_sum numeric,
+    signals_min bigint,
+    signals_max bigint,
+    signals_last bigint,
+    win_rate_count bigint,
+    win_rate_sum double precision,
+    win_rate_min double precision,
+    win_rate_max double precision,
+    win_rate_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.strategy_metrics_rollup_3600 (
+    strategy_name text CONSTRAINT strategy_metrics_rollup_strategy_name_not_null NOT NULL,
+    resolution integer CONSTRAINT strategy_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT strategy_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT strategy_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    pnl_count bigint,
+    pnl_sum double precision,
+    pnl_min double precision,
+    pnl_max double precision,
+    pnl_last double precision,
+    daily_pnl_count bigint,
+    daily_pnl_sum double precision,
+    daily_pnl_min double precision,
+    daily_pnl_max double precision,
+    daily_pnl_last double precision,
+    positions_count bigint,
+    positions_sum numeric,
+    positions_min bigint,
+    positions_max bigint,
+    positions_last bigint,
+    signals_count bigint,
+    signals_sum numeric,
+    signals_min bigint,
+    signals_max bigint,
+    signals_last bigint,
+    win_rate_count bigint,
+    win_rate_sum double precision,
+    win_rate_min double precision,
+    win_rate_max double precision,
+    win_rate_last double precision
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.strategy_metrics_rollup_60 (
+    strategy_name text CONSTRAINT strategy_metrics_rollup_strategy_name_not_null NOT NULL,
+    resolution integer CONSTRAINT strategy_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT strategy_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT strategy_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    pnl_count bigint,
+    pnl_sum double precision,
+    pnl_min double precision,
+    pnl_max double precision,
+    pnl_last double precision,
+    daily_pnl_count bigint,
+    daily_pnl_sum double precision,
+    daily_pnl_min double precision,
+    daily_pnl_max double precision,
+    daily_pnl_last double precision,
+    positions_count bigint,
+    positions_sum numeric,
+    positions_min bigint,
+    positions_max bigint,
+    positions_last bigint,
+    signals_count bigint,
+    signals_sum numeric,
+    signals_min bigint,
+    signals_max bigint,
+    signals_last bigint,
+    win_rate_count bigint,
+    win_rate_sum double precision,
+    win_rate_min double precision,
+    win_rate_max double precision,
+    win_rate_last double precision
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.symbol_aliases (
     alias text NOT NULL,
     symbol_id integer NOT NULL,
@@ -2033,6 +2880,249 @@ COMMENT ON TABLE public.symbol_aliases IS 'Other names under which a symbol is s
 COMMENT ON COLUMN public.symbol_aliases.alias IS 'The other name; unique in any case';
 
 COMMENT ON COLUMN public.symbol_aliases.symbol_id IS 'instruments.symbol_id';
+
+CREATE TABLE public.system_metrics (
+    host text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    cpu_percent double precision,
+    memory_percent double precision,
+    disk_usage_percent double precision,
+    uptime_seconds double precision,
+    health_status text,
+    active_alerts bigint,
+    received_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE public.system_metrics IS 'Hosts at moments';
+
+COMMENT ON COLUMN public.system_metrics.host IS 'The host (name)';
+
+COMMENT ON COLUMN public.system_metrics."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.system_metrics.cpu_percent IS 'Processors that are busy (%); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.memory_percent IS 'Memory in use (%); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.disk_usage_percent IS 'Disk of the data directory in use (%); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.uptime_seconds IS 'Since the server''s start (s); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.health_status IS 'Healthy, unhealthy or what a sender says (word); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.active_alerts IS 'Alerts that hold now (count); NULL: not known';
+
+COMMENT ON COLUMN public.system_metrics.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.system_metrics_rollup (
+    host text NOT NULL,
+    resolution integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    rows bigint NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    cpu_percent_count bigint,
+    cpu_percent_sum double precision,
+    cpu_percent_min double precision,
+    cpu_percent_max double precision,
+    cpu_percent_last double precision,
+    memory_percent_count bigint,
+    memory_percent_sum double precision,
+    memory_percent_min double precision,
+    memory_percent_max double precision,
+    memory_percent_last double precision,
+    disk_usage_percent_count bigint,
+    disk_usage_percent_sum double precision,
+    disk_usage_percent_min double precision,
+    disk_usage_percent_max double precision,
+    disk_usage_percent_last double precision,
+    uptime_seconds_count bigint,
+    uptime_seconds_sum double precision,
+    uptime_seconds_min double precision,
+    uptime_seconds_max double precision,
+    uptime_seconds_last double precision,
+    health_status_last text,
+    active_alerts_count bigint,
+    active_alerts_sum numeric,
+    active_alerts_min bigint,
+    active_alerts_max bigint,
+    active_alerts_last bigint
+)
+PARTITION BY LIST (resolution);
+
+COMMENT ON TABLE public.system_metrics_rollup IS 'Hosts at moments: by minute, five minutes and hour';
+
+COMMENT ON COLUMN public.system_metrics_rollup.host IS 'The host (name)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.resolution IS 'Length of the bucket (seconds): 60, 300 or 3600';
+
+COMMENT ON COLUMN public.system_metrics_rollup."time" IS 'Start of the bucket (UTC)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.rows IS 'Records in the bucket (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.first_time IS 'Time of its first record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.last_time IS 'Time of its last record (UTC, microseconds)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.cpu_percent_count IS 'Records that have cpu_percent (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.cpu_percent_sum IS 'Sum of: processors that are busy (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.cpu_percent_min IS 'Least of: processors that are busy (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.cpu_percent_max IS 'Greatest of: processors that are busy (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.cpu_percent_last IS 'Newest of: processors that are busy (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.memory_percent_count IS 'Records that have memory_percent (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.memory_percent_sum IS 'Sum of: memory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.memory_percent_min IS 'Least of: memory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.memory_percent_max IS 'Greatest of: memory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.memory_percent_last IS 'Newest of: memory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.disk_usage_percent_count IS 'Records that have disk_usage_percent (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.disk_usage_percent_sum IS 'Sum of: disk of the data directory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.disk_usage_percent_min IS 'Least of: disk of the data directory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.disk_usage_percent_max IS 'Greatest of: disk of the data directory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.disk_usage_percent_last IS 'Newest of: disk of the data directory in use (%); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.uptime_seconds_count IS 'Records that have uptime_seconds (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.uptime_seconds_sum IS 'Sum of: since the server''s start (s); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.uptime_seconds_min IS 'Least of: since the server''s start (s); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.uptime_seconds_max IS 'Greatest of: since the server''s start (s); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.uptime_seconds_last IS 'Newest of: since the server''s start (s); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.health_status_last IS 'Newest of: healthy, unhealthy or what a sender says (word); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.active_alerts_count IS 'Records that have active_alerts (count)';
+
+COMMENT ON COLUMN public.system_metrics_rollup.active_alerts_sum IS 'Sum of: alerts that hold now (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.active_alerts_min IS 'Least of: alerts that hold now (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.active_alerts_max IS 'Greatest of: alerts that hold now (count); NULL: no record has one';
+
+COMMENT ON COLUMN public.system_metrics_rollup.active_alerts_last IS 'Newest of: alerts that hold now (count); NULL: no record has one';
+
+CREATE TABLE public.system_metrics_rollup_300 (
+    host text CONSTRAINT system_metrics_rollup_host_not_null NOT NULL,
+    resolution integer CONSTRAINT system_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT system_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT system_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    cpu_percent_count bigint,
+    cpu_percent_sum double precision,
+    cpu_percent_min double precision,
+    cpu_percent_max double precision,
+    cpu_percent_last double precision,
+    memory_percent_count bigint,
+    memory_percent_sum double precision,
+    memory_percent_min double precision,
+    memory_percent_max double precision,
+    memory_percent_last double precision,
+    disk_usage_percent_count bigint,
+    disk_usage_percent_sum double precision,
+    disk_usage_percent_min double precision,
+    disk_usage_percent_max double precision,
+    disk_usage_percent_last double precision,
+    uptime_seconds_count bigint,
+    uptime_seconds_sum double precision,
+    uptime_seconds_min double precision,
+    uptime_seconds_max double precision,
+    uptime_seconds_last double precision,
+    health_status_last text,
+    active_alerts_count bigint,
+    active_alerts_sum numeric,
+    active_alerts_min bigint,
+    active_alerts_max bigint,
+    active_alerts_last bigint
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.system_metrics_rollup_3600 (
+    host text CONSTRAINT system_metrics_rollup_host_not_null NOT NULL,
+    resolution integer CONSTRAINT system_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT system_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT system_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    cpu_percent_count bigint,
+    cpu_percent_sum double precision,
+    cpu_percent_min double precision,
+    cpu_percent_max double precision,
+    cpu_percent_last double precision,
+    memory_percent_count bigint,
+    memory_percent_sum double precision,
+    memory_percent_min double precision,
+    memory_percent_max double precision,
+    memory_percent_last double precision,
+    disk_usage_percent_count bigint,
+    disk_usage_percent_sum double precision,
+    disk_usage_percent_min double precision,
+    disk_usage_percent_max double precision,
+    disk_usage_percent_last double precision,
+    uptime_seconds_count bigint,
+    uptime_seconds_sum double precision,
+    uptime_seconds_min double precision,
+    uptime_seconds_max double precision,
+    uptime_seconds_last double precision,
+    health_status_last text,
+    active_alerts_count bigint,
+    active_alerts_sum numeric,
+    active_alerts_min bigint,
+    active_alerts_max bigint,
+    active_alerts_last bigint
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.system_metrics_rollup_60 (
+    host text CONSTRAINT system_metrics_rollup_host_not_null NOT NULL,
+    resolution integer CONSTRAINT system_metrics_rollup_resolution_not_null NOT NULL,
+    "time" timestamp with time zone CONSTRAINT system_metrics_rollup_time_not_null NOT NULL,
+    rows bigint CONSTRAINT system_metrics_rollup_rows_not_null NOT NULL,
+    first_time timestamp with time zone,
+    last_time timestamp with time zone,
+    cpu_percent_count bigint,
+    cpu_percent_sum double precision,
+    cpu_percent_min double precision,
+    cpu_percent_max double precision,
+    cpu_percent_last double precision,
+    memory_percent_count bigint,
+    memory_percent_sum double precision,
+    memory_percent_min double precision,
+    memory_percent_max double precision,
+    memory_percent_last double precision,
+    disk_usage_percent_count bigint,
+    disk_usage_percent_sum double precision,
+    disk_usage_percent_min double precision,
+    disk_usage_percent_max double precision,
+    disk_usage_percent_last double precision,
+    uptime_seconds_count bigint,
+    uptime_seconds_sum double precision,
+    uptime_seconds_min double precision,
+    uptime_seconds_max double precision,
+    uptime_seconds_last double precision,
+    health_status_last text,
+    active_alerts_count bigint,
+    active_alerts_sum numeric,
+    active_alerts_min bigint,
+    active_alerts_max bigint,
+    active_alerts_last bigint
+)
+WITH (fillfactor='70');
 
 CREATE TABLE public.tick_ranges (
     range tstzrange NOT NULL,
@@ -2089,6 +3179,30 @@ COMMENT ON COLUMN public.ticks_view.flags IS 'Bits: bid 2, ask 4, last 8, volume
 
 COMMENT ON COLUMN public.ticks_view.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
 
+ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_300 FOR VALUES IN (300);
+
+ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_3600 FOR VALUES IN (3600);
+
+ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_60 FOR VALUES IN (60);
+
+ALTER TABLE ONLY public.market_data_rollup ATTACH PARTITION public.market_data_rollup_300 FOR VALUES IN (300);
+
+ALTER TABLE ONLY public.market_data_rollup ATTACH PARTITION public.market_data_rollup_3600 FOR VALUES IN (3600);
+
+ALTER TABLE ONLY public.market_data_rollup ATTACH PARTITION public.market_data_rollup_60 FOR VALUES IN (60);
+
+ALTER TABLE ONLY public.strategy_metrics_rollup ATTACH PARTITION public.strategy_metrics_rollup_300 FOR VALUES IN (300);
+
+ALTER TABLE ONLY public.strategy_metrics_rollup ATTACH PARTITION public.strategy_metrics_rollup_3600 FOR VALUES IN (3600);
+
+ALTER TABLE ONLY public.strategy_metrics_rollup ATTACH PARTITION public.strategy_metrics_rollup_60 FOR VALUES IN (60);
+
+ALTER TABLE ONLY public.system_metrics_rollup ATTACH PARTITION public.system_metrics_rollup_300 FOR VALUES IN (300);
+
+ALTER TABLE ONLY public.system_metrics_rollup ATTACH PARTITION public.system_metrics_rollup_3600 FOR VALUES IN (3600);
+
+ALTER TABLE ONLY public.system_metrics_rollup ATTACH PARTITION public.system_metrics_rollup_60 FOR VALUES IN (60);
+
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
 
@@ -2119,6 +3233,21 @@ ALTER TABLE ONLY public.corporate_actions
 ALTER TABLE ONLY public.current
     ADD CONSTRAINT current_pkey PRIMARY KEY (symbol);
 
+ALTER TABLE ONLY public.execution_metrics
+    ADD CONSTRAINT execution_metrics_pkey PRIMARY KEY ("time");
+
+ALTER TABLE ONLY public.execution_metrics_rollup
+    ADD CONSTRAINT execution_metrics_rollup_pkey PRIMARY KEY (resolution, "time");
+
+ALTER TABLE ONLY public.execution_metrics_rollup_300
+    ADD CONSTRAINT execution_metrics_rollup_300_pkey PRIMARY KEY (resolution, "time");
+
+ALTER TABLE ONLY public.execution_metrics_rollup_3600
+    ADD CONSTRAINT execution_metrics_rollup_3600_pkey PRIMARY KEY (resolution, "time");
+
+ALTER TABLE ONLY public.execution_metrics_rollup_60
+    ADD CONSTRAINT execution_metrics_rollup_60_pkey PRIMARY KEY (resolution, "time");
+
 ALTER TABLE ONLY public.financial_info
     ADD CONSTRAINT financial_info_pkey PRIMARY KEY (symbol_id, date);
 
@@ -2140,6 +3269,21 @@ ALTER TABLE ONLY public.instruments
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.market_data
+    ADD CONSTRAINT market_data_pkey PRIMARY KEY (symbol_id, "time");
+
+ALTER TABLE ONLY public.market_data_rollup
+    ADD CONSTRAINT market_data_rollup_pkey PRIMARY KEY (symbol_id, resolution, "time");
+
+ALTER TABLE ONLY public.market_data_rollup_300
+    ADD CONSTRAINT market_data_rollup_300_pkey PRIMARY KEY (symbol_id, resolution, "time");
+
+ALTER TABLE ONLY public.market_data_rollup_3600
+    ADD CONSTRAINT market_data_rollup_3600_pkey PRIMARY KEY (symbol_id, resolution, "time");
+
+ALTER TABLE ONLY public.market_data_rollup_60
+    ADD CONSTRAINT market_data_rollup_60_pkey PRIMARY KEY (symbol_id, resolution, "time");
+
 ALTER TABLE ONLY public.news
     ADD CONSTRAINT news_pkey PRIMARY KEY (symbol_id, "time", url);
 
@@ -2155,8 +3299,38 @@ ALTER TABLE ONLY public.rejected_records
 ALTER TABLE ONLY public.rejected_ticks
     ADD CONSTRAINT rejected_ticks_pkey PRIMARY KEY (journal_no, row_no);
 
+ALTER TABLE ONLY public.strategy_metrics
+    ADD CONSTRAINT strategy_metrics_pkey PRIMARY KEY (strategy_name, "time");
+
+ALTER TABLE ONLY public.strategy_metrics_rollup
+    ADD CONSTRAINT strategy_metrics_rollup_pkey PRIMARY KEY (strategy_name, resolution, "time");
+
+ALTER TABLE ONLY public.strategy_metrics_rollup_300
+    ADD CONSTRAINT strategy_metrics_rollup_300_pkey PRIMARY KEY (strategy_name, resolution, "time");
+
+ALTER TABLE ONLY public.strategy_metrics_rollup_3600
+    ADD CONSTRAINT strategy_metrics_rollup_3600_pkey PRIMARY KEY (strategy_name, resolution, "time");
+
+ALTER TABLE ONLY public.strategy_metrics_rollup_60
+    ADD CONSTRAINT strategy_metrics_rollup_60_pkey PRIMARY KEY (strategy_name, resolution, "time");
+
 ALTER TABLE ONLY public.symbol_aliases
     ADD CONSTRAINT symbol_aliases_pkey PRIMARY KEY (alias);
+
+ALTER TABLE ONLY public.system_metrics
+    ADD CONSTRAINT system_metrics_pkey PRIMARY KEY (host, "time");
+
+ALTER TABLE ONLY public.system_metrics_rollup
+    ADD CONSTRAINT system_metrics_rollup_pkey PRIMARY KEY (host, resolution, "time");
+
+ALTER TABLE ONLY public.system_metrics_rollup_300
+    ADD CONSTRAINT system_metrics_rollup_300_pkey PRIMARY KEY (host, resolution, "time");
+
+ALTER TABLE ONLY public.system_metrics_rollup_3600
+    ADD CONSTRAINT system_metrics_rollup_3600_pkey PRIMARY KEY (host, resolution, "time");
+
+ALTER TABLE ONLY public.system_metrics_rollup_60
+    ADD CONSTRAINT system_metrics_rollup_60_pkey PRIMARY KEY (host, resolution, "time");
 
 ALTER TABLE ONLY public.tick_ranges
     ADD CONSTRAINT tick_ranges_apart EXCLUDE USING gist (range WITH &&);
@@ -2180,19 +3354,91 @@ CREATE INDEX foreign_snapshots_order ON public.foreign_snapshots USING btree ("t
 
 CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (upper(symbol));
 
+CREATE INDEX market_data_order ON ONLY public.market_data USING btree ("time", symbol_id);
+
+CREATE INDEX market_data_rollup_order ON ONLY public.market_data_rollup USING btree (resolution, "time", symbol_id);
+
+CREATE INDEX market_data_rollup_300_resolution_time_symbol_id_idx ON public.market_data_rollup_300 USING btree (resolution, "time", symbol_id);
+
+CREATE INDEX market_data_rollup_3600_resolution_time_symbol_id_idx ON public.market_data_rollup_3600 USING btree (resolution, "time", symbol_id);
+
+CREATE INDEX market_data_rollup_60_resolution_time_symbol_id_idx ON public.market_data_rollup_60 USING btree (resolution, "time", symbol_id);
+
 CREATE INDEX news_order ON public.news USING btree ("time", url, symbol_id);
 
-CREATE INDEX option_quotes_order ON public.option_quotes USING btree ("time", expiration_date, strike_price, option_type, symbol_id);
+CREATE INDEX option_quotes_order ON ONLY public.option_quotes USING btree ("time", expiration_date, strike_price, option_type, symbol_id);
 
-CREATE INDEX option_quotes_time ON public.option_quotes USING btree (symbol_id, "time");
+CREATE INDEX option_quotes_time ON ONLY public.option_quotes USING btree (symbol_id, "time");
 
 CREATE INDEX price_history_order ON public.price_history USING btree ("time", "interval", source, symbol_id);
+
+CREATE INDEX strategy_metrics_order ON ONLY public.strategy_metrics USING btree ("time", strategy_name);
+
+CREATE INDEX strategy_metrics_rollup_order ON ONLY public.strategy_metrics_rollup USING btree (resolution, "time", strategy_name);
+
+CREATE INDEX strategy_metrics_rollup_300_resolution_time_strategy_name_idx ON public.strategy_metrics_rollup_300 USING btree (resolution, "time", strategy_name);
+
+CREATE INDEX strategy_metrics_rollup_3600_resolution_time_strategy_name_idx ON public.strategy_metrics_rollup_3600 USING btree (resolution, "time", strategy_name);
+
+CREATE INDEX strategy_metrics_rollup_60_resolution_time_strategy_name_idx ON public.strategy_metrics_rollup_60 USING btree (resolution, "time", strategy_name);
 
 CREATE INDEX symbol_aliases_symbol_id ON public.symbol_aliases USING btree (symbol_id);
 
 CREATE UNIQUE INDEX symbol_aliases_upper_alias ON public.symbol_aliases USING btree (upper(alias));
 
+CREATE INDEX system_metrics_order ON ONLY public.system_metrics USING btree ("time", host);
+
+CREATE INDEX system_metrics_rollup_order ON ONLY public.system_metrics_rollup USING btree (resolution, "time", host);
+
+CREATE INDEX system_metrics_rollup_300_resolution_time_host_idx ON public.system_metrics_rollup_300 USING btree (resolution, "time", host);
+
+CREATE INDEX system_metrics_rollup_3600_resolution_time_host_idx ON public.system_metrics_rollup_3600 USING btree (resolution, "time", host);
+
+CREATE INDEX system_metrics_rollup_60_resolution_time_host_idx ON public.system_metrics_rollup_60 USING btree (resolution, "time", host);
+
 CREATE INDEX ticks_received_at ON ONLY public.ticks USING brin (received_at) WITH (pages_per_range='32', autosummarize='on');
+
+ALTER INDEX public.execution_metrics_rollup_pkey ATTACH PARTITION public.execution_metrics_rollup_300_pkey;
+
+ALTER INDEX public.execution_metrics_rollup_pkey ATTACH PARTITION public.execution_metrics_rollup_3600_pkey;
+
+ALTER INDEX public.execution_metrics_rollup_pkey ATTACH PARTITION public.execution_metrics_rollup_60_pkey;
+
+ALTER INDEX public.market_data_rollup_pkey ATTACH PARTITION public.market_data_rollup_300_pkey;
+
+ALTER INDEX public.market_data_rollup_order ATTACH PARTITION public.market_data_rollup_300_resolution_time_symbol_id_idx;
+
+ALTER INDEX public.market_data_rollup_pkey ATTACH PARTITION public.market_data_rollup_3600_pkey;
+
+ALTER INDEX public.market_data_rollup_order ATTACH PARTITION public.market_data_rollup_3600_resolution_time_symbol_id_idx;
+
+ALTER INDEX public.market_data_rollup_pkey ATTACH PARTITION public.market_data_rollup_60_pkey;
+
+ALTER INDEX public.market_data_rollup_order ATTACH PARTITION public.market_data_rollup_60_resolution_time_symbol_id_idx;
+
+ALTER INDEX public.strategy_metrics_rollup_pkey ATTACH PARTITION public.strategy_metrics_rollup_300_pkey;
+
+ALTER INDEX public.strategy_metrics_rollup_order ATTACH PARTITION public.strategy_metrics_rollup_300_resolution_time_strategy_name_idx;
+
+ALTER INDEX public.strategy_metrics_rollup_pkey ATTACH PARTITION public.strategy_metrics_rollup_3600_pkey;
+
+ALTER INDEX public.strategy_metrics_rollup_order ATTACH PARTITION public.strategy_metrics_rollup_3600_resolution_time_strategy_name_idx;
+
+ALTER INDEX public.strategy_metrics_rollup_pkey ATTACH PARTITION public.strategy_metrics_rollup_60_pkey;
+
+ALTER INDEX public.strategy_metrics_rollup_order ATTACH PARTITION public.strategy_metrics_rollup_60_resolution_time_strategy_name_idx;
+
+ALTER INDEX public.system_metrics_rollup_pkey ATTACH PARTITION public.system_metrics_rollup_300_pkey;
+
+ALTER INDEX public.system_metrics_rollup_order ATTACH PARTITION public.system_metrics_rollup_300_resolution_time_host_idx;
+
+ALTER INDEX public.system_metrics_rollup_pkey ATTACH PARTITION public.system_metrics_rollup_3600_pkey;
+
+ALTER INDEX public.system_metrics_rollup_order ATTACH PARTITION public.system_metrics_rollup_3600_resolution_time_host_idx;
+
+ALTER INDEX public.system_metrics_rollup_pkey ATTACH PARTITION public.system_metrics_rollup_60_pkey;
+
+ALTER INDEX public.system_metrics_rollup_order ATTACH PARTITION public.system_metrics_rollup_60_resolution_time_host_idx;
 
 CREATE TRIGGER history_view AFTER INSERT OR DELETE OR UPDATE OF symbol ON public.instruments FOR EACH ROW EXECUTE FUNCTION public.instruments_history_view();
 
@@ -2243,6 +3489,16 @@ GRANT SELECT ON TABLE public.corporate_actions TO tickhub_read;
 
 GRANT SELECT ON TABLE public.current TO tickhub_read;
 
+GRANT SELECT ON TABLE public.execution_metrics TO tickhub_read;
+
+GRANT SELECT ON TABLE public.execution_metrics_rollup TO tickhub_read;
+
+GRANT SELECT ON TABLE public.execution_metrics_rollup_300 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.execution_metrics_rollup_3600 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.execution_metrics_rollup_60 TO tickhub_read;
+
 GRANT SELECT ON TABLE public.financial_info TO tickhub_read;
 
 GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_read;
@@ -2250,6 +3506,16 @@ GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_read;
 GRANT SELECT ON TABLE public.ingest_log TO tickhub_read;
 
 GRANT SELECT ON TABLE public.leases TO tickhub_read;
+
+GRANT SELECT ON TABLE public.market_data TO tickhub_read;
+
+GRANT SELECT ON TABLE public.market_data_rollup TO tickhub_read;
+
+GRANT SELECT ON TABLE public.market_data_rollup_300 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.market_data_rollup_3600 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.market_data_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_read;
 
@@ -2275,7 +3541,27 @@ GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
 
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_read;
 
+GRANT SELECT ON TABLE public.strategy_metrics TO tickhub_read;
+
+GRANT SELECT ON TABLE public.strategy_metrics_rollup TO tickhub_read;
+
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_300 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_3600 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_60 TO tickhub_read;
+
 GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_read;
+
+GRANT SELECT ON TABLE public.system_metrics TO tickhub_read;
+
+GRANT SELECT ON TABLE public.system_metrics_rollup TO tickhub_read;
+
+GRANT SELECT ON TABLE public.system_metrics_rollup_300 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.system_metrics_rollup_3600 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
 

@@ -27,11 +27,12 @@ def create_table(dataset: Dataset) -> str:
     """Return the statements that make a dataset's table, with its index by time and its comments."""
     lines = [f"    {quoted(column.column)} {_type(column)}," for column in dataset.columns]
     lines += [f"    {RECEIVED[0]} timestamptz NOT NULL,", f"    PRIMARY KEY ({_names(dataset.keys)})"]
-    statements = [f"CREATE TABLE {dataset.table} (", *lines, ");", *_index(dataset)]
-    statements.append(_comment(f"TABLE {dataset.table}", dataset.help))
+    parted = "" if dataset.partitions is None else " PARTITION BY RANGE (time)"
+    statements = [f"CREATE TABLE {dataset.table} (", *lines, f"){parted};", *_index(dataset)]
+    statements.append(comment_on(f"TABLE {dataset.table}", dataset.help))
     for column in dataset.columns:
-        statements.append(_comment(f"COLUMN {dataset.table}.{quoted(column.column)}", comment(column)))
-    statements.append(_comment(f"COLUMN {dataset.table}.{RECEIVED[0]}", RECEIVED[1]))
+        statements.append(comment_on(f"COLUMN {dataset.table}.{quoted(column.column)}", comment(column)))
+    statements.append(comment_on(f"COLUMN {dataset.table}.{RECEIVED[0]}", RECEIVED[1]))
     return "\n".join(statements) + "\n"
 
 
@@ -67,7 +68,8 @@ def _names(columns: tuple[Column, ...]) -> str:
     return ", ".join(quoted(column.column) for column in columns)
 
 
-def _comment(of: str, words: str) -> str:
+def comment_on(of: str, words: str) -> str:
+    """Return the statement that says something of a table or a column, in two lines where one is too long."""
     line = f"COMMENT ON {of} IS {_text(words)};"
     return line if len(line) <= LINE_CHARS else line.replace(" IS '", " IS\n    '", 1)
 

@@ -63,6 +63,9 @@ update, if it is not older; error: it is set aside, unless it says the same."""
 Kind = Literal["symbol", "time", "date", "float", "int", "bool", "text", "json"]
 Retention = Literal["kept", "metrics"]
 
+Aggregate = Literal["avg", "sum", "min", "max", "last"]
+"""How several values become one; values that are not known do not count."""
+
 _KINDS: Mapping[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", Date: "date", dict: "json"}
 _COLUMN_NAMES = {"timestamp": "time", "symbol": "symbol_id"}
 
@@ -102,6 +105,7 @@ class Dataset:
     computed: Mapping[str, str] = field(default_factory=dict)
     complete: Callable[[dict[str, Any]], None] | None = None
     ahead: bool = False
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     partitions: Literal["month"] | None = None
     rollup: bool = False
 
@@ -162,6 +166,8 @@ class Dataset:
         if (self.partitions or self.rollup) and (self.time not in self.key or time is None or time.kind != "time"):
             wrong.append(f"{self.time}, which is no time of its key")
         wrong += [column.name for column in self.columns if not column.help]
+        if self.aggregates:
+            wrong += self.aggregates.keys() ^ {one.name for one in self.values if one.kind in ("float", "int")}
         if wrong or len(self.columns) > 60:
             raise ValueError(f"dataset {self.name}: {', '.join(wrong) or 'too many fields'}")
 

@@ -13,10 +13,10 @@ class ExecutionMetrics(Struct, kw_only=True):
     """What is measured of executions at one moment."""
 
     timestamp: Moment
-    orders_submitted: Annotated[Maybe[Count], Meta(description="orders submitted (count)")] = UNSET
-    orders_filled: Annotated[Maybe[Count], Meta(description="orders filled (count)")] = UNSET
-    orders_cancelled: Annotated[Maybe[Count], Meta(description="orders cancelled (count)")] = UNSET
-    orders_rejected: Annotated[Maybe[Count], Meta(description="orders rejected (count)")] = UNSET
+    orders_submitted: Annotated[Maybe[Count], Meta(description="orders submitted since the last one (count)")] = UNSET
+    orders_filled: Annotated[Maybe[Count], Meta(description="orders filled since the last one (count)")] = UNSET
+    orders_cancelled: Annotated[Maybe[Count], Meta(description="orders cancelled since the last one (count)")] = UNSET
+    orders_rejected: Annotated[Maybe[Count], Meta(description="orders rejected since the last one (count)")] = UNSET
     fill_rate: Annotated[Maybe[Share], Meta(description="orders filled of those submitted (fraction)")] = UNSET
     avg_latency_ms: Annotated[Maybe[Amount], Meta(description="mean time from order to answer (ms)")] = UNSET
     avg_slippage_bps: Annotated[
@@ -30,5 +30,16 @@ DATASET = Dataset(
     key=("timestamp",),
     policy="update",
     retention="metrics",
+    aggregates={
+        "orders_submitted": "sum",
+        "orders_filled": "sum",
+        "orders_cancelled": "sum",
+        "orders_rejected": "sum",
+        "fill_rate": "avg",
+        "avg_latency_ms": "avg",
+        "avg_slippage_bps": "avg",
+    },
+    partitions="month",
+    rollup=True,
     help="How orders are executed, over all strategies",
 )

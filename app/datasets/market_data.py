@@ -30,5 +30,15 @@ DATASET = Dataset(
     key=("symbol", "timestamp"),
     policy="update",
     retention="metrics",
+    aggregates={
+        "last_price": "last",
+        "bid": "last",
+        "ask": "last",
+        "volume": "sum",
+        "trades": "sum",
+        "spread_bps": "avg",
+    },
+    partitions="month",
+    rollup=True,
     help="Symbols at moments, collected from the live feed",
 )

@@ -66,5 +66,6 @@ DATASET = Dataset(
     key=("symbol", "expiration_date", "strike_price", "option_type", "timestamp"),
     policy="update",
     computed={"contract_symbol": _CONTRACT_SYMBOL, "in_the_money": _IN_THE_MONEY},
+    partitions="month",
     help="Quotes of option contracts; symbol is the underlying",
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from app.datasets import (
     basis_history,
     corporate_actions,
+    execution_metrics,
     financial_info,
     foreign_snapshots,
+    market_data,
     news,
     option_quotes,
     price_history,
+    strategy_metrics,
+    system_metrics,
 )
 from app.datasets.declare import Dataset
 
@@ -23,6 +27,10 @@ DATASETS: dict[str, Dataset] = {
         basis_history,
         option_quotes,
         price_history,
+        market_data,
+        strategy_metrics,
+        execution_metrics,
+        system_metrics,
     )
 }
 """In the order in which they are listed."""

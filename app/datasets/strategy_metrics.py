@@ -27,5 +27,14 @@ DATASET = Dataset(
     key=("strategy_name", "timestamp"),
     policy="update",
     retention="metrics",
+    aggregates={
+        "pnl": "last",
+        "daily_pnl": "last",
+        "positions": "last",
+        "signals": "last",
+        "win_rate": "avg",
+    },
+    partitions="month",
+    rollup=True,
     help="How strategies do",
 )

@@ -30,5 +30,14 @@ DATASET = Dataset(
     key=("host", "timestamp"),
     policy="update",
     retention="metrics",
+    aggregates={
+        "cpu_percent": "avg",
+        "memory_percent": "avg",
+        "disk_usage_percent": "avg",
+        "uptime_seconds": "last",
+        "active_alerts": "max",
+    },
+    partitions="month",
+    rollup=True,
     help="Hosts at moments",
 )

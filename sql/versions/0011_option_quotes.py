@@ -29,7 +29,7 @@ CREATE TABLE option_quotes (
     underlying_price float8,
     received_at timestamptz NOT NULL,
     PRIMARY KEY (symbol_id, expiration_date, strike_price, option_type, time)
-);
+) PARTITION BY RANGE (time);
 CREATE INDEX option_quotes_order ON option_quotes (time, expiration_date, strike_price, option_type, symbol_id);
 COMMENT ON TABLE option_quotes IS 'Quotes of option contracts; symbol is the underlying';
 COMMENT ON COLUMN option_quotes.symbol_id IS 'instruments.symbol_id';

@@ -12,6 +12,7 @@ from pathlib import Path
 from app.datasets.ddl import create_table
 from app.datasets.declare import Dataset
 from app.datasets.registry import DATASETS
+from app.datasets.rollup import create_rollup
 from app.storage.schema import SCRIPTS
 from tests.integration.write_schema import SNAPSHOT
 
@@ -37,13 +38,18 @@ def missing(schema: str) -> list[Dataset]:
     return [dataset for dataset in DATASETS.values() if dataset.table not in there]
 
 
+def tables_of(dataset: Dataset) -> str:
+    """Return the statements that make a dataset's tables."""
+    return create_table(dataset) + (create_rollup(dataset) if dataset.rollup else "")
+
+
 def write(name: str) -> Path:
     """Write the migration behind the newest one, and return where."""
     versions = SCRIPTS / "versions"
     before = max(path.name[:4] for path in versions.glob("[0-9]*.py"))
     revision = f"{int(before) + 1:04}"
     datasets = missing(SNAPSHOT.read_text())
-    tables = "\n".join(create_table(dataset).replace("\\", "\\\\") for dataset in datasets)
+    tables = "\n".join(tables_of(dataset).replace("\\", "\\\\") for dataset in datasets)
     names = ", ".join(dataset.name for dataset in datasets)
     path = versions / f"{revision}_{name}.py"
     path.write_text(_FILE.format(names=names, revision=revision, before=before, tables=tables))
