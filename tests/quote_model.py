@@ -83,13 +83,24 @@ def quote(
         (datetime(1970, 1, 1) + timedelta(microseconds=tick.time_us)).isoformat(timespec="microseconds") + "Z",
         change,
         percent,
-        now_us - tick.time_us > stale_after_s * 1e6,
+        _is_open(now_us, exchange) and now_us - tick.time_us > stale_after_s * 1e6,
     )
 
 
 def _order(arrived: Arrived) -> tuple[int, int]:
     tick, received_us = arrived
     return tick.time_us, tick.seq if tick.seq >= 0 else 2**60 + received_us
+
+
+def _is_open(time_us: int, exchange: str | None) -> bool:
+    """Whether the exchange trades at a time; one that has no calendar, and at a time beyond them, always does."""
+    if exchange is None or time_us >= 4_102_444_800_000_000:
+        return True
+    calendar = find_calendar(exchange)
+    assert calendar is not None
+    year = datetime.fromtimestamp(time_us // 10**6, UTC).year
+    hours = (times for session in calendar.sessions(year) for times in session.open)
+    return any(start_us <= time_us < end_us for start_us, end_us in hours)
 
 
 def _close_before_session(time_us: int, exchange: str) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from random import Random
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
 from psycopg2.extensions import connection as PgConnection
 
+from app import quote_board
 from app.market.quotes import Quote, QuoteRow, quotes_of
 from app.market.symbols import SymbolMap
 from app.quote_board import QuoteBoard
@@ -49,8 +51,8 @@ def rows_of(own: Connection, symbols: Sequence[str] | None) -> list[QuoteRow]:
         return READER.read(cur, symbols)
 
 
-def read(own: Connection, symbols: Sequence[str] | None = None) -> list[Quote]:
-    return quotes_of(rows_of(own, symbols), NOW_US, 60.0)
+def read(own: Connection, symbols: Sequence[str] | None = None, now_us: int = NOW_US) -> list[Quote]:
+    return quotes_of(rows_of(own, symbols), now_us, 60.0)
 
 
 def zone(conn: PgConnection, name: str, symbol: str = "TSLA") -> None:
@@ -302,9 +304,12 @@ def random_ticks(seed: int, count: int) -> list[Tick]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
-    own: Connection, conn: PgConnection, sink: DatabaseSink, seed: int
+    own: Connection, conn: PgConnection, sink: DatabaseSink, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = Random(seed)
+    # Friday in all their hours, between two of Globex's days, Saturday, and a time that no calendar is asked for.
+    now_us = random.choice([at(f"2026-01-{text}", "UTC") for text in ("16T15:00", "16T22:30", "17T15:00")] + [NOW_US])
+    monkeypatch.setattr(quote_board, "time", SimpleNamespace(time_ns=lambda: now_us * 1000))
     execute(conn, "UPDATE instruments SET allow_nonpositive = true, digits = 2 WHERE symbol = 'SpotCrude'")
     zones = {name: random.choice(["UTC", "Asia/Kathmandu", "America/New_York"]) for name in ("TSLA", "SpotCrude")}
     exchanges = {name: random.choice([None, "XNYS", "CMES", "FX"]) for name in zones}
@@ -333,12 +338,12 @@ def test_the_database_and_the_board_say_what_a_plain_reading_of_all_ticks_says(
             arrived,
             zones.get(name),
             *((2, True) if name == "SpotCrude" else (None, False)),
-            now_us=NOW_US,
+            now_us=now_us,
             exchange=exchanges.get(name),
         )
         for name in names
     ]
-    assert read(own, names) == expected
+    assert read(own, names, now_us) == expected
     board.loaded(rows_of(own, names))
     assert board.get(names) == expected
     unaware = QuoteBoard(lambda: instruments, 60.0)

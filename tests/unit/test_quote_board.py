@@ -6,6 +6,7 @@ import math
 import time
 from datetime import datetime
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,8 @@ INSTRUMENTS = [Instrument("A", digits=2), Instrument("B"), Instrument("OIL", dig
 ZONES = [None, "Europe/London", "America/New_York", "Asia/Kathmandu", "America/Havana", "Nowhere/Land"]
 MARKETS = [(None, zone) for zone in ZONES] + [("XNYS", None), ("CMES", "Asia/Tokyo"), ("FX", None), ("XHKG", None)]
 RECEIVED_US = START_US + 10 * DAY_US
+NOWS = ["2026-04-09T15:00", "2026-04-09T21:30", "2026-04-10T02:00", "2026-04-11T15:00"]
+"""In hours of New York, between two days of Globex, in hours of Hong Kong, on a Saturday."""
 
 
 def board(stale_after_s: float = 60.0) -> QuoteBoard:
@@ -76,12 +79,14 @@ BATCHES = st.lists(st.lists(TICKS, min_size=1, max_size=4), max_size=8)
 
 
 @settings(deadline=None, max_examples=400)
-@given(BATCHES, st.sampled_from(MARKETS), st.sets(st.integers(0, 8)), st.integers(1, 9))
+@given(BATCHES, st.sampled_from(MARKETS), st.sets(st.integers(0, 8)), st.integers(1, 9), st.sampled_from(NOWS))
 def test_quotes_equal_a_plain_reading_of_all_ticks_in_whatever_order_and_portions_they_come(
-    batches: list[list[Tick]], market: Market, read_after: set[int], slice_rows: int
+    batches: list[list[Tick]], market: Market, read_after: set[int], slice_rows: int, now: str
 ) -> None:
     exchange, zone = market
+    now_us = at(now, "UTC")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quote_board, "time", SimpleNamespace(time_ns=lambda: now_us * 1000))
         patch.setattr(quote_board, "SLICE_ROWS", slice_rows)
         found = board()
         found.loaded([QuoteRow(one.symbol, exchange=exchange, timezone=zone) for one in INSTRUMENTS])
@@ -91,12 +96,14 @@ def test_quotes_equal_a_plain_reading_of_all_ticks_in_whatever_order_and_portion
             received_us += len(batch)
             if number in read_after:
                 found.get()
+        quotes = found.get()
     arrived = arrivals(batches, RECEIVED_US)
     zone = None if zone == "Nowhere/Land" else zone
     expected = [
-        quote(one.symbol, arrived, zone, one.digits, one.nonpositive_ok, exchange=exchange) for one in INSTRUMENTS
+        quote(one.symbol, arrived, zone, one.digits, one.nonpositive_ok, now_us=now_us, exchange=exchange)
+        for one in INSTRUMENTS
     ]
-    assert found.get() == expected
+    assert quotes == expected
 
 
 def test_no_symbol_is_left_out_and_one_without_ticks_has_nulls() -> None:
