@@ -25,6 +25,13 @@ HALT = {"CMES": 16 * 60}
 """Calendars whose sessions end earlier than the library says (minutes of the local day): it has Globex trade for 24
 hours, which rests from 16:00 to 17:00 Chicago (https://www.cmegroup.com/trading-hours.html)."""
 
+VIETNAM_CLOSED = {dt.date(2025, 5, 2), dt.date(2026, 8, 31), dt.date(2026, 9, 1)}
+"""Days that HOSE's notices name and its library does not: working days that were exchanged for a Saturday
+(https://cafef.vn/chung-khoan-viet-nam-se-nghi-giao-dich-12-phien-188251209150402243.chn)."""
+
+VIETNAM_FIRST, VIETNAM_LAST = dt.date(2018, 1, 2), dt.date(2027, 12, 31)
+"""Before and after, its library knows no holidays."""
+
 LEFT_OUT = {"24/5", "us_futures", "XTAE"}
 """Calendars of the library that are no exchange's; and Tel Aviv's, which this release of it cannot make."""
 
@@ -116,9 +123,9 @@ def _vietnam() -> dict[dt.date, Hours]:
 
     hose = HOSE()
     days = {}
-    day = dt.date(2018, 1, 2)  # before, its library knows no holidays
-    while day <= dt.date(LAST_YEAR, 12, 31):
-        if hose.is_trading_day(day.isoformat()):
+    day = VIETNAM_FIRST
+    while day <= VIETNAM_LAST:
+        if hose.is_trading_day(day.isoformat()) and day not in VIETNAM_CLOSED:
             days[day] = (9 * 60, 11 * 60 + 30, 13 * 60, 15 * 60)
         day += dt.timedelta(1)
     return days

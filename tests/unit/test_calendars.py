@@ -33,12 +33,16 @@ def us(text: str, zone: str = "UTC") -> int:
         ("XHKG", "2026-11-20T11:59:59", True),
         ("XHKG", "2026-11-20T12:30:00", False),  # lunch
         ("XHKG", "2026-11-20T13:00:00", True),
+        ("XHKG", "2026-12-24T11:59:59", True),  # half a day
+        ("XHKG", "2026-12-24T13:00:00", False),
         ("CMES", "2026-11-22T16:59:59", False),  # Sunday evening
         ("CMES", "2026-11-22T17:00:00", True),
         ("CMES", "2026-11-23T15:59:59", True),
         ("CMES", "2026-11-23T16:30:00", False),  # the daily halt
         ("CMES", "2026-11-23T17:00:00", True),
         ("CMES", "2026-11-20T18:00:00", False),  # Friday evening
+        ("CMES", "2026-11-26T11:59:59", True),  # Thanksgiving ends at noon
+        ("CMES", "2026-11-26T12:00:00", False),
         ("FX", "2026-11-22T16:59:59", False),
         ("FX", "2026-11-22T17:00:00", True),
         ("FX", "2026-11-24T17:00:00", True),
@@ -50,6 +54,8 @@ def us(text: str, zone: str = "UTC") -> int:
         ("HOSE", "2026-11-20T12:00:00", False),
         ("HOSE", "2026-11-20T14:40:00", True),
         ("HOSE", "2026-02-18T10:00:00", False),  # Tet
+        ("HOSE", "2026-08-31T10:00:00", False),  # the Saturday before is worked instead, without a session
+        ("HOSE", "2026-09-03T10:00:00", True),
         ("XNYS", "2044-06-15T12:00:00", True),  # where the library's knowledge has ended: the usual week
         ("XNYS", "2044-06-15T20:00:00", False),
         ("XNYS", "2044-06-18T12:00:00", False),
