@@ -91,8 +91,9 @@ class Dataset:
     time: what `start` and `end` choose by, and rows are ordered by; required, of the key or not; None: there is none.
     computed: SQL by field, for where nothing was sent: `t` is the table. complete: fills in what follows from the
     other fields of the same record; it gets and changes values by field, None where there is none. ahead: whether its
-    times may lie in the future. partitions: tables of a month each, made as they are needed. rollup: whether counts,
-    sums, least, greatest and last values by minute, five minutes and hour are kept with it (`rollup.py`).
+    times may lie in the future. aggregates: of metrics, what the values of an interval become, by field; of all
+    its numbers. partitions: tables of a month each, made as they are needed. rollup: whether counts, sums, least,
+    greatest and last values by minute, five minutes and hour are kept with it (`rollup.py`).
     """
 
     name: str
