@@ -24,6 +24,7 @@ def create_app() -> Flask:
         cors,
         current_metrics,
         datasets,
+        db_command,
         docs,
         errors,
         health,
@@ -46,6 +47,6 @@ def create_app() -> Flask:
     cors.register(app)
     market_rooms = (quotes, market, options, udf)
     others = (alerts, query, stats, current_metrics, health, stream, viewer, docs)
-    for room in (ingest, datasets, *market_rooms, *others):
+    for room in (ingest, datasets, db_command, *market_rooms, *others):
         app.register_blueprint(room.blueprint)
     return app

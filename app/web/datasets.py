@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from app.dataset_source import DatasetSource
 from app.datasets.accept import AcceptedRecords, accept_records, unknown_names
 from app.datasets.declare import Column, Dataset, Policy
-from app.datasets.decode import Decoded, decode_records
+from app.datasets.decode import Decoded, SentAs, decode_records
 from app.datasets.records import LAYOUT
 from app.datasets.registry import DATASETS
 from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, TooLarge, UnsupportedEncoding
@@ -177,16 +177,16 @@ def _ingest(dataset: Dataset, params: IngestParams) -> Response:
     run = runtime()
     max_bytes = run.settings.max_body_mb << 20
     with body_of(request, max_bytes, run.in_flight) as body:
-        accepted = _take(run, dataset, body, params.on_duplicate or dataset.policy)
+        form = sent_as(request.content_type or "")
+        accepted = take_records(run, dataset, body, params.on_duplicate or dataset.policy, form)
     return answer_batch(len(accepted.records), accepted.rejected)
 
 
-def _take(run: Runtime, dataset: Dataset, body: bytes, policy: Policy) -> AcceptedRecords:
+def take_records(run: Runtime, dataset: Dataset, body: bytes, policy: Policy, form: SentAs) -> AcceptedRecords:
     """Decode, check and journal; returns when the accepted records are durable."""
     started = time.perf_counter()
     large = len(body) > INLINE_BYTES
     most = max(1000, (run.settings.max_body_mb << 20) // LEAST_RECORD_BYTES)
-    form = sent_as(request.content_type or "")
 
     def on_lane(work: Callable[..., Any], *args: Any) -> Any:
         return run.decoding.call(work, *args) if large else work(*args)

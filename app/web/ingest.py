@@ -75,7 +75,7 @@ def tick() -> Response:
     """Take one tick."""
     run = runtime()
     with body_of(request, run.settings.max_body_mb << 20, run.in_flight) as body:
-        accepted = _take(run, body, decode_tick)
+        accepted = take_ticks(run, body, decode_tick)
     if accepted.rejected:
         return all_refused(accepted.rejected, one=True)
     return answer(Taken())
@@ -103,7 +103,7 @@ def tick_batch() -> Response:
     max_bytes = run.settings.max_body_mb << 20
     most = max(1000, max_bytes // LEAST_ROW_BYTES)
     with body_of(request, max_bytes, run.in_flight) as body:
-        accepted = _take(run, body, lambda data: decode_batch(data, most))
+        accepted = take_ticks(run, body, lambda data: decode_batch(data, most))
     return answer_batch(len(accepted.ticks), accepted.rejected)
 
 
@@ -131,11 +131,11 @@ def ingest_ticks() -> Response:
     most = max(1000, max_bytes // LEAST_ROW_BYTES)
     form = sent_as(request.content_type or "")
     with body_of(request, max_bytes, run.in_flight) as body:
-        accepted = _take(run, body, lambda data: decode_batch(batch_body(data, form, most), most))
+        accepted = take_ticks(run, body, lambda data: decode_batch(batch_body(data, form, most), most))
     return answer_batch(len(accepted.ticks), accepted.rejected)
 
 
-def _take(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
+def take_ticks(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Accepted:
     """Decode, check and journal; returns when the accepted rows are durable."""
     started = time.perf_counter()
     large = len(body) > INLINE_BYTES or body.count(b",") > INLINE_COMMAS
