@@ -1,9 +1,16 @@
-"""The weekly partitions of `ticks`: made before they are needed, in transactions of their own. Lane side."""
+"""Partitions, of `ticks` by week and of datasets by month: made before they are needed, in transactions of their own.
+
+Lane side.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
+from psycopg2.extensions import cursor as Cursor
 
 from app.storage.connection import Connection
 
@@ -27,32 +34,65 @@ MAX_NEW_PER_CALL = 64
 flush lane, not one long one that looks like a hanging database."""
 
 
-class Partitions:
-    """Remembers which weeks have a partition on this connection's database."""
+class _Remembered:
+    """Remembers which partitions, by number, are there on a connection's database."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._generation = -1
+
+    def _ensure(self, connection: Connection, numbers: Iterable[int]) -> bool:
+        connection.open()
+        if connection.generation != self._generation:
+            self._known.clear()
+            self._generation = connection.generation
+        wanted = sorted(set(numbers) - self._known)
+        for number in wanted[:MAX_NEW_PER_CALL]:
+            # One transaction each: two flushes that make the same ones in another order cannot deadlock.
+            with connection.transaction() as cur:
+                self._make(cur, number)
+            self._known.add(number)
+        return len(wanted) <= MAX_NEW_PER_CALL
+
+    def _make(self, cur: Cursor, number: int) -> None:
+        raise NotImplementedError
+
+
+class Partitions(_Remembered):
+    """Remembers which weeks of ticks have a partition on this connection's database."""
 
     def ensure(self, connection: Connection, time_us: npt.NDArray[np.int64]) -> bool:
         """Make the partitions that these times need; return False when more are to be made by further calls.
 
         Raises DatabaseAway.
         """
-        connection.open()
-        if connection.generation != self._generation:
-            self._known.clear()
-            self._generation = connection.generation
-        wanted = sorted({int(week) for week in np.unique(week_of(time_us))} - self._known)
-        for week in wanted[:MAX_NEW_PER_CALL]:
-            # One transaction each: two flushes that make the same ones in another order cannot deadlock.
-            with connection.transaction() as cur:
-                cur.execute(
-                    "SELECT ensure_tick_partition(to_timestamp(%s::double precision))",
-                    (week_start_us(week) / 1_000_000,),
-                )
-            self._known.add(week)
-        return len(wanted) <= MAX_NEW_PER_CALL
+        return self._ensure(connection, map(int, np.unique(week_of(time_us))))
+
+    def _make(self, cur: Cursor, number: int) -> None:
+        cur.execute(
+            "SELECT ensure_tick_partition(to_timestamp(%s::double precision))", (week_start_us(number) / 1_000_000,)
+        )
+
+
+class MonthPartitions(_Remembered):
+    """Remembers which months of a table have a partition on this connection's database."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__()
+        self._table = table
+
+    def ensure(self, connection: Connection, time_us: npt.NDArray[np.int64]) -> bool:
+        """Make the partitions that these times need, and the next month's while there are records of this one.
+
+        Returns False when more are to be made by further calls. Raises DatabaseAway.
+        """
+        months = set(map(int, np.unique(time_us.astype("M8[us]").astype("M8[M]").astype(np.int64))))
+        now = int(np.datetime64(int(time.time()), "s").astype("M8[M]").astype(np.int64))
+        return self._ensure(connection, months | {now + 1} if now in months else months)
+
+    def _make(self, cur: Cursor, number: int) -> None:
+        start = str(np.datetime64(number, "M").astype("M8[D]"))
+        cur.execute("SELECT ensure_month_partition(%s, %s::timestamptz)", (self._table, start))
 
 
 def ensure_partitions(connection: Connection, time_us: npt.NDArray[np.int64]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
@@ -18,6 +19,8 @@ from app.datasets.records import Records
 from app.market.batches import Outcome, Record
 from app.storage.connection import Connection, first_line, is_about_a_row
 from app.storage.instruments import InstrumentIds
+from app.storage.partitions import MonthPartitions
+from app.storage.rollups import Rollup
 from app.storage.rows_folding import Row, fold
 from app.storage.rows_policies import Raced, apply_policy
 from app.storage.rows_rejected import Refused, set_aside
@@ -53,9 +56,11 @@ class RowsWriter:
     def __init__(self, dataset: Dataset, ids: InstrumentIds) -> None:
         self.dataset = dataset
         self._ids = ids
+        self._partitions = None if dataset.partitions is None else MonthPartitions(dataset.table)
+        self._rollup = Rollup(dataset) if dataset.rollup else None
 
     def prepare(self, connection: Connection, journal_no: int, records: Sequence[Record]) -> Prepared | None:
-        """Decode the records to rows with ids; make missing instruments. Raises DatabaseAway."""
+        """Decode the records to rows with ids; make missing instruments and partitions. Raises DatabaseAway."""
         dataset = self.dataset
         decoded = [Records.decode(dataset, record.payload, record.layout) for record in records]
         ids: dict[str, int] = {}
@@ -65,6 +70,10 @@ class RowsWriter:
             if found is None:
                 return None
             ids = {name: known.symbol_id for name, known in zip(names, found, strict=True)}
+        if self._partitions is not None and dataset.time is not None:
+            times = np.array([us for part in decoded for us in part.columns[dataset.time]], np.int64)
+            if not self._partitions.ensure(connection, times):
+                return None
         rows: list[tuple[Policy, Row]] = []
         for record, part in zip(records, decoded, strict=True):
             named = list(part.columns)
@@ -82,6 +91,8 @@ class RowsWriter:
         refused: list[Refused] = []
         for policy, rows in prepared.parts:
             self._write_or_split(cur, policy, rows, total, refused)
+        if self._rollup is not None and total.stored:
+            self._rollup.remake(cur, (row.key for _, rows in prepared.parts for row in rows))
         set_aside(cur, self.dataset, prepared.journal_no, refused)
         outcome.stored, outcome.duplicates, outcome.set_aside = total.stored, total.duplicates, len(refused)
         for (code, message), alike in groupby(sorted(one.reason for one in refused)):
