@@ -92,7 +92,11 @@ class Connection:
 
     def get(self, path: str) -> bytes:
         """Return the body of a 200; raises BenchError for any other answer."""
-        self._socket.sendall(get_request(path))
+        return self.ask(get_request(path))
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a whole request; return the body of a 200, raises BenchError for any other answer."""
+        self._socket.sendall(request)
         while (end := self._received.find(b"\r\n\r\n")) < 0:
             self._receive()
         status, headers = parse_head(bytes(self._received[:end]))
@@ -100,7 +104,8 @@ class Connection:
         chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
         body = self._chunks() if chunked else self._take(int(headers[b"content-length"]))
         if status != 200:
-            raise BenchError(f"GET {path} was answered {status}: {body[:300]!r}")
+            asked = request.partition(b" HTTP/")[0].decode()
+            raise BenchError(f"{asked} was answered {status}: {body[:300]!r}")
         return body
 
     def _receive(self) -> None:
@@ -160,13 +165,18 @@ def rows_in(body: bytes) -> int:
 
 
 def in_turn(address: Address, paths: Sequence[str], warm: int, connections: int) -> Asked:
-    """Get one path after the other, over the connections in turn; the first `warm` times do not count."""
+    """Get one path after the other, over the connections in turn; before that the first `warm`, which do not count."""
+    return ask_in_turn(address, [*map(get_request, paths[:warm]), *map(get_request, paths)], warm, connections)
+
+
+def ask_in_turn(address: Address, requests: Sequence[bytes], warm: int, connections: int) -> Asked:
+    """Send one request after the other, over the connections in turn; the first `warm` do not count."""
     taken, rows, received = [], [], 0
     open_ones = [Connection(address) for _ in range(connections)]
-    for number, path in enumerate([*paths[:warm], *paths]):
+    for number, request in enumerate(requests):
         connection = open_ones[number % connections]
         start_s = time.perf_counter()
-        body = connection.get(path)
+        body = connection.ask(request)
         end_s = time.perf_counter()
         if number >= warm:
             taken.append((end_s - start_s) * 1e3)

@@ -35,7 +35,11 @@ def free_port() -> int:
 class Server:
     """A gunicorn master with its workers, from entering to leaving; its output goes to `log`."""
 
-    def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str], port: int) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environ: Mapping[str, str], port: int, root: Path = ROOT
+    ) -> None:
+        """root: the checkout that it is run from."""
+        self._root = root
         self._command = [sys.executable, "-m", *command]
         self._log = log
         # The settings that are measured are the defaults, whatever the caller's shell has set.
@@ -47,7 +51,7 @@ class Server:
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._root,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -155,10 +159,15 @@ class Server:
         return [memory_mb(pid) for pid in self.workers()]
 
 
-def tickhub(directory: Path, database_url: str, workers: int) -> Server:
-    """Return tickhub as `scripts/serve` runs it, with an empty data directory and a database of its own."""
+def tickhub(
+    directory: Path, database_url: str, workers: int, *flags: str, root: Path = ROOT
+) -> Server:
+    """Return tickhub as `scripts/serve` runs it, with an empty data directory and a database of its own.
+
+    flags: of `serve`, beside these. root: the checkout whose code runs.
+    """
     port = free_port()
     directory.mkdir()
     command = ["app", "serve", "--port", str(port), "--data-dir", str(directory / "data")]
-    command += ["--workers", str(workers), "--database-url", database_url]
-    return Server(command, directory / "server.log", {}, port)
+    command += ["--workers", str(workers), "--database-url", database_url, *flags]
+    return Server(command, directory / "server.log", {}, port, root)

@@ -1,0 +1,48 @@
+"""The records that the datasets bench sends: of any declared dataset, as the desk's symbols have them."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from app.datasets.declare import Column, Dataset
+from tests.bench.rows import SYMBOLS
+from tests.dataset_rows import key_value, value
+
+FIRST = datetime.datetime(2026, 1, 13, 2, tzinfo=datetime.UTC)
+LAST_DAY = datetime.date(2026, 1, 13)
+
+
+def batches(dataset: Dataset, count: int, rows: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield `count` lists of `rows` records; no two share their key."""
+    rng = random.Random(dataset.name)
+    for batch in range(count):
+        yield [_record(dataset, number, rng) for number in range(batch * rows, (batch + 1) * rows)]
+
+
+def encoded(dataset: Dataset, count: int, rows: int) -> list[bytes]:
+    """Return the batches as bodies of POST /ingest/{dataset}."""
+    return [msgspec.json.encode(batch) for batch in batches(dataset, count, rows)]
+
+
+def _record(dataset: Dataset, number: int, rng: random.Random) -> dict[str, Any]:
+    """Return a record with all its fields: of each symbol in turn, one moment (or day) after the other."""
+    turn, symbol = divmod(number, len(SYMBOLS)) if dataset.symbol in dataset.key else (number, 0)
+    return {
+        column.name: _key(column, number, turn, symbol) if column in dataset.keys else value(dataset, column, rng)
+        for column in dataset.columns
+    }
+
+
+def _key(column: Column, number: int, turn: int, symbol: int) -> Any:
+    if column.kind == "symbol":
+        return SYMBOLS[symbol]
+    if column.kind == "time":
+        return (FIRST + datetime.timedelta(seconds=turn)).isoformat(timespec="microseconds")
+    if column.kind == "date":
+        return (LAST_DAY - datetime.timedelta(days=turn)).isoformat()
+    return key_value(column, number)
