@@ -274,6 +274,45 @@ CREATE FUNCTION public.newest_quotes(p_symbols text[], p_cut_days timestamp with
     AS $$
 #variable_conflict use_column
 BEGIN
+    IF p_closes IS NULL THEN
+    RETURN QUERY
+    SELECT i.symbol, i.digits, i.exchange, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
+        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key,
+        NULL::float8, NULL::bytea
+    FROM unnest(p_symbols, p_cut_days, p_cut_hours, p_cuts, p_ends)
+        WITH ORDINALITY AS s (symbol, cut_day, cut_hour, cut, end_, number)
+    JOIN public.instruments i ON i.symbol = s.symbol
+    LEFT JOIN public.current c ON c.symbol = i.symbol
+    LEFT JOIN LATERAL (
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END AS price,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END AS key
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 60 AND time >= s.cut_hour AND time < s.cut
+             AND s.cut_hour < s.cut AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 3600 AND time >= s.cut_day AND time < s.cut_hour
+             AND s.cut_day < s.cut_hour AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        UNION ALL
+        (SELECT CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END,
+                CASE WHEN c.last IS NOT NULL THEN last_close_key ELSE bid_close_key END
+         FROM public.bars WHERE symbol_id = i.symbol_id AND resolution = 86400 AND time < s.cut_day
+             AND CASE WHEN c.last IS NOT NULL THEN last_close ELSE bid_close END IS NOT NULL
+         ORDER BY time DESC LIMIT 1)
+        LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END AS price,
+               CASE WHEN c.last IS NOT NULL THEN last_open_key ELSE bid_open_key END AS key
+        FROM public.bars WHERE b.price IS NULL AND symbol_id = i.symbol_id AND resolution = 60
+            AND time >= s.cut AND time < s.end_
+            AND CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END IS NOT NULL
+        ORDER BY time LIMIT 1
+    ) o ON true
+    ORDER BY s.number;
+    ELSE
     RETURN QUERY
     SELECT i.symbol, i.digits, i.exchange, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
         c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key,
@@ -331,6 +370,7 @@ BEGIN
         LIMIT 1
     ) e ON true
     ORDER BY s.number;
+    END IF;
 END $$;
 
 COMMENT ON FUNCTION public.newest_quotes(p_symbols text[], p_cut_days timestamp with time zone[], p_cut_hours timestamp with time zone[], p_cuts timestamp with time zone[], p_ends timestamp with time zone[], p_close_days timestamp with time zone[], p_close_hours timestamp with time zone[], p_closes timestamp with time zone[]) IS 'Newest prices of instruments; the last price before each one''s session, or else the first one since; its close';

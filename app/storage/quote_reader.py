@@ -73,7 +73,10 @@ def chart_side(cur: Cursor, symbol: str) -> str:
 
 
 def _newest(cur: Cursor, symbols: Sequence[str], edges: Sequence[Edges]) -> list[QuoteRow]:
-    cur.execute(_NEWEST, (list(symbols), *map(list, zip(*edges, strict=True))))
+    told: list[list[datetime | None] | None] = [list(moments) for moments in zip(*edges, strict=True)]
+    if not any(told[-1] or ()):
+        told[-3:] = [None] * 3  # in market hours: a plan without them
+    cur.execute(_NEWEST, (list(symbols), *told))
     return [_row(found) for found in cur.fetchall()]
 
 

@@ -43,6 +43,27 @@ BEFORE = """
 
 # Which moments these are the caller says, who knows the calendars. A cut ends what a session is compared with: it is
 # the close of the one before, which need not be where the session begins.
+QUERY = """
+    SELECT i.symbol, i.digits, i.exchange, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
+        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key,
+        {closing}
+    FROM unnest(p_symbols, p_cut_days, p_cut_hours, p_cuts, p_ends{close_arrays})
+        WITH ORDINALITY AS s (symbol, cut_day, cut_hour, cut, end_{close_names}, number)
+    JOIN public.instruments i ON i.symbol = s.symbol
+    LEFT JOIN public.current c ON c.symbol = i.symbol
+    LEFT JOIN LATERAL ({before_cut}    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END AS price,
+               CASE WHEN c.last IS NOT NULL THEN last_open_key ELSE bid_open_key END AS key
+        FROM public.bars WHERE b.price IS NULL AND symbol_id = i.symbol_id AND resolution = 60
+            AND time >= s.cut AND time < s.end_
+            AND CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END IS NOT NULL
+        ORDER BY time LIMIT 1
+    ) o ON true{before_close}
+    ORDER BY s.number;
+"""
+
+# Two plans: in market hours no close is asked for, and what is not in a plan need not be started.
 NEWEST_QUOTES = """
 DROP FUNCTION newest_quotes(text[], timestamptz[], timestamptz[], timestamptz[], timestamptz[]);
 CREATE FUNCTION newest_quotes(
@@ -58,35 +79,31 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY
-    SELECT i.symbol, i.digits, i.exchange, i.timezone, c.bid, c.bid_key, c.ask, c.ask_key, c.last, c.last_key,
-        c.tick_key, c.spread, c.volume, c.buy_volume, c.sell_volume, c.flags, b.price, b.key, o.price, o.key,
-        e.price, e.key
-    FROM unnest(p_symbols, p_cut_days, p_cut_hours, p_cuts, p_ends, p_close_days, p_close_hours, p_closes)
-        WITH ORDINALITY AS s (symbol, cut_day, cut_hour, cut, end_, close_day, close_hour, close, number)
-    JOIN public.instruments i ON i.symbol = s.symbol
-    LEFT JOIN public.current c ON c.symbol = i.symbol
-    LEFT JOIN LATERAL (@before_cut@) b ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END AS price,
-               CASE WHEN c.last IS NOT NULL THEN last_open_key ELSE bid_open_key END AS key
-        FROM public.bars WHERE b.price IS NULL AND symbol_id = i.symbol_id AND resolution = 60
-            AND time >= s.cut AND time < s.end_
-            AND CASE WHEN c.last IS NOT NULL THEN last_open ELSE bid_open END IS NOT NULL
-        ORDER BY time LIMIT 1
-    ) o ON true
-    LEFT JOIN LATERAL (@before_close@) e ON true
-    ORDER BY s.number;
+    IF p_closes IS NULL THEN
+    RETURN QUERY@open@
+    ELSE
+    RETURN QUERY@closed@
+    END IF;
 END $$;
 COMMENT ON FUNCTION newest_quotes IS
     'Newest prices of instruments; the last price before each one''s session, or else the first one since; its close';
 """
 
 
+def _query(closes: bool) -> str:
+    return QUERY.format(
+        before_cut=_before("cut"),
+        before_close=f"\n    LEFT JOIN LATERAL ({_before('close')}    ) e ON true" if closes else "",
+        closing="e.price, e.key" if closes else "NULL::float8, NULL::bytea",
+        close_arrays=", p_close_days, p_close_hours, p_closes" if closes else "",
+        close_names=", close_day, close_hour, close" if closes else "",
+    ).rstrip()
+
+
+def _before(moment: str) -> str:
+    return BEFORE.format(day=f"s.{moment}_day", hour=f"s.{moment}_hour", moment=f"s.{moment}")
+
+
 def upgrade() -> None:
     op.execute(COLUMNS)
-    statement = NEWEST_QUOTES
-    for moment in ("cut", "close"):
-        before = BEFORE.format(day=f"s.{moment}_day", hour=f"s.{moment}_hour", moment=f"s.{moment}")
-        statement = statement.replace(f"@before_{moment}@", f"{before}    ")
-    op.execute(statement)
+    op.execute(NEWEST_QUOTES.replace("@open@", _query(False)).replace("@closed@", _query(True)))
