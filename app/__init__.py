@@ -28,6 +28,7 @@ def create_app() -> Flask:
         docs,
         errors,
         health,
+        history,
         ingest,
         market,
         options,
@@ -45,7 +46,7 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    market_rooms = (quotes, market, options, udf)
+    market_rooms = (quotes, market, history, options, udf)
     others = (alerts, query, stats, current_metrics, health, stream, viewer, docs)
     for room in (ingest, datasets, db_command, *market_rooms, *others):
         app.register_blueprint(room.blueprint)

@@ -33,7 +33,7 @@ class AlertSource:
         """Return [start_us, end_us)."""
         return self.asked.start_us, self.asked.end_us
 
-    def head(self, instrument: Known) -> Mapping[str, str]:
+    def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return what stands beside the list."""
         return self.extra
 

@@ -40,7 +40,7 @@ class DatasetSource:
         """Return [start_us, end_us)."""
         return self.start_us, self.end_us
 
-    def head(self, instrument: Known) -> Mapping[str, str]:
+    def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return the dataset's name."""
         return {"dataset": self.dataset.name}
 

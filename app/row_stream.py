@@ -58,7 +58,7 @@ class Source(Protocol):
     def range(self) -> tuple[int | None, int | None]:
         """Return the range that was asked for."""
 
-    def head(self, instrument: Known) -> Mapping[str, str]:
+    def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return the members of the JSON answer before the list."""
 
     def version(self, cur: Cursor, instrument: Known) -> str:

@@ -48,7 +48,7 @@ def make_encoder(
     fields: Sequence[Field],
     *,
     list_name: str,
-    extra: Mapping[str, str],
+    extra: Mapping[str, str | None],
 ) -> Encoder:
     """Return an encoder for one answer.
 

@@ -44,7 +44,7 @@ class Ndjson:
 class Json:
     """One JSON object: the members of `extra`, the rows as the list `list_name`, and `next_page_token`."""
 
-    def __init__(self, fields: Sequence[Field], list_name: str, extra: Mapping[str, str]) -> None:
+    def __init__(self, fields: Sequence[Field], list_name: str, extra: Mapping[str, str | None]) -> None:
         self._row = _row_type(tuple(field.name for field in fields))
         self._head = _encoder.encode({**extra, list_name: []})[: -len(b"]}")]
         self._between = b""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from app.market.sessions import Market
 from app.market.symbols import Instrument
 from app.storage.connection import Connection
 
@@ -25,6 +26,7 @@ _FIND = """
     FROM symbol_aliases a JOIN instruments i USING (symbol_id) WHERE upper(a.alias) = upper(%(name)s)
     LIMIT 1
 """
+_MARKET = "SELECT exchange, timezone FROM instruments WHERE symbol_id = %s"
 MAX_NEW_PER_CALL = 500
 """Instruments found or added in one go (about a second, each has a view): a request with tens of thousands of new
 names is many short calls on the flush lane, not one so long that it is interrupted and begins anew for ever."""
@@ -97,6 +99,13 @@ def find(cur: Cursor, name: str) -> Known | None:
     cur.execute(_FIND, {"name": name})
     row = cur.fetchone()
     return None if row is None else Known(*row)
+
+
+def read_market(cur: Cursor, symbol_id: int) -> Market:
+    """Return where an instrument is traded: its exchange and time zone, None where it has none."""
+    cur.execute(_MARKET, (symbol_id,))
+    exchange, zone = cur.fetchone() or (None, None)
+    return exchange, zone
 
 
 def find_or_add(cur: Cursor, name: str) -> Known:

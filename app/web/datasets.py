@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -148,19 +149,25 @@ def params_type(dataset: Dataset) -> type[Struct]:
     )
 
 
-def answer_type(dataset: Dataset) -> type[Struct]:
-    """Return the type of the answer of records, as JSON shows it."""
+@cache
+def record_type(dataset: Dataset) -> type[Struct]:
+    """Return the type of a record in an answer, as JSON shows it."""
     rows = [
         (column.name, Annotated[_answered(dataset, column), Meta(description=column.help)])
         for column in dataset.columns
     ]
-    row = msgspec.defstruct(f"Stored{dataset.record.__name__}", rows)
+    return msgspec.defstruct(f"Stored{dataset.record.__name__}", rows)
+
+
+def answer_type(dataset: Dataset) -> type[Struct]:
+    """Return the type of the answer of records, as JSON shows it."""
+    row = record_type(dataset)
     return list_type(f"{dataset.record.__name__}Page", [("dataset", Literal[dataset.name])], "records", row)
 
 
 def _answered(dataset: Dataset, column: Column) -> Any:
     kind = _KINDS[column.kind]
-    return kind if column.required else kind | None
+    return kind if dataset.always(column) else kind | None
 
 
 def _named(name: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
