@@ -16,6 +16,7 @@ import gevent
 from app.market.columns import Ticks, sliced
 from app.market.quote_book import QuoteBook
 from app.market.quotes import Quote, QuoteRow
+from app.market.said_prices import SaidPrice, SaidPrices
 from app.market.symbols import SymbolMap
 
 SLICE_ROWS = 4000
@@ -48,6 +49,7 @@ class QuoteBoard:
         self._stale_after_s = stale_after_s
         self._on_news = on_news
         self._book = QuoteBook()
+        self._said = SaidPrices()
         self._read: set[str] = set()
         self._waiting: deque[tuple[Ticks, int]] = deque()
         self._waiting_rows = 0
@@ -96,6 +98,11 @@ class QuoteBoard:
         """Tell whether the database was ever read for this instrument; else its quote is of this worker's ticks."""
         return symbol in self._read
 
+    def said(self, symbol: str) -> SaidPrice | None:
+        """Return the newest `last` of the ticks that came in here, of an instrument (exact name)."""
+        self.settle()
+        return self._said.get(symbol)
+
     def get(self, symbols: Sequence[str] | None = None) -> list[Quote]:
         """Return the quotes of these instruments (exact names), in that order, or of all that there are, by name.
 
@@ -114,4 +121,6 @@ class QuoteBoard:
             rows += len(batches[-1][0])
         self._waiting_rows -= rows
         self._book.add(batches, self._symbols())
+        for ticks, _ in batches:
+            self._said.add(ticks)
         return rows
