@@ -27,6 +27,7 @@ def create_app() -> Flask:
         db_command,
         docs,
         errors,
+        financials,
         health,
         history,
         ingest,
@@ -35,6 +36,7 @@ def create_app() -> Flask:
         query,
         quotes,
         stats,
+        stock_info,
         stream,
         udf,
         viewer,
@@ -46,7 +48,7 @@ def create_app() -> Flask:
     app.url_map.merge_slashes = False
     errors.register(app)
     cors.register(app)
-    market_rooms = (quotes, market, history, options, udf)
+    market_rooms = (quotes, market, history, options, stock_info, financials, udf)
     others = (alerts, query, stats, current_metrics, health, stream, viewer, docs)
     for room in (ingest, datasets, db_command, *market_rooms, *others):
         app.register_blueprint(room.blueprint)

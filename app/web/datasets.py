@@ -60,6 +60,7 @@ TAKEN = (
 
 _KINDS: dict[str, Any] = {
     "symbol": str,
+    "name": str,
     "time": Timestamp,
     "date": Annotated[str, Meta(extra_json_schema={"format": "date"})],
     "float": float,
