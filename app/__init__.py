@@ -32,6 +32,7 @@ def create_app() -> Flask:
         history,
         ingest,
         market,
+        metrics_history,
         options,
         query,
         quotes,
@@ -49,7 +50,7 @@ def create_app() -> Flask:
     errors.register(app)
     cors.register(app)
     market_rooms = (quotes, market, history, options, stock_info, financials, udf)
-    others = (alerts, query, stats, current_metrics, health, stream, viewer, docs)
+    others = (alerts, query, stats, current_metrics, metrics_history, health, stream, viewer, docs)
     for room in (ingest, datasets, db_command, *market_rooms, *others):
         app.register_blueprint(room.blueprint)
     return app
