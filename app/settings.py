@@ -21,6 +21,8 @@ from app.setting_values import GIB, KIB, MIB, PREFIX, Setting, parse, suggest, t
 ROOT = Path(__file__).resolve().parent.parent
 """The repository root: beside wsgi.py lives .env, and relative paths of the environment start here."""
 
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
 SPARE_CONNECTIONS = 10
 """Connections of the embedded server that workers may not plan with: PostgreSQL keeps 3 for superusers, the
 rest serves the keeper's probes, migrations, commands and psql."""
@@ -203,6 +205,10 @@ class Settings:
     alert_webhook_url: str = _setting(
         "", "URL that alerts are posted to, as JSON; empty = none", kind="webhook", secret=True
     )
+    backup_dir: str = _setting("", "directory of the backups; empty = `backups` in data_dir", kind="file")
+    backup_retention_days: int = _setting(30, "how long backups are kept; 0 = for ever", unit="days", minimum=0)
+    backup_keep: int = _setting(0, "full backups that are kept however old they are", minimum=0)
+    backup_full_day: str = _setting("sunday", "day of the full backup; incremental ones on the others", choices=DAYS)
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
     api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
     "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
+    "backup": ("app.cli.backup", "take, list, check and remove backups"),
+    "restore": ("app.cli.restore", "bring the database back as it was"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),
 }

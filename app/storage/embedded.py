@@ -32,7 +32,7 @@ from app.storage.embedded_server import create_cluster, start_or_adopt, wait_for
 from app.storage.embedded_tuning import this_machine, tuning
 from app.storage.embedded_user import EmbeddedError
 
-__all__ = ["EmbeddedConfig", "EmbeddedError", "is_running", "start", "stop", "tcp_port", "url"]
+__all__ = ["EmbeddedConfig", "EmbeddedError", "exclusively", "is_running", "start", "stop", "tcp_port", "url"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,14 @@ def stop(config: EmbeddedConfig, timeout_s: float = 30.0) -> bool:
                 return down
         except _Locked:
             return False
+
+
+@contextmanager
+def exclusively(config: EmbeddedConfig, timeout_s: float = 30.0) -> Iterator[None]:
+    """Hold the lock of the data directory's server, so that nobody starts or stops it. Raises EmbeddedError."""
+    home = config.data_dir.resolve()
+    with _in_words(home), _locked(home, time.monotonic() + timeout_s):
+        yield
 
 
 class _Locked(EmbeddedError):

@@ -86,6 +86,10 @@ def tuning(machine: Machine, memory_mb: int = 0, cpus: int = 0, max_connections:
         "wal_buffers": f"{_between(1, memory // 32, 16)}MB",
         "max_wal_size": f"{max_wal}MB",
         "min_wal_size": f"{max(80, max_wal // 4)}MB",
+        # Incremental backups ask what changed since the one before; 10 days of that is some megabytes.
+        "summarize_wal": "on",
+        # A receiver of the WAL that is away for long must not fill the disk.
+        "max_slot_wal_keep_size": f"{4 * max_wal}MB",
         "checkpoint_timeout": "15min",
         "checkpoint_completion_target": "0.9",
         "max_worker_processes": str(8 + cores),

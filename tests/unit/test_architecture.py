@@ -33,8 +33,9 @@ MAY_IMPORT = {
     "storage": BASE | {"formats", "datasets", "alerts"},
     "stream": BASE,
     "datasets": {"errors", "market"},
+    "backup": BASE | {"pipeline", "storage"},
     "web": BASE | ROOMS | RUNTIME,
-    "cli": BASE | ROOMS | RUNTIME,
+    "cli": BASE | ROOMS | RUNTIME | {"backup"},
     "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms

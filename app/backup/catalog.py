@@ -1,0 +1,165 @@
+"""What backups there are: a note beside each, and what may go. Files only, no database.
+
+    <backup_dir>/base/<label>/        as pg_basebackup left it
+    <backup_dir>/base/<label>.json    its note; a backup without one was never finished
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from app.backup.tools import BackupError
+
+Kind = Literal["full", "incremental"]
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup in words. Times are UTC; lsn: places in the WAL, as PostgreSQL writes them."""
+
+    label: str
+    kind: Kind
+    parent: str | None
+    began_at: datetime
+    ended_at: datetime
+    start_lsn: str
+    end_lsn: str
+    timeline: int
+    wal_segment_bytes: int
+    bytes: int
+    server_version: str
+    system_identifier: str
+    schema_revision: str | None
+    verified_at: datetime | None = None
+    damage: str | None = None
+    """What verifying found, None: nothing."""
+
+    @property
+    def sound(self) -> bool:
+        """Tell whether it was verified, and nothing was found."""
+        return self.verified_at is not None and self.damage is None
+
+
+class Catalog:
+    """The backups in a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base = root / "base"
+        self.wal = root / "wal"
+        self.journal = root / "journal"
+        self.dumps = root / "dumps"
+
+    def path(self, label: str) -> Path:
+        """Return where a backup's files are."""
+        return self.base / label
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does."""
+        self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BackupError(f"another backup command is at work in {self.root}: wait for its end") from None
+            yield
+        finally:
+            os.close(fd)
+
+    def notes(self) -> list[Note]:
+        """Return all whole backups, the oldest first. Raises BackupError for a note that cannot be read."""
+        found = []
+        for path in sorted(self.base.glob("*.json")) if self.base.exists() else []:
+            try:
+                note = msgspec.json.decode(path.read_bytes(), type=Note)
+            except (msgspec.DecodeError, msgspec.ValidationError) as why:
+                raise BackupError(f"{path} is no backup's note: {why}") from why
+            if self.path(note.label).is_dir():
+                found.append(note)
+        return sorted(found, key=lambda note: (note.began_at, note.label))
+
+    def note(self, label: str) -> Note:
+        """Return one backup's note. Raises BackupError when there is none of that label."""
+        found = [note for note in self.notes() if note.label == label]
+        if not found:
+            raise BackupError(f"there is no backup {label} in {self.root}: python -m app backup list")
+        return found[0]
+
+    def chain(self, label: str) -> list[Note]:
+        """Return a backup with all that it needs, the full one first. Raises BackupError when one is missing."""
+        by_label = {note.label: note for note in self.notes()}
+        found = [self.note(label)]
+        while found[0].parent is not None:
+            if found[0].parent not in by_label:
+                raise BackupError(f"backup {found[0].label} needs {found[0].parent}, which is gone")
+            found.insert(0, by_label[found[0].parent])
+        return found
+
+    def save(self, note: Note) -> None:
+        """Keep a note, durably."""
+        path = self.base / f"{note.label}.json"
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(note), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        self.sync()
+
+    def sync(self) -> None:
+        """Make the names in the directory of backups durable."""
+        fd = os.open(self.base, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, note: Note) -> None:
+        """Remove a backup: its note first, so that what is half gone is no backup."""
+        (self.base / f"{note.label}.json").unlink(missing_ok=True)
+        self.sync()
+        shutil.rmtree(self.path(note.label))
+
+    def unfinished(self) -> list[Path]:
+        """Return what killed commands left: directories without a note."""
+        known = {note.label for note in self.notes()}
+        return [path for path in sorted(self.base.iterdir()) if path.is_dir() and path.name not in known]
+
+
+def removable(notes: Sequence[Note], now: datetime, keep_days: int, keep_count: int) -> list[Note]:
+    """Return what may go, children before their parents.
+
+    A chain goes as a whole or from its end: never what something kept needs, never the newest sound full backup with
+    what hangs on it. keep_days: younger ones stay, 0 = whatever their age; keep_count: so many newest full backups stay
+    with their chains, 0 = any number may go.
+    """
+    if not keep_days and not keep_count:
+        return []
+    by_label = {note.label: note for note in notes}
+    fulls = [note for note in notes if note.kind == "full"]
+    sound = [note.label for note in fulls if note.sound]
+    kept = {note.label for note in fulls[-keep_count:]} if keep_count else set()
+    kept |= {sound[-1]} if sound else {note.label for note in fulls[-1:]}
+    kept = {note.label for note in notes if _root(note, by_label) in kept}
+    if keep_days:
+        kept |= {note.label for note in notes if note.ended_at > now - timedelta(days=keep_days)}
+    for note in reversed(notes):
+        if note.label in kept and note.parent is not None:
+            kept.add(note.parent)
+    return [note for note in reversed(notes) if note.label not in kept]
+
+
+def _root(note: Note, by_label: dict[str, Note]) -> str:
+    while note.parent is not None and note.parent in by_label:
+        note = by_label[note.parent]
+    return note.label

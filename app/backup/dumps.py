@@ -1,0 +1,105 @@
+"""Logical dumps, for moving between versions and servers: pg_dump's custom format. Blocking.
+
+A restore goes into a database beside the present one, is looked at, and takes its name; what was there keeps another.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from app.backup.catalog import Catalog
+from app.backup.tools import BackupError, Tools
+from app.storage.schema import revision
+
+_JOBS = 2
+
+
+def dump(catalog: Catalog, tools: Tools, *, now: datetime | None = None) -> Path:
+    """Write a dump and return its path. Raises BackupError."""
+    catalog.dumps.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = catalog.dumps / f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
+    fresh = path.with_suffix(".new")
+    try:
+        tools.run("pg_dump", "--format=custom", "--no-password", f"--file={fresh}")
+        check(tools, fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path
+
+
+def check(tools: Tools, path: Path) -> int:
+    """Return how many entries a dump lists; all of it is read. Raises BackupError when it is none, or damaged."""
+    listed = tools.run("pg_restore", "--list", path)
+    tools.run("pg_restore", f"--file={os.devnull}", path)
+    return sum(bool(line) and not line.startswith(";") for line in listed.splitlines())
+
+
+def is_dump(path: Path) -> bool:
+    """Tell whether a file is one of pg_dump's custom format."""
+    try:
+        with path.open("rb") as file:
+            return file.read(5) == b"PGDMP"
+    except OSError as why:
+        raise BackupError(f"{path}: {why.strerror}") from why
+
+
+def restore_dump(tools: Tools, path: Path, *, drop_existing: bool, now: datetime | None = None) -> tuple[int, str]:
+    """Restore a dump into the database of `tools`; return the ticks that it holds, and the name of what was there.
+
+    A database that holds tables is only replaced when `drop_existing`, and even then renamed, not dropped. Nobody else
+    may be connected to it. Raises BackupError; then nothing was replaced.
+    """
+    name = parse_dsn(tools.url).get("dbname", "tickhub")
+    stamp = f"{now or datetime.now(UTC):%Y%m%dt%H%M%Sz}".lower()
+    fresh, aside = f"{name}_restoring", f"{name}_before_{stamp}"
+    server = Tools(tools.binaries, _other(tools.url, "postgres"))
+    check(tools, path)
+    (held,) = tools.row("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+    if held and not drop_existing:
+        raise BackupError(f"the database {name} holds {held} tables: to replace them say --drop-existing")
+    _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
+    _execute(server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(fresh)))
+    try:
+        restored = Tools(tools.binaries, _other(tools.url, fresh))
+        restored.run("pg_restore", "--exit-on-error", "--no-password", f"--jobs={_JOBS}", f"--dbname={fresh}", path)
+        with restored.connection() as conn:
+            if revision(conn) is None:
+                raise BackupError(f"{path} is no dump of a tickhub database")
+        (ticks,) = restored.row("SELECT count(*) FROM ticks")
+        _execute(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(aside)))
+        try:
+            _execute(
+                server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(fresh), sql.Identifier(name))
+            )
+        except BackupError:
+            _execute(
+                server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(aside), sql.Identifier(name))
+            )
+            raise
+    except BaseException:
+        _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
+        raise
+    return int(ticks), aside
+
+
+def _execute(server: Tools, statement: sql.Composed) -> None:
+    with server.connection() as conn, conn.cursor() as cur:
+        cur.execute(statement)
+
+
+def _other(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    try:
+        return make_dsn(url, dbname=name)
+    except psycopg2.ProgrammingError as why:
+        raise BackupError(f"not a database URL: {quote(str(why))}") from why

@@ -1,0 +1,45 @@
+"""Remove what is older than it has to be kept: backups, their WAL, copies of journals, dumps. Blocking."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.backup import journals, wal
+from app.backup.catalog import Catalog, removable
+
+JOURNAL_MARGIN = timedelta(days=1)
+"""Copies of journals stay so much longer than the oldest backup: rows may have waited for the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went. labels: of backups."""
+
+    labels: list[str]
+    wal_segments: int
+    journal_segments: int
+    dumps: int
+
+
+def prune(catalog: Catalog, now: datetime, keep_days: int, keep_count: int) -> Pruned:
+    """Remove what may go by age and by number (catalog.removable). The caller is alone in the catalog."""
+    for left in catalog.unfinished():
+        shutil.rmtree(left)
+    labels = []
+    for note in removable(catalog.notes(), now, keep_days, keep_count):
+        catalog.remove(note)
+        labels.append(note.label)
+    kept = catalog.notes()
+    oldest = min((note.began_at for note in kept), default=None)
+    segments = wal.remove_older(catalog.wal, kept)
+    copies = 0
+    if oldest is not None:
+        copies = journals.remove_older(catalog.journal, round((oldest - JOURNAL_MARGIN).timestamp() * 1e6))
+    dumps = 0
+    for path in catalog.dumps.glob("*.dump") if keep_days and catalog.dumps.exists() else []:
+        if path.stat().st_mtime < (now - timedelta(days=keep_days)).timestamp():
+            path.unlink()
+            dumps += 1
+    return Pruned(labels, segments, copies, dumps)

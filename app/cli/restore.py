@@ -1,0 +1,126 @@
+"""`python -m app restore [BACKUP] [--at TIME]`: bring the database back as it was; what is there now is kept aside."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.backup import dumps
+from app.backup.restoring import choose, restore
+from app.backup.tools import BackupError, Tools
+from app.cli import add_setting_flags, database
+from app.cli.backup import catalog_of, shown, tools_of
+from app.runtime_config import embedded_config
+from app.settings import BY_NAME, Settings
+from app.storage.embedded_place import installed_binaries
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what to restore, to which moment, and what may be replaced."""
+    parser.add_argument(
+        "backup",
+        nargs="?",
+        help="label of a backup (python -m app backup list), or the path of a dump; default: the newest verified one",
+    )
+    parser.add_argument(
+        "--at", metavar="TIME", help='the moment, with an offset: "2026-01-13 17:54:43+00"; default: all there is'
+    )
+    parser.add_argument("--verify-only", action="store_true", help="restore beside what is there, replace nothing")
+    parser.add_argument(
+        "--drop-existing",
+        action="store_true",
+        help="replace a database that is there; it is kept under another name all the same",
+    )
+    add_setting_flags(parser, [BY_NAME["backup_dir"], BY_NAME["direct_database_url"]])
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Restore, telling what came back. Raises BackupError, EmbeddedError; then nothing was replaced."""
+    path = Path(args.backup) if args.backup else None
+    if path is not None and path.is_file():
+        return _dump(path, args, settings)
+    if settings.database_url:
+        raise BackupError(
+            "a database of your own is restored physically by whoever keeps it; a dump can be restored into it:"
+            " python -m app restore FILE.dump"
+        )
+    at = _moment(args.at)
+    catalog = catalog_of(settings)
+    if not args.verify_only and (settings.data_dir / "postgres").exists() and not args.drop_existing:
+        raise BackupError(
+            f"{settings.data_dir} holds a database: to put the restored one in its place say --drop-existing (it is"
+            " kept aside), to only try the backup say --verify-only"
+        )
+    with catalog.alone(), _no_server(settings.data_dir, needed=not args.verify_only), shown("verify") as progress:
+        restored = restore(
+            catalog,
+            embedded_config(settings),
+            settings.data_dir / "journal",
+            choose(catalog, args.backup, at),
+            at,
+            verify_only=args.verify_only,
+            say=lambda line: print(line, file=sys.stderr),
+            progress=progress,
+        )
+    print(f"{restored.note.label}: schema {restored.revision or '-'}, {restored.ticks:,} ticks")
+    rows = sum(cut.rows for cut in restored.journals)
+    print(f"journals: {rows:,} acknowledged rows of {len(restored.journals)} are stored at the next start")
+    for aside in restored.aside:
+        print(f"what was there is in {aside}")
+    print("nothing was replaced" if args.verify_only else "restored: start the server")
+    return 0
+
+
+def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
+    if not dumps.is_dump(path):
+        raise BackupError(f"{path} is no dump: give one of `python -m app backup dump`, or a backup's label")
+    if args.at:
+        raise BackupError("a dump is of one moment: --at goes with physical backups")
+    if args.verify_only:
+        tools = tools_of(settings) if settings.database_url else None
+        entries = dumps.check(tools or Tools(installed_binaries(), ""), path)
+        print(f"{path.name}: {entries:,} entries, sound; nothing was replaced")
+        return 0
+    with _no_server(settings.data_dir, needed=True):
+        database.run(argparse.Namespace(action="up"), settings)
+        ticks, aside = dumps.restore_dump(tools_of(settings), path, drop_existing=args.drop_existing)
+    print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}")
+    return 0
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BackupError(f'--at {text}: give a time with its offset, as "2026-01-13 17:54:43+00"') from None
+    if moment.tzinfo is None:
+        raise BackupError(f'--at {text}: say which clock that is, as "{text}+00"')
+    if moment > datetime.now(UTC):
+        raise BackupError(f"--at {text} is in the future")
+    return moment
+
+
+@contextmanager
+def _no_server(data_dir: Path, *, needed: bool) -> Iterator[None]:
+    """Hold the data directory as a server would, so that none runs or starts. Raises BackupError while one does."""
+    if not needed:
+        yield
+        return
+    data_dir.mkdir(parents=True, exist_ok=True)
+    fd = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(f"a server runs on {data_dir}: stop it first") from None
+        yield
+    finally:
+        os.close(fd)
