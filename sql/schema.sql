@@ -381,209 +381,6 @@ CREATE FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_typ
 
 COMMENT ON FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_type text, p_strike double precision) IS 'Contract symbol in OCC form: root, padded to 6, YYMMDD, C or P, strike x 1000 in 8 digits; NULL: it has none';
 
-CREATE AGGREGATE public.float8_product(double precision) (
-    SFUNC = float8mul,
-    STYPE = double precision,
-    INITCOND = '1',
-    PARALLEL = safe
-);
-
-COMMENT ON AGGREGATE public.float8_product(double precision) IS 'Product of numbers; 1 of none';
-
-CREATE TABLE public.ticks (
-    symbol_id integer NOT NULL,
-    "time" timestamp with time zone NOT NULL,
-    seq bigint NOT NULL,
-    bid double precision,
-    ask double precision,
-    last double precision,
-    spread double precision,
-    volume double precision NOT NULL,
-    buy_volume double precision NOT NULL,
-    sell_volume double precision NOT NULL,
-    flags integer NOT NULL,
-    journal_no integer NOT NULL,
-    received_at timestamp with time zone NOT NULL
-)
-PARTITION BY RANGE ("time");
-
-COMMENT ON TABLE public.ticks IS 'Every tick, once; weekly partitions ticks_YYYYMMDD, named by their Monday (UTC)';
-
-COMMENT ON COLUMN public.ticks.symbol_id IS 'instruments.symbol_id';
-
-COMMENT ON COLUMN public.ticks."time" IS 'When it happened (UTC, microseconds)';
-
-COMMENT ON COLUMN public.ticks.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
-
-COMMENT ON COLUMN public.ticks.bid IS 'Bid (price); NULL: none was sent';
-
-COMMENT ON COLUMN public.ticks.ask IS 'Ask (price); NULL: none was sent';
-
-COMMENT ON COLUMN public.ticks.last IS 'Last trade (price); a stale repeat unless flags & 8; NULL: none was sent';
-
-COMMENT ON COLUMN public.ticks.spread IS 'ask - bid (points: 10^-digits of a price unit); NULL: not known';
-
-COMMENT ON COLUMN public.ticks.volume IS 'Volume as sent (instrument''s units); a stale repeat unless flags & 8';
-
-COMMENT ON COLUMN public.ticks.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32; instrument''s units), else 0';
-
-COMMENT ON COLUMN public.ticks.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64; instrument''s units), else 0';
-
-COMMENT ON COLUMN public.ticks.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64; others kept';
-
-COMMENT ON COLUMN public.ticks.journal_no IS 'ingest_log.journal_no: where it came from';
-
-COMMENT ON COLUMN public.ticks.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
-
-CREATE TABLE public.alembic_version (
-    version_num character varying(32) NOT NULL
-);
-
-COMMENT ON TABLE public.alembic_version IS 'The newest migration that this database has';
-
-COMMENT ON COLUMN public.alembic_version.version_num IS 'Its id';
-
-CREATE TABLE public.alert_outbox (
-    alert_id bigint NOT NULL,
-    is_pushed boolean DEFAULT false NOT NULL,
-    is_posted boolean NOT NULL,
-    tries integer DEFAULT 0 NOT NULL,
-    next_try timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE public.alert_outbox IS 'Alerts that are not told everywhere yet; rows go when they are';
-
-COMMENT ON COLUMN public.alert_outbox.alert_id IS 'alerts.alert_id';
-
-COMMENT ON COLUMN public.alert_outbox.is_pushed IS 'Whether live readers were told';
-
-COMMENT ON COLUMN public.alert_outbox.is_posted IS 'Whether the webhook has it, or there is none';
-
-COMMENT ON COLUMN public.alert_outbox.tries IS 'Times that the webhook was tried in vain';
-
-COMMENT ON COLUMN public.alert_outbox.next_try IS 'Before that the webhook is not tried again (UTC)';
-
-CREATE TABLE public.alert_progress (
-    name text NOT NULL,
-    positions jsonb NOT NULL,
-    term bigint NOT NULL,
-    updated_at timestamp with time zone NOT NULL
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE public.alert_progress IS 'Up to where the stored ticks were looked at for alerts';
-
-COMMENT ON COLUMN public.alert_progress.name IS 'Whose progress';
-
-COMMENT ON COLUMN public.alert_progress.positions IS 'ticks.received_at (UTC microseconds) by journal';
-
-COMMENT ON COLUMN public.alert_progress.term IS 'leases.term of who wrote it';
-
-COMMENT ON COLUMN public.alert_progress.updated_at IS 'When it was written (UTC)';
-
-CREATE TABLE public.alert_rules (
-    rule_id integer NOT NULL,
-    name text,
-    alert_type text NOT NULL,
-    symbol_id integer,
-    dataset text,
-    field text,
-    subject text,
-    direction text NOT NULL,
-    threshold double precision NOT NULL,
-    hysteresis double precision NOT NULL,
-    cooldown_s double precision NOT NULL,
-    severity text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    state jsonb,
-    CONSTRAINT alert_rules_alert_type_check CHECK ((alert_type = ANY (ARRAY['price_crosses'::text, 'spread_above'::text, 'no_tick'::text, 'volume_spike'::text, 'basis_beyond'::text, 'metric_beyond'::text]))),
-    CONSTRAINT alert_rules_cooldown_s_check CHECK ((cooldown_s >= (0)::double precision)),
-    CONSTRAINT alert_rules_direction_check CHECK ((direction = ANY (ARRAY['above'::text, 'below'::text, 'both'::text]))),
-    CONSTRAINT alert_rules_hysteresis_check CHECK ((hysteresis >= (0)::double precision)),
-    CONSTRAINT alert_rules_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])))
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE public.alert_rules IS 'What somebody wants to be told';
-
-COMMENT ON COLUMN public.alert_rules.rule_id IS 'Number of the rule';
-
-COMMENT ON COLUMN public.alert_rules.name IS 'Name for people; NULL: none';
-
-COMMENT ON COLUMN public.alert_rules.alert_type IS 'What it looks at; the alerts have it too';
-
-COMMENT ON COLUMN public.alert_rules.symbol_id IS 'instruments.symbol_id; NULL: it is about no symbol';
-
-COMMENT ON COLUMN public.alert_rules.dataset IS 'Dataset of the value (metric_beyond), else NULL';
-
-COMMENT ON COLUMN public.alert_rules.field IS 'Which value: price, bid, ask or last; a field of the dataset; else NULL';
-
-COMMENT ON COLUMN public.alert_rules.subject IS 'Futures symbol, strategy or host that it is about; NULL: none';
-
-COMMENT ON COLUMN public.alert_rules.direction IS 'above, below, or both ways';
-
-COMMENT ON COLUMN public.alert_rules.threshold IS 'In the unit of the value: price, points, seconds, multiple of the mean';
-
-COMMENT ON COLUMN public.alert_rules.hysteresis IS 'How far back the value must go before it may alert again (its unit)';
-
-COMMENT ON COLUMN public.alert_rules.cooldown_s IS 'Least time between two alerts of one direction (s)';
-
-COMMENT ON COLUMN public.alert_rules.severity IS 'info, warning or critical';
-
-COMMENT ON COLUMN public.alert_rules.created_at IS 'When it was made (UTC): ticks received before do not count';
-
-COMMENT ON COLUMN public.alert_rules.state IS 'What it has seen, of the elected process; NULL: nothing yet';
-
-ALTER TABLE public.alert_rules ALTER COLUMN rule_id ADD GENERATED BY DEFAULT AS IDENTITY (
-    SEQUENCE NAME public.alert_rules_rule_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
-CREATE TABLE public.alerts (
-    alert_id bigint NOT NULL,
-    symbol_id integer,
-    "time" timestamp with time zone NOT NULL,
-    alert_type text NOT NULL,
-    message text NOT NULL,
-    severity text,
-    rule_id integer,
-    value double precision,
-    received_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE public.alerts IS 'What was told, once';
-
-COMMENT ON COLUMN public.alerts.alert_id IS 'Number of the alert; rises';
-
-COMMENT ON COLUMN public.alerts.symbol_id IS 'instruments.symbol_id; NULL: it is about no symbol';
-
-COMMENT ON COLUMN public.alerts."time" IS 'When it came about (UTC): the time of the tick, or of the look';
-
-COMMENT ON COLUMN public.alerts.alert_type IS 'Kind of alert: that of the rule, or the sender''s';
-
-COMMENT ON COLUMN public.alerts.message IS 'What is told, for people';
-
-COMMENT ON COLUMN public.alerts.severity IS 'info, warning, critical, or the sender''s; NULL: not known';
-
-COMMENT ON COLUMN public.alerts.rule_id IS 'alert_rules.rule_id, which may be gone; NULL: it was sent from outside';
-
-COMMENT ON COLUMN public.alerts.value IS 'The value that gave the alert (unit of the rule); NULL: not known';
-
-COMMENT ON COLUMN public.alerts.received_at IS 'When it was stored, or accepted from outside (UTC, microseconds)';
-
-ALTER TABLE public.alerts ALTER COLUMN alert_id ADD GENERATED BY DEFAULT AS IDENTITY (
-    SEQUENCE NAME public.alerts_alert_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
 CREATE TABLE public.bars (
     symbol_id integer NOT NULL,
     resolution integer NOT NULL,
@@ -736,6 +533,405 @@ COMMENT ON COLUMN public.instruments.sector IS 'Sector of the economy, as Techno
 COMMENT ON COLUMN public.instruments.industry IS 'Industry within the sector; NULL: not known';
 
 COMMENT ON COLUMN public.instruments.market_cap IS 'Market capitalisation (its currency); NULL: not known';
+
+CREATE TABLE public.ticks (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    bid double precision,
+    ask double precision,
+    last double precision,
+    spread double precision,
+    volume double precision NOT NULL,
+    buy_volume double precision NOT NULL,
+    sell_volume double precision NOT NULL,
+    flags integer NOT NULL,
+    journal_no integer NOT NULL,
+    received_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE ("time");
+
+COMMENT ON TABLE public.ticks IS 'Every tick, once; weekly partitions ticks_YYYYMMDD, named by their Monday (UTC)';
+
+COMMENT ON COLUMN public.ticks.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.ticks."time" IS 'When it happened (UTC, microseconds)';
+
+COMMENT ON COLUMN public.ticks.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
+
+COMMENT ON COLUMN public.ticks.bid IS 'Bid (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks.ask IS 'Ask (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks.last IS 'Last trade (price); a stale repeat unless flags & 8; NULL: none was sent';
+
+COMMENT ON COLUMN public.ticks.spread IS 'ask - bid (points: 10^-digits of a price unit); NULL: not known';
+
+COMMENT ON COLUMN public.ticks.volume IS 'Volume as sent (instrument''s units); a stale repeat unless flags & 8';
+
+COMMENT ON COLUMN public.ticks.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.ticks.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.ticks.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64; others kept';
+
+COMMENT ON COLUMN public.ticks.journal_no IS 'ingest_log.journal_no: where it came from';
+
+COMMENT ON COLUMN public.ticks.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
+
+CREATE TABLE public.trades_sent (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    price double precision NOT NULL,
+    volume double precision,
+    value double precision,
+    trade_type text,
+    bid_price double precision,
+    ask_price double precision,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT trades_sent_trade_type_check CHECK ((trade_type = ANY (ARRAY['buy'::text, 'sell'::text, 'neutral'::text])))
+);
+
+COMMENT ON TABLE public.trades_sent IS 'Trades that were sent as such; the view trades has those of trade ticks, too';
+
+COMMENT ON COLUMN public.trades_sent.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.trades_sent."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.trades_sent.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content, as for ticks';
+
+COMMENT ON COLUMN public.trades_sent.price IS 'What was paid (price)';
+
+COMMENT ON COLUMN public.trades_sent.volume IS 'How much (instrument''s units); NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.value IS 'Price x volume (the price''s currency); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.trade_type IS 'Who crossed the spread; when absent by the quote: above its middle buy, below it sell; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.bid_price IS 'Bid at that moment (price); the newest one of the ticks when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.ask_price IS 'Ask at that moment (price); the newest one of the ticks when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE FUNCTION public.trades_between(p_start timestamp with time zone, p_end timestamp with time zone) RETURNS TABLE(symbol text, symbol_id integer, "time" timestamp with time zone, seq bigint, price double precision, volume double precision, value double precision, trade_type text, bid_price double precision, ask_price double precision, received_at timestamp with time zone)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT i.symbol,
+     t.symbol_id,
+     t."time",
+     t.seq,
+     t.price,
+     t.volume,
+     COALESCE(t.value, (t.price * t.volume)) AS "coalesce",
+     COALESCE(t.trade_type,
+         CASE
+             WHEN (t.price > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
+             WHEN (t.price < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             ELSE 'neutral'::text
+         END) AS "coalesce",
+     quote.bid,
+     quote.ask,
+     t.received_at
+    FROM ((public.trades_sent t
+      JOIN public.instruments i USING (symbol_id))
+      CROSS JOIN LATERAL ( SELECT COALESCE(t.bid_price, ( SELECT q.bid
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.bid > (0)::double precision) OR ((q.bid <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, 0))) AND ( SELECT (b.bid_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.bid_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.bid_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS bid,
+             COALESCE(t.ask_price, ( SELECT q.ask
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.ask > (0)::double precision) OR ((q.ask <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, 0))) AND ( SELECT (b.ask_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.ask_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.ask_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS ask
+          OFFSET 0) quote)
+   WHERE ((t."time" >= trades_between.p_start) AND (t."time" < trades_between.p_end))
+ UNION ALL
+  SELECT i.symbol,
+     t.symbol_id,
+     t."time",
+     t.seq,
+     t.last,
+     t.volume,
+     (t.last * t.volume),
+         CASE
+             WHEN ((t.flags & 96) = 32) THEN 'buy'::text
+             WHEN ((t.flags & 96) = 64) THEN 'sell'::text
+             WHEN ((t.flags & 96) = 96) THEN 'neutral'::text
+             WHEN (t.last > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
+             WHEN (t.last < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             ELSE 'neutral'::text
+         END AS "case",
+     quote.bid,
+     quote.ask,
+     t.received_at
+    FROM ((public.ticks t
+      JOIN public.instruments i USING (symbol_id))
+      CROSS JOIN LATERAL ( SELECT COALESCE(
+                 CASE
+                     WHEN ((t.bid > (0)::double precision) OR ((t.bid <= (0)::double precision) AND i.allow_nonpositive)) THEN t.bid
+                     ELSE NULL::double precision
+                 END, ( SELECT q.bid
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.bid > (0)::double precision) OR ((q.bid <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, t.journal_no))) AND ( SELECT (b.bid_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.bid_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.bid_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS bid,
+             COALESCE(
+                 CASE
+                     WHEN ((t.ask > (0)::double precision) OR ((t.ask <= (0)::double precision) AND i.allow_nonpositive)) THEN t.ask
+                     ELSE NULL::double precision
+                 END, ( SELECT q.ask
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.ask > (0)::double precision) OR ((q.ask <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, t.journal_no))) AND ( SELECT (b.ask_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.ask_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.ask_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS ask
+          OFFSET 0) quote)
+   WHERE ((t."time" >= trades_between.p_start) AND (t."time" < trades_between.p_end) AND ((t.flags & 8) <> 0) AND ((t.last > (0)::double precision) OR ((t.last <= (0)::double precision) AND i.allow_nonpositive)) AND (NOT (EXISTS ( SELECT
+            FROM public.trades_sent s
+           WHERE ((s.symbol_id = t.symbol_id) AND (s."time" = t."time") AND (s.seq = t.seq))))));
+END;
+
+COMMENT ON FUNCTION public.trades_between(p_start timestamp with time zone, p_end timestamp with time zone) IS 'Trades of [p_start, p_end): sent ones and those of ticks; p_start is the start of a minute (UTC)';
+
+CREATE AGGREGATE public.float8_product(double precision) (
+    SFUNC = float8mul,
+    STYPE = double precision,
+    INITCOND = '1',
+    PARALLEL = safe
+);
+
+COMMENT ON AGGREGATE public.float8_product(double precision) IS 'Product of numbers; 1 of none';
+
+CREATE TABLE public.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+
+COMMENT ON TABLE public.alembic_version IS 'The newest migration that this database has';
+
+COMMENT ON COLUMN public.alembic_version.version_num IS 'Its id';
+
+CREATE TABLE public.alert_outbox (
+    alert_id bigint NOT NULL,
+    is_pushed boolean DEFAULT false NOT NULL,
+    is_posted boolean NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    next_try timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.alert_outbox IS 'Alerts that are not told everywhere yet; rows go when they are';
+
+COMMENT ON COLUMN public.alert_outbox.alert_id IS 'alerts.alert_id';
+
+COMMENT ON COLUMN public.alert_outbox.is_pushed IS 'Whether live readers were told';
+
+COMMENT ON COLUMN public.alert_outbox.is_posted IS 'Whether the webhook has it, or there is none';
+
+COMMENT ON COLUMN public.alert_outbox.tries IS 'Times that the webhook was tried in vain';
+
+COMMENT ON COLUMN public.alert_outbox.next_try IS 'Before that the webhook is not tried again (UTC)';
+
+CREATE TABLE public.alert_progress (
+    name text NOT NULL,
+    positions jsonb NOT NULL,
+    term bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.alert_progress IS 'Up to where the stored ticks were looked at for alerts';
+
+COMMENT ON COLUMN public.alert_progress.name IS 'Whose progress';
+
+COMMENT ON COLUMN public.alert_progress.positions IS 'ticks.received_at (UTC microseconds) by journal';
+
+COMMENT ON COLUMN public.alert_progress.term IS 'leases.term of who wrote it';
+
+COMMENT ON COLUMN public.alert_progress.updated_at IS 'When it was written (UTC)';
+
+CREATE TABLE public.alert_rules (
+    rule_id integer NOT NULL,
+    name text,
+    alert_type text NOT NULL,
+    symbol_id integer,
+    dataset text,
+    field text,
+    subject text,
+    direction text NOT NULL,
+    threshold double precision NOT NULL,
+    hysteresis double precision NOT NULL,
+    cooldown_s double precision NOT NULL,
+    severity text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    state jsonb,
+    CONSTRAINT alert_rules_alert_type_check CHECK ((alert_type = ANY (ARRAY['price_crosses'::text, 'spread_above'::text, 'no_tick'::text, 'volume_spike'::text, 'basis_beyond'::text, 'metric_beyond'::text]))),
+    CONSTRAINT alert_rules_cooldown_s_check CHECK ((cooldown_s >= (0)::double precision)),
+    CONSTRAINT alert_rules_direction_check CHECK ((direction = ANY (ARRAY['above'::text, 'below'::text, 'both'::text]))),
+    CONSTRAINT alert_rules_hysteresis_check CHECK ((hysteresis >= (0)::double precision)),
+    CONSTRAINT alert_rules_severity_check CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.alert_rules IS 'What somebody wants to be told';
+
+COMMENT ON COLUMN public.alert_rules.rule_id IS 'Number of the rule';
+
+COMMENT ON COLUMN public.alert_rules.name IS 'Name for people; NULL: none';
+
+COMMENT ON COLUMN public.alert_rules.alert_type IS 'What it looks at; the alerts have it too';
+
+COMMENT ON COLUMN public.alert_rules.symbol_id IS 'instruments.symbol_id; NULL: it is about no symbol';
+
+COMMENT ON COLUMN public.alert_rules.dataset IS 'Dataset of the value (metric_beyond), else NULL';
+
+COMMENT ON COLUMN public.alert_rules.field IS 'Which value: price, bid, ask or last; a field of the dataset; else NULL';
+
+COMMENT ON COLUMN public.alert_rules.subject IS 'Futures symbol, strategy or host that it is about; NULL: none';
+
+COMMENT ON COLUMN public.alert_rules.direction IS 'above, below, or both ways';
+
+COMMENT ON COLUMN public.alert_rules.threshold IS 'In the unit of the value: price, points, seconds, multiple of the mean';
+
+COMMENT ON COLUMN public.alert_rules.hysteresis IS 'How far back the value must go before it may alert again (its unit)';
+
+COMMENT ON COLUMN public.alert_rules.cooldown_s IS 'Least time between two alerts of one direction (s)';
+
+COMMENT ON COLUMN public.alert_rules.severity IS 'info, warning or critical';
+
+COMMENT ON COLUMN public.alert_rules.created_at IS 'When it was made (UTC): ticks received before do not count';
+
+COMMENT ON COLUMN public.alert_rules.state IS 'What it has seen, of the elected process; NULL: nothing yet';
+
+ALTER TABLE public.alert_rules ALTER COLUMN rule_id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.alert_rules_rule_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.alerts (
+    alert_id bigint NOT NULL,
+    symbol_id integer,
+    "time" timestamp with time zone NOT NULL,
+    alert_type text NOT NULL,
+    message text NOT NULL,
+    severity text,
+    rule_id integer,
+    value double precision,
+    received_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.alerts IS 'What was told, once';
+
+COMMENT ON COLUMN public.alerts.alert_id IS 'Number of the alert; rises';
+
+COMMENT ON COLUMN public.alerts.symbol_id IS 'instruments.symbol_id; NULL: it is about no symbol';
+
+COMMENT ON COLUMN public.alerts."time" IS 'When it came about (UTC): the time of the tick, or of the look';
+
+COMMENT ON COLUMN public.alerts.alert_type IS 'Kind of alert: that of the rule, or the sender''s';
+
+COMMENT ON COLUMN public.alerts.message IS 'What is told, for people';
+
+COMMENT ON COLUMN public.alerts.severity IS 'info, warning, critical, or the sender''s; NULL: not known';
+
+COMMENT ON COLUMN public.alerts.rule_id IS 'alert_rules.rule_id, which may be gone; NULL: it was sent from outside';
+
+COMMENT ON COLUMN public.alerts.value IS 'The value that gave the alert (unit of the rule); NULL: not known';
+
+COMMENT ON COLUMN public.alerts.received_at IS 'When it was stored, or accepted from outside (UTC, microseconds)';
+
+ALTER TABLE public.alerts ALTER COLUMN alert_id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.alerts_alert_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE VIEW public.bars_1d AS
  SELECT i.symbol,
@@ -1076,6 +1272,30 @@ COMMENT ON COLUMN public.basis_history.spot_value IS 'Value of the spot or index
 COMMENT ON COLUMN public.basis_history.basis IS 'Futures_price - spot_value (price); computed when absent and both are there; NULL: not known';
 
 COMMENT ON COLUMN public.basis_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE TABLE public.collected (
+    name text NOT NULL,
+    positions jsonb NOT NULL,
+    moment_us bigint NOT NULL,
+    sample jsonb NOT NULL,
+    term bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.collected IS 'Up to where the stored ticks were counted for metrics, and the newest sample';
+
+COMMENT ON COLUMN public.collected.name IS 'Dataset of the samples';
+
+COMMENT ON COLUMN public.collected.positions IS 'ticks.received_at (UTC microseconds) by journal';
+
+COMMENT ON COLUMN public.collected.moment_us IS 'Moment of the newest sample (UTC microseconds since 1970)';
+
+COMMENT ON COLUMN public.collected.sample IS 'The newest sample: sent again where nobody is known to have sent it';
+
+COMMENT ON COLUMN public.collected.term IS 'leases.term of who wrote it';
+
+COMMENT ON COLUMN public.collected.updated_at IS 'When it was written (UTC)';
 
 CREATE TABLE public.corporate_actions (
     symbol_id integer NOT NULL,
@@ -3219,6 +3439,44 @@ COMMENT ON COLUMN public.ticks_view.flags IS 'Bits: bid 2, ask 4, last 8, volume
 
 COMMENT ON COLUMN public.ticks_view.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
 
+CREATE VIEW public.trades AS
+ SELECT symbol,
+    symbol_id,
+    "time",
+    seq,
+    price,
+    volume,
+    value,
+    trade_type,
+    bid_price,
+    ask_price,
+    received_at
+   FROM public.trades_between('-infinity'::timestamp with time zone, 'infinity'::timestamp with time zone) trades_between(symbol, symbol_id, "time", seq, price, volume, value, trade_type, bid_price, ask_price, received_at);
+
+COMMENT ON VIEW public.trades IS 'Every trade, sent or of a trade tick, with the quote at it and its side; ask for a symbol and a range of time';
+
+COMMENT ON COLUMN public.trades.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.trades.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.trades."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.trades.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
+
+COMMENT ON COLUMN public.trades.price IS 'What was paid (price)';
+
+COMMENT ON COLUMN public.trades.volume IS 'How much (instrument''s units); NULL: not known';
+
+COMMENT ON COLUMN public.trades.value IS 'As sent, else price x volume (the price''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.trades.trade_type IS 'Who crossed the spread: as sent, else by the tick''s flags, else by the quote: above its middle buy, below it sell';
+
+COMMENT ON COLUMN public.trades.bid_price IS 'Bid (price): as sent, else the tick''s, else the newest one before it, of the last 7 days; NULL: there was none';
+
+COMMENT ON COLUMN public.trades.ask_price IS 'Ask (price): as sent, else the tick''s, else the newest one before it, of the last 7 days; NULL: there was none';
+
+COMMENT ON COLUMN public.trades.received_at IS 'When it was accepted (UTC, microseconds)';
+
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_300 FOR VALUES IN (300);
 
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_3600 FOR VALUES IN (3600);
@@ -3266,6 +3524,9 @@ ALTER TABLE ONLY public.bars
 
 ALTER TABLE ONLY public.basis_history
     ADD CONSTRAINT basis_history_pkey PRIMARY KEY (futures_symbol, "time");
+
+ALTER TABLE ONLY public.collected
+    ADD CONSTRAINT collected_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY public.corporate_actions
     ADD CONSTRAINT corporate_actions_pkey PRIMARY KEY (symbol_id, ex_date, action_type);
@@ -3378,6 +3639,9 @@ ALTER TABLE ONLY public.tick_ranges
 ALTER TABLE ONLY public.ticks
     ADD CONSTRAINT ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
 
+ALTER TABLE ONLY public.trades_sent
+    ADD CONSTRAINT trades_sent_pkey PRIMARY KEY (symbol_id, "time", seq);
+
 CREATE INDEX alert_rules_symbol_id ON public.alert_rules USING btree (symbol_id);
 
 CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
@@ -3437,6 +3701,8 @@ CREATE INDEX system_metrics_rollup_3600_resolution_time_host_idx ON public.syste
 CREATE INDEX system_metrics_rollup_60_resolution_time_host_idx ON public.system_metrics_rollup_60 USING btree (resolution, "time", host);
 
 CREATE INDEX ticks_received_at ON ONLY public.ticks USING brin (received_at) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX trades_sent_order ON public.trades_sent USING btree ("time", seq, symbol_id);
 
 ALTER INDEX public.execution_metrics_rollup_pkey ATTACH PARTITION public.execution_metrics_rollup_300_pkey;
 
@@ -3499,7 +3765,13 @@ GRANT USAGE ON SCHEMA history TO tickhub_read;
 
 GRANT USAGE ON SCHEMA public TO tickhub_read;
 
+GRANT SELECT ON TABLE public.bars TO tickhub_read;
+
+GRANT SELECT ON TABLE public.instruments TO tickhub_read;
+
 GRANT SELECT ON TABLE public.ticks TO tickhub_read;
+
+GRANT SELECT ON TABLE public.trades_sent TO tickhub_read;
 
 GRANT SELECT ON TABLE public.alembic_version TO tickhub_read;
 
@@ -3511,10 +3783,6 @@ GRANT SELECT ON TABLE public.alert_rules TO tickhub_read;
 
 GRANT SELECT ON TABLE public.alerts TO tickhub_read;
 
-GRANT SELECT ON TABLE public.bars TO tickhub_read;
-
-GRANT SELECT ON TABLE public.instruments TO tickhub_read;
-
 GRANT SELECT ON TABLE public.bars_1d TO tickhub_read;
 
 GRANT SELECT ON TABLE public.bars_1h TO tickhub_read;
@@ -3524,6 +3792,8 @@ GRANT SELECT ON TABLE public.bars_1m TO tickhub_read;
 GRANT SELECT ON TABLE public.bars_5m TO tickhub_read;
 
 GRANT SELECT ON TABLE public.basis_history TO tickhub_read;
+
+GRANT SELECT ON TABLE public.collected TO tickhub_read;
 
 GRANT SELECT ON TABLE public.corporate_actions TO tickhub_read;
 
@@ -3606,6 +3876,8 @@ GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_read;
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
 
 GRANT SELECT ON TABLE public.ticks_view TO tickhub_read;
+
+GRANT SELECT ON TABLE public.trades TO tickhub_read;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_read;
 
