@@ -216,7 +216,7 @@ class Runtime:
         self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
         self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
         self.flusher.on_committed = self.live_trades.committed
-        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url)
+        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url, self.meters)
         self.live_trades.on_touched = self.desk.alerting.committed
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
