@@ -16,7 +16,7 @@ from app.storage.instruments import Known
 
 @dataclass(frozen=True, slots=True)
 class AlertSource:
-    """Alerts of a filter. list_name: what the list is called in JSON; extra: what stands before it, None: the symbol."""
+    """Alerts of a filter. list_name: of the list in JSON; extra: what stands before it, None: the symbol."""
 
     asked: AlertFilter
     list_name: str = "alerts"
