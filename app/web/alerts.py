@@ -74,7 +74,7 @@ class AlertParams(Struct, kw_only=True):
 
 
 ToldAlert = row_type("ToldAlert", ALERTS)
-AlertHistory = list_type("AlertHistory", [], "alerts", ToldAlert)
+AlertHistory = list_type("AlertHistory", [("symbol", str | None)], "alerts", ToldAlert)
 
 
 class RemoveParams(Struct, kw_only=True):
