@@ -17,7 +17,7 @@ from psycopg2.extensions import connection
 
 from app.datasets.declare import Dataset, Policy
 from app.datasets.registry import DATASETS
-from app.datasets.rollup import RESOLUTIONS_S, create_rollup, rollup_columns, rollup_keys, rollup_table
+from app.datasets.rollup import RESOLUTIONS_S, RollupColumn, create_rollup, rollup_columns, rollup_keys, rollup_table
 from app.storage.connection import Connection
 from app.storage.sink import DatabaseSink
 from app.storage.writers import writers
@@ -68,6 +68,13 @@ def rollup_of(conn: connection, dataset: Dataset) -> dict[tuple[Any, ...], dict[
     return {row[:size]: dict(zip(names, row[size:], strict=True)) for row in found}
 
 
+def _made_of(column: RollupColumn, known: list[Any]) -> Any:
+    if column.of == "count" or not known:
+        return len(known) if column.of == "count" else None
+    add = math.fsum if column.field.kind == "float" else sum
+    return {"sum": add, "min": min, "max": max, "last": lambda values: values[-1]}[column.of](known)
+
+
 def counted(conn: connection, dataset: Dataset) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return what a plain count of the stored rows gives."""
     keys = [column.column for column in rollup_keys(dataset)]
@@ -85,14 +92,7 @@ def counted(conn: connection, dataset: Dataset) -> dict[tuple[Any, ...], dict[st
         bucket: dict[str, Any] = {"rows": len(rows), "first_time": rows[0][0], "last_time": rows[-1][0]}
         for column in rollup_columns(dataset):
             known = [values[column.field.column] for _, values in rows if values[column.field.column] is not None]
-            count = len(known)
-            bucket[column.name] = {
-                "count": count,
-                "sum": (math.fsum(known) if column.field.kind == "float" else sum(known)) if known and count else None,
-                "min": min(known, default=None),
-                "max": max(known, default=None),
-                "last": known[-1] if known else None,
-            }[column.of]
+            bucket[column.name] = _made_of(column, known)
         made[key] = bucket
     return made
 
