@@ -23,12 +23,13 @@ class ForeignSnapshot(Struct, kw_only=True):
     f_net_vol: Annotated[
         Maybe[Number], Meta(description="bought less sold (shares); computed when absent and both are there")
     ] = UNSET
+    # Without bounds: what is computed over a microsecond comes back by import, too.
     buy_speed_per_min: Annotated[
-        Maybe[Number],
+        Maybe[float],
         Meta(description="growth of f_buy_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
     sell_speed_per_min: Annotated[
-        Maybe[Number],
+        Maybe[float],
         Meta(description="growth of f_sell_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
 

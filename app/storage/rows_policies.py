@@ -48,7 +48,10 @@ class _Statements:
 
 
 def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Applied:
-    """Write rows of distinct keys by the policy. Raises Raced, and what the database says of a row."""
+    """Write rows by the policy: of distinct keys, or (`error`) all of keys that are stored.
+
+    Raises Raced, and what the database says of a row.
+    """
     applied = Applied()
     if not rows:
         return applied
@@ -84,7 +87,10 @@ def _statements(dataset: Dataset) -> _Statements:
     columns = [quoted(column.column) for column in dataset.columns]
     keys = [quoted(column.column) for column in dataset.keys]
     values = [(quoted(column.column), bit) for bit, column in enumerate(dataset.values)]
-    same_key = " AND ".join(f"t.{key} = s.{key}" for key in keys)
+    same_key = " AND ".join(
+        f"t.{key} {'=' if dataset.always(column) else 'IS NOT DISTINCT FROM'} s.{key}"
+        for key, column in zip(keys, dataset.keys, strict=True)
+    )
     typed = ", ".join(f"{quoted(column.column)} {TYPES[column.kind]}" for column in dataset.columns)
     sorted_keys = ", ".join(f"s.{key}" for key in keys)
     # {newer}: whether the staged row counts before the stored one; {counts}: whether it counts at all.
@@ -103,7 +109,8 @@ def _statements(dataset: Dataset) -> _Statements:
         stage=f"DROP TABLE IF EXISTS pg_temp.{staged}; CREATE TEMP TABLE {staged} "
         f"(ord integer, sent bigint, {typed}, received_at timestamptz) ON COMMIT DROP",
         copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
-        lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} FOR UPDATE OF t",
+        lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} "
+        "FOR NO KEY UPDATE OF t",
         differing=f"SELECT s.ord, {differing} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         changed=f"SELECT s.ord, {changed} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         # Also where nothing changes: what was accepted before this must not count as newer when it comes.
@@ -142,7 +149,7 @@ def _copy_lines(dataset: Dataset, rows: Sequence[Row]) -> bytes:
 def _cell(column: Column, value: Any) -> str:
     if value is None:
         return "\\N"
-    if column.kind in ("text", "json"):
+    if column.kind in ("text", "name", "json"):
         text = str(value)
         if "\\" in text:
             text = text.replace("\\", "\\\\")
