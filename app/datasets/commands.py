@@ -79,8 +79,8 @@ def read_command(body: bytes, max_rows: int) -> Command:
         if data_type is None:
             raise MissingField("Missing required fields: data_type")
     else:
-        kind = params.get("data_type")
-        option_type = _OPTION_TYPES.get(kind.lower()) if isinstance(kind, str) else None
+        kind = "" if params.get("data_type") is None else _text(params, "data_type")
+        option_type = _OPTION_TYPES.get(kind.lower())
     for index, row in enumerate(data):
         if not isinstance(row, dict):
             rows.append(None)

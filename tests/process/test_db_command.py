@@ -175,6 +175,7 @@ def test_nothing_to_save_is_no_error(server: Server) -> None:
         ({"command": "save_financial_info", "params": {"data": [], "ticker": 5}}, "bad_field", "ticker"),
         ({"command": "save_financial_info", "params": {"data": [], "index_col": []}}, "bad_field", "index_col"),
         ({"command": "save_financial_info", "params": {"data": [], "on_duplicate": "merge"}}, "bad_field", "on_dupl"),
+        ({"command": "save_options_data", "params": {"data": [], "data_type": 5}}, "bad_field", "data_type"),
         ({"command": "save_realtime_data", "params": {"data": []}}, "missing_field", "data_type"),
         ({"command": "save_realtime_data", "params": {"data": [], "data_type": "bar"}}, "bad_field", "data_type"),
     ],
