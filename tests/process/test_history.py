@@ -1,4 +1,4 @@
-"""GET /api/history: days with returns and volatility, foreign trading, basis and alerts, by pages and formats."""
+"""GET /api/history: days with returns and volatility, trades, foreign trading, basis, alerts; by pages and formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.process.wire import AWAY, ask, running, tick
 DAY = timedelta(1)
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 KEYS = {"TICKHUB_API_KEY_INGEST": "ingest-0123456789", "TICKHUB_API_KEY_READ": "read-0123456789ab"}
-PATHS = ("AAPL/daily", "AAPL/foreign", "basis", "alerts")
+PATHS = ("AAPL/daily", "AAPL/trades", "AAPL/foreign", "basis", "alerts")
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,35 @@ def test_real_days_come_back_as_they_were_sent(server: Server) -> None:
     assert year == [row for row in rows if row["timestamp"].startswith("2013")]
 
 
+def test_trades_of_a_day_are_those_of_the_exchanges_day(server: Server) -> None:
+    server.database.rows("UPDATE instruments SET timezone = 'America/New_York' WHERE symbol = 'META'")
+    at = [f"2026-01-{moment}:00Z" for moment in ("13T04:59", "13T05:00", "13T20:00", "14T04:59", "14T05:00")]
+    ticks = [tick(symbol="META", last=float(number), flags=56, volume=10, timestamp=at[number]) for number in (0, 2, 3)]
+    store(server, [*ticks, tick(symbol="META", timestamp=at[2], last=9.0)])  # a quote is none
+    sent = [{"symbol": "META", "timestamp": at[number], "price": float(number), "volume": 5} for number in (1, 4)]
+    send(server, "trades", sent)
+
+    def told(**params: Any) -> list[float]:
+        return [row["price"] for row in get(server, "/api/history/META/trades", **params)["trades"]]
+
+    assert told(date="2026-01-13") == [1.0, 2.0, 3.0]
+    assert told(date="2026-01-14") == [4.0]
+    assert told(date="2026-01-12") == [0.0]
+    assert told(date="2026-01-15") == []
+    assert told(start="2026-01-13", end="2026-01-14") == [0.0, 1.0, 2.0], "a bare date is midnight UTC"
+    whole = get(server, "/api/history/meta.us/trades")
+    assert (whole["symbol"], [row["price"] for row in whole["trades"]]) == ("META", [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert [row["trade_type"] for row in whole["trades"][2:4]] == ["buy", "buy"]
+    assert whole["trades"][1]["value"] == 5.0
+    assert every_page(server, "/api/history/META/trades", "trades", limit=2, order="asc") == whole["trades"]
+    every = in_every_format(server, "/api/history/META/trades", "trades", date="2026-01-13")
+    assert all(rows == whole["trades"][1:4] for rows in every.values())
+    for params in ({"date": "2026-01-13", "start": "2026-01-13"}, {"date": "yesterday"}, {"date": "9999-12-31"}):
+        status, code, message = refusal(server, "/api/history/META/trades", **params)
+        assert (status, code) == (400, "bad_parameter")
+        assert message.startswith("date: ")
+
+
 def test_foreign_trading_of_a_symbol_comes_by_pages_and_formats(server: Server) -> None:
     sent = [
         {
@@ -262,13 +291,13 @@ def test_alerts_are_filtered_and_come_by_pages(server: Server) -> None:
     assert paged == found["alerts"]
 
 
-@pytest.mark.parametrize("path", ["VIX/daily", "VIX/foreign"])
+@pytest.mark.parametrize("path", ["VIX/daily", "VIX/trades", "VIX/foreign"])
 def test_a_known_symbol_without_rows_has_an_empty_list(server: Server, path: str) -> None:
     name = path.split("/")[1]
     assert get(server, f"/api/history/{path}") == {"symbol": "VIX", name: [], "next_page_token": None}
 
 
-@pytest.mark.parametrize("path", ["FOO/daily", "FOO/foreign"])
+@pytest.mark.parametrize("path", ["FOO/daily", "FOO/trades", "FOO/foreign"])
 def test_an_unknown_symbol_is_404(server: Server, path: str) -> None:
     assert refusal(server, f"/api/history/{path}") == (404, "unknown_symbol", "Unknown symbol: FOO")
 

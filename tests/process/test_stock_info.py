@@ -23,6 +23,7 @@ TEN_MINUTES_MS = 600_000
 @pytest.fixture(scope="module")
 def server(data_template: Path) -> Iterator[Server]:
     with running(data_template, workers=2, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.01"}) as server:
+        wait_until(lambda: all(server.status("/api/symbols") == 200 for _ in range(20)), what="both workers' databases")
         yield server
         assert "Traceback" not in server.log()
 
