@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct
 
 from app.datasets.declare import Amount, Dataset, Maybe, Moment, Number, Symbol
 from app.market.flags import BUY, LAST, SELL, VOLUME
@@ -26,7 +26,7 @@ class Trade(Struct, kw_only=True):
     symbol: Symbol
     timestamp: Moment
     seq: Annotated[
-        Seq | UnsetType,
+        Maybe[Seq],
         Meta(description="ordinal at that time if >= 0 (the sender's), else derived from the content, as for ticks"),
     ] = UNSET
     price: Annotated[Number, Meta(description="what was paid (price)")]
@@ -48,7 +48,7 @@ class Trade(Struct, kw_only=True):
 
 def derive(columns: dict[str, list[Any]]) -> None:
     """Fill in `seq` where none was sent: the number that the tick of this trade would have."""
-    rows = [at for at, seq in enumerate(columns["seq"]) if seq is UNSET]
+    rows = [at for at, seq in enumerate(columns["seq"]) if seq is UNSET or seq is None]
     if not rows:
         return
     names = sorted({columns["symbol"][at] for at in rows})
