@@ -106,17 +106,17 @@ def test_every_tick_is_counted_once_whoever_commits_and_whoever_is_elected(
                 ticks.append(Tick(symbol, at_us - late_us, seq=seq, last=5.0, volume=1.0, flags=TRADE))
             sent[symbol] += len(ticks)
             write_all(sinks[number], feeders[number], ticks, ticks)  # twice, which counts once
-            chance = rng.random()
-            if chance < 0.5:
-                found = desk.collect().sample
-                assert found is not None
-                if found.moment_us in samples:
-                    assert samples[found.moment_us] == found
-                samples[found.moment_us] = found
-                if chance < 0.35:
-                    desk.sent_us = found.moment_us  # else it died before, or behind, sending it
-                else:
-                    desk = Desk(own, f"next {round_}")
+            becomes = rng.choice(["goes on", "waits", "dies behind sending", "dies before sending"])
+            if becomes == "waits":
+                continue
+            found = desk.collect().sample
+            assert found is not None
+            if becomes != "dies before sending":
+                assert samples.setdefault(found.moment_us, found) == found
+            if becomes == "goes on":
+                desk.sent_us = found.moment_us
+            else:
+                desk = Desk(own, f"next {round_}")
         for _ in range(2):  # what may not have been sent, then what there is since
             found = desk.collect().sample
             assert found is not None
