@@ -29,8 +29,9 @@ class Raced(Exception):
 
 @dataclass(slots=True)
 class Applied:
-    """How many rows were stored, or were there already; those that are there otherwise."""
+    """How many keys were there, how many rows were stored, or were there already; those that are there otherwise."""
 
+    found: int = 0
     stored: int = 0
     duplicates: int = 0
     conflicts: list[Row] = field(default_factory=list)
@@ -41,6 +42,7 @@ class _Statements:
     stage: str
     copy: str
     lock: str
+    own_times: str
     differing: str
     changed: str
     update: str
@@ -71,6 +73,7 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
         applied.stored += len(differing)
     elif policy == "error":
         applied.conflicts += differing
+    applied.found = len(matches)
     applied.duplicates += len(matches) - applied.stored - len(applied.conflicts)
     if len(matches) < len(rows):
         cur.execute(sql.insert)
@@ -78,6 +81,20 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
             raise Raced
         applied.stored += cur.rowcount
     return applied
+
+
+def lock_stored(cur: Cursor, dataset: Dataset, rows: Sequence[Row]) -> list[int | None]:
+    """Return for each row its own time (UTC microseconds) as it is stored, None where its key is not, and lock those.
+
+    Of datasets that have one beside their key.
+    """
+    sql = _statements(dataset)
+    cur.execute(sql.stage)
+    cur.copy_expert(sql.copy, io.BytesIO(_copy_lines(dataset, rows)))
+    cur.execute(sql.lock)
+    cur.execute(sql.own_times)
+    times: dict[int, int] = dict(cur.fetchall())
+    return [times.get(ord_) for ord_ in range(len(rows))]
 
 
 # Names are those of declarations, never a user's.
@@ -111,6 +128,11 @@ def _statements(dataset: Dataset) -> _Statements:
         copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
         lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} "
         "FOR NO KEY UPDATE OF t",
+        own_times=""
+        if dataset.own_time is None
+        else "SELECT s.ord, "
+        f"(extract(epoch FROM t.{quoted(dataset.own_time.column)}) * 1000000)::bigint "
+        f"FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         differing=f"SELECT s.ord, {differing} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         changed=f"SELECT s.ord, {changed} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         # Also where nothing changes: what was accepted before this must not count as newer when it comes.

@@ -22,7 +22,7 @@ from app.storage.instruments import InstrumentIds, canonical_names
 from app.storage.partitions import MonthPartitions
 from app.storage.rollups import Rollup
 from app.storage.rows_folding import Row, fold
-from app.storage.rows_policies import Raced, apply_policy
+from app.storage.rows_policies import Raced, apply_policy, lock_stored
 from app.storage.rows_rejected import Refused, set_aside
 
 MAX_RACES = 10
@@ -134,8 +134,20 @@ class RowsWriter:
         raise psycopg2.OperationalError(f"the same {self.dataset.name} are being written by others over and over")
 
     def _write(self, cur: Cursor, policy: Policy, rows: list[Row], part: _Part, refused: list[Refused]) -> None:
+        own, known = self.dataset.own_time, None
+        if own is not None and policy == "keep_newest":
+            # A row that is older than the stored one must not be made one with a newer row of its key.
+            told = list(zip(rows, lock_stored(cur, self.dataset, rows), strict=True))
+            told = [
+                (row, stored_us) for row, stored_us in told if stored_us is None or row.values[own.name] >= stored_us
+            ]
+            known = len({row.key for row, stored_us in told if stored_us is not None})
+            part.duplicates += len(rows) - len(told)
+            rows = [row for row, _ in told]
         folded = fold(self.dataset, policy, rows)
         outcome = apply_policy(cur, self.dataset, policy, folded.rows)
+        if known is not None and outcome.found > known:
+            raise Raced
         later = apply_policy(cur, self.dataset, policy, folded.later)
         part.stored += outcome.stored + folded.stored
         part.duplicates += outcome.duplicates + later.duplicates + folded.duplicates

@@ -174,7 +174,7 @@ def test_a_range_a_symbol_and_a_part_of_the_key_choose_records(
         if not dataset.adds_symbols:
             assert read(reader, dataset, symbol="VIX") == []
     for column in dataset.filters:
-        chosen = found[3][column.name]
+        chosen = next(one[column.name] for one in found[3:] if one[column.name] is not None)
         assert read(reader, dataset, **{column.name: chosen}) == [one for one in found if one[column.name] == chosen]
         assert read(reader, dataset, **{column.name: "'; DROP TABLE ticks; --"}) == []
     if dataset.time is not None:
@@ -344,11 +344,12 @@ def test_records_of_many_datasets_and_policies_are_one_transaction(
             requests.append((dataset, policy, records(dataset, 5, seed=total)))
             total += 5
     entry = sink.ledger(feeder.journal_id)
+    before = {name: read(reader, dataset) for name, dataset in DATASETS.items()}
     batch = feeder.records(*requests)
     batch.end_row += 1  # the ledger will not add up: nothing may stay
     with pytest.raises(Exception, match="adds_up"):
         sink.write(feeder.journal_id, entry, batch)
-    assert all(read(reader, dataset) == [] for dataset in DATASETS.values())
+    assert {name: read(reader, dataset) for name, dataset in DATASETS.items()} == before
     batch.end_row -= 1
     moved, notes, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
     assert moved.stored + moved.duplicates + moved.set_aside == moved.next_row == total
