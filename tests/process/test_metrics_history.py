@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app import create_app
 from app.datasets.registry import DATASETS
 from app.web.api import ENDPOINTS
 from tests.process.harness import Server, wait_until
@@ -244,6 +245,7 @@ def test_a_read_key_is_enough_and_no_other_scope_is(data_template: Path) -> None
 
 
 def test_no_dataset_takes_the_name_of_another_route() -> None:
+    create_app()  # its modules declare the endpoints
     declared = [(one.method, one.path) for one in ENDPOINTS]
     assert len(set(declared)) == len(declared), "two views of one route: which is asked is chance"
     heads = {path.split("/")[2] for _, path in declared if path.count("/") > 2 and path.startswith("/api/")}
