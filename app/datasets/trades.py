@@ -69,22 +69,13 @@ def _floats(values: list[Any], rows: list[int]) -> np.ndarray[Any, np.dtype[np.f
     return np.array([values[at] if isinstance(values[at], float | int) else np.nan for at in rows], np.float64)
 
 
-# Each as `trades_between` has it, which looks for the quote; the rule is applied to what it found.
-_BY_QUOTE = """
-    CASE WHEN t.price > (t.bid_price + t.ask_price) / 2 THEN 'buy'
-        WHEN t.price < (t.bid_price + t.ask_price) / 2 THEN 'sell' ELSE 'neutral' END"""
-
 DATASET = Dataset(
     name="trades",
     record=Trade,
     key=("symbol", "timestamp", "seq"),
     derive=derive,
     stored_in="trades_sent",
-    computed={
-        "value": "t.price * t.volume",
-        "trade_type": _BY_QUOTE,
-        "bid_price": "t.bid_price",
-        "ask_price": "t.ask_price",
-    },
+    # By trades_between, which has to look for the quote.
+    computed={name: f"t.{name}" for name in ("value", "trade_type", "bid_price", "ask_price")},
     help="Trades: sent ones, and those of trade ticks (flags & 8); a sent one stands for the tick of its key",
 )
