@@ -144,8 +144,8 @@ def trades_version(
 ) -> str:
     """Return what changes whenever a trade of the range does, or a quote that may have told its side."""
     ids = [symbol_id] if symbol_id is not None else _traded(cur)
-    # A trade's quote may be a week old.
-    since_us = None if start_us is None else start_us - 7 * _DAY_US
+    # A trade's quote may be a week old. There are no ticks before 1970.
+    since_us = None if start_us is None else max(start_us - 8 * _DAY_US, 0)
     ticks = [range_version(cur, number, since_us, end_us) for number in ids]
     return ".".join([rows_version(cur, dataset, symbol_id, start_us, end_us), *ticks])
 
