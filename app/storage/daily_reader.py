@@ -50,9 +50,7 @@ _TIMES = """
 _READ = """
     WITH page AS MATERIALIZED ({page}), edges AS MATERIALIZED (
         SELECT min(time) AS first, max(time) AS last FROM page
-    ), before AS MATERIALIZED ({before}), acted AS MATERIALIZED (
-        SELECT ex_date FROM corporate_actions WHERE symbol_id = %(symbol_id)s
-    ), factors AS MATERIALIZED (
+    ), before AS MATERIALIZED ({before}), factors AS MATERIALIZED (
         SELECT ex_dates, products FROM bar_factors(%(symbol_id)s, '1d', NULL)
     ), spans AS MATERIALIZED (
         SELECT coalesce((SELECT min(time) FROM before), edges.first) AS first, edges.last FROM edges
@@ -86,7 +84,10 @@ _READ = """
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.close_before >= 1e-9 THEN
-                p.close / (p.close_before * CASE WHEN EXISTS (SELECT FROM acted)
+                p.close / (p.close_before * CASE WHEN EXISTS (
+                    SELECT FROM corporate_actions a WHERE a.symbol_id = %(symbol_id)s
+                        AND a.ex_date > (p.time_before AT TIME ZONE 'UTC')::date
+                        AND a.ex_date <= (p.time AT TIME ZONE 'UTC')::date)
                     THEN actions_factor(%(symbol_id)s, p.time_before, p.time, p.close_before) ELSE 1 END) - 1
             END) AS change
         FROM pairs p

@@ -129,6 +129,13 @@ BAR_BEFORE = """
         ORDER BY p.time DESC LIMIT 1
 """
 
+# Nearly always there is none: a call of the function for each day took longer than all the rest.
+BETWEEN = """CASE WHEN EXISTS (
+                    SELECT FROM public.corporate_actions a WHERE a.symbol_id = {symbol_id}
+                        AND a.ex_date > ({before} AT TIME ZONE 'UTC')::date
+                        AND a.ex_date <= ({day} AT TIME ZONE 'UTC')::date)
+                    THEN public.actions_factor({symbol_id}, {before}, {day}, {close}) ELSE 1 END"""
+
 # Once for a series: row by row, twenty years of dividends took minutes.
 FACTORS = """
 CREATE FUNCTION bar_factors(p_symbol_id integer, p_interval text, p_source text)
@@ -171,8 +178,6 @@ CREATE FUNCTION day_changes(p_symbol_id integer, p_source text, p_first timestam
 RETURNS TABLE ("time" timestamptz, daily_return float8, volatility float8)
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 #variable_conflict use_column
-DECLARE
-    acted boolean := EXISTS (SELECT FROM public.corporate_actions a WHERE a.symbol_id = p_symbol_id);
 BEGIN
     RETURN QUERY
     WITH days AS (
@@ -192,8 +197,7 @@ BEGIN
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.before >= 1e-9 THEN
-                p.close / (p.before * CASE WHEN acted
-                    THEN public.actions_factor(p_symbol_id, p.time_before, p.time, p.before) ELSE 1 END) - 1
+                p.close / (p.before * @between@) - 1
             END) AS change
         FROM pairs p
     ), made AS (
@@ -219,6 +223,15 @@ CROSS JOIN LATERAL ({DAYS.format(symbol_id="i.symbol_id")}) d;
 COMMENT ON VIEW price_history_daily IS
     'Days (UTC) by symbol: the vendor''s bar, else one of the ticks'' trades, or bids where nothing was traded';
 """  # noqa: S608 - the constants above
+
+OHLC = """
+CREATE VIEW daily_ohlc AS
+SELECT i.symbol, (p.time AT TIME ZONE 'UTC')::date AS date, p.open, p.high, p.low, p.close, p.adj_close, p.volume,
+    p.daily_return, p.volatility, p.trading_value, p.source, p.time
+FROM price_history p JOIN instruments i USING (symbol_id)
+WHERE p."interval" = '1d';
+COMMENT ON VIEW daily_ohlc IS 'Daily bars with the name of the symbol, of every vendor, as they were sent';
+"""
 
 LONGER = """
 CREATE VIEW price_history_{name} AS
@@ -258,6 +271,8 @@ COMMENT ON VIEW market_volume_hourly IS
     'Volume of the trades by hour (UTC) and symbol, exact sums (instrument''s units); sum over symbols for the market';
 """
 
+DAY_BETWEEN = BETWEEN.format(symbol_id="i.symbol_id", before="b.time", day="d.time", close="b.close")
+
 # The day before is looked up row by row, and not by a window: so a range of time is one of the index.
 SECTORS = f"""
 CREATE VIEW sector_performance AS
@@ -269,7 +284,8 @@ FROM (
     SELECT i.sector, d.time, i.market_cap, d.close, d.volume, d.trading_value, coalesce(d.daily_return, CASE
         WHEN d.adj_close >= 1e-9 AND b.adj_close >= 1e-9 THEN d.adj_close / b.adj_close - 1
         WHEN d.close >= 1e-9 AND b.close >= 1e-9 THEN
-            d.close / (b.close * actions_factor(i.symbol_id, b.time, d.time, b.close)) - 1 END) AS change
+            d.close / (b.close * {DAY_BETWEEN}) - 1
+            END) AS change
     FROM instruments i
     CROSS JOIN LATERAL ({DAYS.format(symbol_id="i.symbol_id")}) d
     LEFT JOIN LATERAL ({DAY_BEFORE.format(symbol_id="i.symbol_id", moment="d.time")}    ) b ON true
@@ -298,6 +314,15 @@ BARS = {
     "trading_value": "Price times volume (the symbol's currency); NULL: not known",
 }
 COLUMNS = {
+    "daily_ohlc": BARS
+    | {
+        "date": "Trading date",
+        "time": "The same as midnight UTC: what price_history_pkey has, so choose days by it",
+        "adj_close": "Close, adjusted for corporate actions since, as sent (the symbol's currency); NULL: not sent",
+        "daily_return": "Change since the day before, as sent (fraction: 0.01 is 1 %); NULL: not sent",
+        "volatility": "Deviation of the last 20 daily returns, yearly, as sent (fraction); NULL: not sent",
+        "source": "Who made the bar",
+    },
     "price_history_daily": BARS | {"source": "Its price_history.source; ticks: made of the ticks' bar of the day"},
     "price_history_weekly": BARS | {"days": "Days that it is made of, the running one included"},
     "price_history_monthly": BARS | {"days": "Days that it is made of, the running one included"},
@@ -333,5 +358,7 @@ def _comments() -> str:
 
 def upgrade() -> None:
     factors = FACTORS.replace("@days@", _factors_of(DAY_BEFORE)).replace("@bars@", _factors_of(BAR_BEFORE))
-    for statements in (TABLE, ADJUSTING, factors, CHANGES, DAILY, WEEKLY, MONTHLY, HOURLY, SECTORS, _comments()):
+    between = BETWEEN.format(symbol_id="p_symbol_id", before="p.time_before", day="p.time", close="p.before")
+    changes = CHANGES.replace("@between@", between)
+    for statements in (TABLE, ADJUSTING, factors, changes, OHLC, DAILY, WEEKLY, MONTHLY, HOURLY, SECTORS, _comments()):
         op.execute(statements)
