@@ -114,6 +114,9 @@ CREATE FUNCTION public.day_changes(p_symbol_id integer, p_source text, p_first t
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     AS $$
 #variable_conflict use_column
+DECLARE
+    ex_dates date[] := (SELECT array_agg(a.ex_date ORDER BY a.ex_date) FROM public.corporate_actions a
+        WHERE a.symbol_id = p_symbol_id);
 BEGIN
     RETURN QUERY
     WITH days AS (
@@ -133,11 +136,10 @@ BEGIN
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.before >= 1e-9 THEN
-                p.close / (p.before * CASE WHEN EXISTS (
-                    SELECT FROM public.corporate_actions a WHERE a.symbol_id = p_symbol_id
-                        AND a.ex_date > (p.time_before AT TIME ZONE 'UTC')::date
-                        AND a.ex_date <= (p.time AT TIME ZONE 'UTC')::date)
-                    THEN public.actions_factor(p_symbol_id, p.time_before, p.time, p.before) ELSE 1 END) - 1
+                p.close / (p.before * CASE
+                    WHEN ex_dates IS NULL OR width_bucket((p.time_before AT TIME ZONE 'UTC')::date, ex_dates)
+                        = width_bucket((p.time AT TIME ZONE 'UTC')::date, ex_dates) THEN 1
+                    ELSE public.actions_factor(p_symbol_id, p.time_before, p.time, p.before) END) - 1
             END) AS change
         FROM pairs p
     ), made AS (

@@ -84,13 +84,12 @@ _READ = """
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.close_before >= 1e-9 THEN
-                p.close / (p.close_before * CASE WHEN EXISTS (
-                    SELECT FROM corporate_actions a WHERE a.symbol_id = %(symbol_id)s
-                        AND a.ex_date > (p.time_before AT TIME ZONE 'UTC')::date
-                        AND a.ex_date <= (p.time AT TIME ZONE 'UTC')::date)
-                    THEN actions_factor(%(symbol_id)s, p.time_before, p.time, p.close_before) ELSE 1 END) - 1
+                p.close / (p.close_before * CASE
+                    WHEN f.ex_dates IS NULL OR width_bucket((p.time_before AT TIME ZONE 'UTC')::date, f.ex_dates)
+                        = width_bucket((p.time AT TIME ZONE 'UTC')::date, f.ex_dates) THEN 1
+                    ELSE actions_factor(%(symbol_id)s, p.time_before, p.time, p.close_before) END) - 1
             END) AS change
-        FROM pairs p
+        FROM pairs p LEFT JOIN factors f ON true
     ), told AS (
         SELECT c.*, coalesce(c.volatility, CASE WHEN count(c.change) OVER last_20 = 20
             THEN stddev_samp(c.change) OVER last_20 * sqrt(252) END) AS deviation

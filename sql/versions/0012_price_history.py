@@ -129,13 +129,6 @@ BAR_BEFORE = """
         ORDER BY p.time DESC LIMIT 1
 """
 
-# Nearly always there is none: a call of the function for each day took longer than all the rest.
-BETWEEN = """CASE WHEN EXISTS (
-                    SELECT FROM public.corporate_actions a WHERE a.symbol_id = {symbol_id}
-                        AND a.ex_date > ({before} AT TIME ZONE 'UTC')::date
-                        AND a.ex_date <= ({day} AT TIME ZONE 'UTC')::date)
-                    THEN public.actions_factor({symbol_id}, {before}, {day}, {close}) ELSE 1 END"""
-
 # Once for a series: row by row, twenty years of dividends took minutes.
 FACTORS = """
 CREATE FUNCTION bar_factors(p_symbol_id integer, p_interval text, p_source text)
@@ -178,6 +171,9 @@ CREATE FUNCTION day_changes(p_symbol_id integer, p_source text, p_first timestam
 RETURNS TABLE ("time" timestamptz, daily_return float8, volatility float8)
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 #variable_conflict use_column
+DECLARE
+    ex_dates date[] := (SELECT array_agg(a.ex_date ORDER BY a.ex_date) FROM public.corporate_actions a
+        WHERE a.symbol_id = p_symbol_id);
 BEGIN
     RETURN QUERY
     WITH days AS (
@@ -197,7 +193,10 @@ BEGIN
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.before >= 1e-9 THEN
-                p.close / (p.before * @between@) - 1
+                p.close / (p.before * CASE
+                    WHEN ex_dates IS NULL OR width_bucket((p.time_before AT TIME ZONE 'UTC')::date, ex_dates)
+                        = width_bucket((p.time AT TIME ZONE 'UTC')::date, ex_dates) THEN 1
+                    ELSE public.actions_factor(p_symbol_id, p.time_before, p.time, p.before) END) - 1
             END) AS change
         FROM pairs p
     ), made AS (
@@ -271,8 +270,6 @@ COMMENT ON VIEW market_volume_hourly IS
     'Volume of the trades by hour (UTC) and symbol, exact sums (instrument''s units); sum over symbols for the market';
 """
 
-DAY_BETWEEN = BETWEEN.format(symbol_id="i.symbol_id", before="b.time", day="d.time", close="b.close")
-
 # The day before is looked up row by row, and not by a window: so a range of time is one of the index.
 SECTORS = f"""
 CREATE VIEW sector_performance AS
@@ -284,7 +281,11 @@ FROM (
     SELECT i.sector, d.time, i.market_cap, d.close, d.volume, d.trading_value, coalesce(d.daily_return, CASE
         WHEN d.adj_close >= 1e-9 AND b.adj_close >= 1e-9 THEN d.adj_close / b.adj_close - 1
         WHEN d.close >= 1e-9 AND b.close >= 1e-9 THEN
-            d.close / (b.close * {DAY_BETWEEN}) - 1
+            d.close / (b.close * CASE WHEN EXISTS (
+                SELECT FROM corporate_actions a WHERE a.symbol_id = i.symbol_id
+                    AND a.ex_date > (b.time AT TIME ZONE 'UTC')::date
+                    AND a.ex_date <= (d.time AT TIME ZONE 'UTC')::date)
+                THEN actions_factor(i.symbol_id, b.time, d.time, b.close) ELSE 1 END) - 1
             END) AS change
     FROM instruments i
     CROSS JOIN LATERAL ({DAYS.format(symbol_id="i.symbol_id")}) d
@@ -358,7 +359,5 @@ def _comments() -> str:
 
 def upgrade() -> None:
     factors = FACTORS.replace("@days@", _factors_of(DAY_BEFORE)).replace("@bars@", _factors_of(BAR_BEFORE))
-    between = BETWEEN.format(symbol_id="p_symbol_id", before="p.time_before", day="p.time", close="p.before")
-    changes = CHANGES.replace("@between@", between)
-    for statements in (TABLE, ADJUSTING, factors, changes, OHLC, DAILY, WEEKLY, MONTHLY, HOURLY, SECTORS, _comments()):
+    for statements in (TABLE, ADJUSTING, factors, CHANGES, OHLC, DAILY, WEEKLY, MONTHLY, HOURLY, SECTORS, _comments()):
         op.execute(statements)
