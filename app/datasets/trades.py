@@ -15,7 +15,7 @@ from app.datasets.declare import Amount, Dataset, Maybe, Moment, Number, Symbol
 from app.market.flags import BUY, LAST, SELL, VOLUME
 from app.market.identity import derive_seq
 
-Seq = Annotated[int, Meta(ge=-(1 << 63), lt=1 << 52)]
+Seq = Annotated[int, Meta(gt=-(1 << 63), lt=1 << 52)]  # that one stands for null in answers
 
 _SIDES = {"buy": BUY, "sell": SELL}
 

@@ -121,8 +121,11 @@ CREATE VIEW options_volume_daily AS
 SELECT c.symbol, c.date, sum(c.volume) AS volume,
        sum(c.volume) FILTER (WHERE c.option_type = 'call') AS call_volume,
        sum(c.volume) FILTER (WHERE c.option_type = 'put') AS put_volume,
-       sum(c.volume) FILTER (WHERE c.option_type = 'put')
-           / nullif(sum(c.volume) FILTER (WHERE c.option_type = 'call'), 0) AS put_call_ratio,
+       -- Less than any float, and more, are errors in PostgreSQL.
+       CASE WHEN sum(c.volume) FILTER (WHERE c.option_type = 'call') > 1e-9
+           THEN CASE WHEN sum(c.volume) FILTER (WHERE c.option_type = 'put') < 1e-9 THEN 0
+               ELSE sum(c.volume) FILTER (WHERE c.option_type = 'put')
+                   / sum(c.volume) FILTER (WHERE c.option_type = 'call') END END AS put_call_ratio,
        sum(c.open_interest) AS open_interest,
        sum(c.open_interest) FILTER (WHERE c.option_type = 'call') AS call_open_interest,
        sum(c.open_interest) FILTER (WHERE c.option_type = 'put') AS put_open_interest,

@@ -162,6 +162,9 @@ TICK_SIDES = ",".join(
     for side in ("bid", "ask")
 )
 
+# A product that is less than any float is an error in PostgreSQL; so is half of the least one.
+VALUE = "CASE WHEN abs({price}) < 1e-150 OR t.volume < 1e-150 THEN t.volume * 0 ELSE {price} * t.volume END"
+
 # Inlined wherever it is called, so that conditions reach the tables, and bounds that are constants spare the planner
 # all other partitions. OFFSET 0: the quote is looked for once, not for each column that needs it.
 TRADES_BETWEEN = f"""
@@ -171,19 +174,19 @@ CREATE FUNCTION trades_between(p_start timestamptz, p_end timestamptz) RETURNS T
 )
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT i.symbol, t.symbol_id, t.time, t.seq, t.price, t.volume, coalesce(t.value, t.price * t.volume),
-        coalesce(t.trade_type, CASE WHEN t.price > (quote.bid + quote.ask) / 2 THEN 'buy'
-            WHEN t.price < (quote.bid + quote.ask) / 2 THEN 'sell' ELSE 'neutral' END),
+    SELECT i.symbol, t.symbol_id, t.time, t.seq, t.price, t.volume, coalesce(t.value, {VALUE.format(price='t.price')}),
+        coalesce(t.trade_type, CASE WHEN t.price * 2 > quote.bid + quote.ask THEN 'buy'
+            WHEN t.price * 2 < quote.bid + quote.ask THEN 'sell' ELSE 'neutral' END),
         quote.bid, quote.ask, t.received_at
     FROM trades_sent t JOIN instruments i USING (symbol_id) CROSS JOIN LATERAL (SELECT {SENT_SIDES}
         OFFSET 0) quote
     WHERE t.time >= p_start AND t.time < p_end
     UNION ALL
-    SELECT i.symbol, t.symbol_id, t.time, t.seq, t.last, t.volume, t.last * t.volume,
+    SELECT i.symbol, t.symbol_id, t.time, t.seq, t.last, t.volume, {VALUE.format(price='t.last')},
         CASE WHEN (t.flags & 96) = 32 THEN 'buy' WHEN (t.flags & 96) = 64 THEN 'sell'
             WHEN (t.flags & 96) = 96 THEN 'neutral'
-            WHEN t.last > (quote.bid + quote.ask) / 2 THEN 'buy'
-            WHEN t.last < (quote.bid + quote.ask) / 2 THEN 'sell' ELSE 'neutral' END,
+            WHEN t.last * 2 > quote.bid + quote.ask THEN 'buy'
+            WHEN t.last * 2 < quote.bid + quote.ask THEN 'sell' ELSE 'neutral' END,
         quote.bid, quote.ask, t.received_at
     FROM ticks t JOIN instruments i USING (symbol_id) CROSS JOIN LATERAL (SELECT {TICK_SIDES}
         OFFSET 0) quote

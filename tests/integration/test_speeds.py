@@ -60,7 +60,8 @@ def test_speeds_are_what_a_look_at_every_snapshot_finds(connection: Connection, 
     for _ in range(80):
         at += timedelta(seconds=rng.choice([1, 15, 60, 600, 30_000]))
         symbol = rng.choice(["AAPL", "TSLA"])
-        bought, sold = (rng.choice([None, float(rng.randrange(10_000))]) for _ in range(2))
+        volumes = [None, 0.0, 5e-324, float(rng.randrange(10_000)), float(rng.randrange(10_000))]
+        bought, sold = rng.choice(volumes), rng.choice(volumes)
         more = rng.choice([{}, {}, {"buy_speed_per_min": 7.0}, {"sell_speed_per_min": None, "f_net_vol": 3.0}])
         sent[symbol, at] = snapshot(at, bought, sold, **more) | {"symbol": symbol}
     records = list(sent.values())
@@ -84,7 +85,8 @@ def test_speeds_are_what_a_look_at_every_snapshot_finds(connection: Connection, 
         for side in ("buy", "sell"):
             given = record.get(f"{side}_speed_per_min")
             expected = given if given is not None else speed(one["symbol"], at, f"f_{side}_vol")
-            assert one[f"{side}_speed_per_min"] == (None if expected is None else pytest.approx(expected, rel=1e-12))
+            near = None if expected is None else pytest.approx(expected, rel=1e-12, abs=1e-90)
+            assert one[f"{side}_speed_per_min"] == near
             computed += given is None and expected is not None
         both = None not in (record["f_buy_vol"], record["f_sell_vol"])
         net = record["f_buy_vol"] - record["f_sell_vol"] if both else None

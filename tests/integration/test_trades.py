@@ -178,6 +178,15 @@ def test_a_future_may_cost_less_than_nothing(
     assert of_view(conn) == [("buy", -2.0, -1.0)] * 2
 
 
+def test_numbers_that_are_hardly_any_can_be_read(conn: connection, sink: DatabaseSink, reader: Connection) -> None:
+    least = 5e-324
+    tiny = sent(seq=1, price=least, volume=0.1, bid_price=least, ask_price=0.0)
+    send(sink, tiny, sent(seq=2, price=least, volume=None))
+    found = told(read(reader), "price", "value", "trade_type")
+    assert found == [(least, 0.0, "buy"), (least, None, "neutral")]
+    assert found == of_view(conn, columns="price, value, trade_type")
+
+
 def test_a_sent_trade_stands_for_the_tick_of_its_key(conn: connection, sink: DatabaseSink, reader: Connection) -> None:
     write_all(sink, Feeder(), [QUOTE, replace(TRADE, seq=1), replace(TRADE, seq=2)])
     send(sink, sent(seq=2, price=10.2, volume=None, trade_type="buy"), sent(seq=3), sent(NOON_US - 1, seq=0, value=5.0))
