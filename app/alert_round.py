@@ -14,7 +14,7 @@ import msgspec
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from app.alerts.evaluate import LATE_US, Alert, Series, Value, evaluate, silence_s, volume_ratio
+from app.alerts.evaluate import LATE_US, Alert, Series, Value, evaluate, overdue, silence_s, volume_ratio
 from app.alerts.hours import open_since
 from app.alerts.rules import TICK_TYPES
 from app.errors import StorageError
@@ -23,7 +23,7 @@ from app.storage.alert_facts import (
     InstrumentFacts,
     TickRow,
     instrument_facts,
-    key_of,
+    is_catching_up,
     minute_volumes,
     now_us,
     ticks_behind,
@@ -64,31 +64,49 @@ class NoMoreElected(StorageError):
 
 @dataclass(slots=True)
 class Round:
-    """What a look found. symbols: those whose ticks are looked at; more: there are ticks left to look at."""
+    """What a look found. symbols: those whose ticks are looked at.
+
+    window_us: what the next look is to be given; not None: there are ticks left to look at.
+    """
 
     alerts: int = 0
     rules: int = 0
     symbols: frozenset[str] = field(default_factory=frozenset)
-    more: bool = False
+    window_us: int | None = None
 
 
-def look(connection: Connection, term: Term, *, has_webhook: bool) -> Round:
-    """Let all rules look at what was committed since the last look. Raises NoMoreElected, DatabaseAway."""
+def look(
+    connection: Connection, term: Term, *, has_webhook: bool, window_us: int | None = None, is_steady: bool = True
+) -> Round:
+    """Let all rules look at what was committed since the last look. Raises NoMoreElected, DatabaseAway.
+
+    window_us: as the look before said. is_steady: whether the database has been there for a while; else that nothing
+    came says nothing.
+    """
     with connection.transaction() as cur:
         cur.execute(_BEGIN)
-        return _look(cur, term, has_webhook=has_webhook)
+        return _look(cur, term, has_webhook=has_webhook, window_us=window_us, is_steady=is_steady)
 
 
-def _look(cur: Cursor, term: Term, *, has_webhook: bool) -> Round:
+def _look(cur: Cursor, term: Term, *, has_webhook: bool, window_us: int | None, is_steady: bool) -> Round:
     watched = watched_rules(cur)
     before = {one.rule.rule_id: encode_state(one.state) for one in watched}
     at_us = now_us(cur)
     facts = instrument_facts(cur, sorted({one.symbol_id for one in watched if one.symbol_id is not None}))
-    alerts, moved, more = _look_at_ticks(cur, [one for one in watched if one.rule.alert_type in TICK_TYPES], facts)
+    seen = {one.rule.rule_id: one.state.seen_us for one in watched}
+    on_ticks = [one for one in watched if one.rule.alert_type in TICK_TYPES]
+    alerts, moved, window_us = _look_at_ticks(cur, on_ticks, facts, window_us)
     volumes = minute_volumes(cur, [one.symbol_id for one in _of(watched, "volume_spike") if one.symbol_id is not None])
+    is_steady = is_steady and window_us is None and not (_of(watched, "no_tick") and is_catching_up(cur))
     for one in watched:
+        if one.rule.alert_type == "no_tick" and not is_steady:
+            continue
         if one.rule.alert_type not in TICK_TYPES:
             alerts += [(one.symbol_id, alert) for alert in _look_at_others(cur, one, facts, volumes, at_us)]
+        if one.state.seen_us != seen[one.rule.rule_id]:
+            one.state.looked_us = at_us
+        elif window_us is None:
+            alerts += [(one.symbol_id, alert) for alert in overdue(one.rule, one.state, at_us)]
     changed = [(one.rule.rule_id, encode_state(one.state)) for one in watched]
     changed = [(rule_id, state) for rule_id, state in changed if state != before[rule_id]]
     stored = 0
@@ -103,7 +121,7 @@ def _look(cur: Cursor, term: Term, *, has_webhook: bool) -> Round:
         if not is_held(cur, term):
             raise NoMoreElected
     symbols = frozenset(one.rule.symbol for one in watched if one.rule.symbol is not None)
-    return Round(stored, len(watched), symbols, more)
+    return Round(stored, len(watched), symbols, window_us)
 
 
 def _of(watched: Iterable[Watched], alert_type: str) -> list[Watched]:
@@ -111,27 +129,28 @@ def _of(watched: Iterable[Watched], alert_type: str) -> list[Watched]:
 
 
 def _look_at_ticks(
-    cur: Cursor, watched: list[Watched], facts: dict[int, InstrumentFacts]
-) -> tuple[list[tuple[int | None, Alert]], Positions | None, bool]:
-    """Return alerts of ticks, the new positions where they moved, and whether there are more ticks."""
+    cur: Cursor, watched: list[Watched], facts: dict[int, InstrumentFacts], window_us: int | None
+) -> tuple[list[tuple[int | None, Alert]], Positions | None, int | None]:
+    """Return alerts of ticks, the new positions where they moved, and the next window where there are more ticks."""
     cur.execute(_PROGRESS, (PROGRESS,))
     row = cur.fetchone()
     if not watched:
         if row is not None:
             cur.execute(_FORGET_PROGRESS, (PROGRESS,))
-        return [], None, False
+        return [], None, None
     if row is None:
-        return [], plan_behind(cur, Positions()).until, False
+        return [], plan_behind(cur, Positions()).until, None
     after = decode_positions(row[0])
     floors: dict[int, int] = {}
     for one in watched:
         assert one.symbol_id is not None
-        floor_us = max(0, one.state.seen_us - LATE_US)
+        floor_us = max(0, one.state.seen_us - LATE_US, one.state.newest_us - LATE_US)
         floors[one.symbol_id] = min(floor_us, floors.get(one.symbol_id, floor_us))
-    ticks, until, more = ticks_behind(cur, after, floors, len(watched))
+    found = ticks_behind(cur, after, floors, len(watched), window_us)
     by_symbol: dict[int, list[TickRow]] = {}
-    for tick in ticks:
+    for tick in found.ticks:
         by_symbol.setdefault(tick.symbol_id, []).append(tick)
+    newest = {symbol_id: max(tick.at_us for tick in ticks) for symbol_id, ticks in by_symbol.items()}
     alerts: list[tuple[int | None, Alert]] = []
     made: dict[tuple[int, str, int], Series] = {}
     for one in watched:
@@ -140,10 +159,13 @@ def _look_at_ticks(
         is_spread = one.rule.alert_type == "spread_above"
         after_us = one.created_us if is_spread and not one.state.seen_us else 0
         key = (one.symbol_id, "spread" if is_spread else one.rule.field or "price", after_us)
+        its_ticks = by_symbol.get(one.symbol_id, [])
         if key not in made:
-            made[key] = Series(_tick_values(by_symbol.get(one.symbol_id, ()), facts[one.symbol_id], *key[1:]))
+            made[key] = Series(_tick_values(its_ticks, facts[one.symbol_id], *key[1:]))
         alerts += [(one.symbol_id, alert) for alert in evaluate(one.rule, one.state, made[key])]
-    return alerts, until if until != after else None, more
+        if its_ticks:
+            one.state.newest_us = max(one.state.newest_us, newest[one.symbol_id])
+    return alerts, found.until if found.until != after else None, found.window_us
 
 
 def _tick_values(ticks: Iterable[TickRow], facts: InstrumentFacts, field: str, after_us: int) -> list[Value]:
@@ -175,15 +197,11 @@ def _look_at_others(
         ratio = volume_ratio(volumes.get(one.symbol_id, []))
         return [] if ratio is None else _evaluate_now(one, at_us, ratio)
     if rule.alert_type == "basis_beyond":
-        return evaluate(
-            rule, state, values_of(cur, "basis_history", "futures_symbol", rule.subject, "basis", state.seen_us)
-        )
+        return evaluate(rule, state, values_of(cur, "basis_history", rule.subject, "basis", state.seen_us))
     if rule.dataset is None or rule.field is None:
         return []
     about = one.symbol_id if rule.symbol is not None else rule.subject
-    return evaluate(
-        rule, state, values_of(cur, rule.dataset, key_of(rule.dataset), about, rule.field, state.seen_us)
-    )
+    return evaluate(rule, state, values_of(cur, rule.dataset, about, rule.field, state.seen_us))
 
 
 def _evaluate_now(one: Watched, at_us: int, value: float) -> list[Alert]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -16,11 +16,11 @@ from app.storage.instruments import Known
 
 @dataclass(frozen=True, slots=True)
 class AlertSource:
-    """Alerts of a filter. list_name: what the list is called in JSON; extra: what stands beside it."""
+    """Alerts of a filter. list_name: of the list in JSON; extra: what stands before it, None: the symbol."""
 
     asked: AlertFilter
     list_name: str = "alerts"
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] | None = None
     fields: tuple[Field, ...] = ALERTS
 
     @property
@@ -34,7 +34,9 @@ class AlertSource:
         return self.asked.start_us, self.asked.end_us
 
     def head(self, instrument: Known) -> Mapping[str, str | None]:
-        """Return what stands beside the list."""
+        """Return what stands before the list; a symbol that is null: alerts of all, and of none."""
+        if self.extra is None:
+            return {"symbol": None if instrument == ALL else instrument.symbol}
         return self.extra
 
     def version(self, cur: Cursor, instrument: Known) -> str:

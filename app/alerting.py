@@ -9,6 +9,7 @@ One that was stored and not ticked off is told by whoever is elected next; each 
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -23,7 +24,8 @@ from app.election import Election
 from app.errors import DatabaseAway, TickhubError
 from app.lanes import Lane, LaneTimeout
 from app.market.committed import Touched
-from app.storage.alert_outbox import StoredAlert, pushed, unpushed
+from app.storage.alert_facts import FIRST_WINDOW_US
+from app.storage.alert_outbox import StoredAlert, give_up, pushed, told_after, unpushed
 from app.storage.connection import Connection
 from app.storage.lease import Term
 from app.stream.bus import ALERTS, Bus
@@ -39,6 +41,17 @@ LEAST_S = 0.2
 
 CALL_TIMEOUT_S = 4.0
 RETRY_S = 1.0
+
+MORE_S = 0.02
+"""Between looks at a backlog: the lane and the interpreter are others' too."""
+
+STEADY_S = 10.0
+"""Looks must have gone on for so long before it means something that there was no tick: workers write first what they
+could not."""
+
+REPAIR_S = 1.0
+"""How often a worker with readers of alerts asks for those that it did not hear of: a message may be lost, another host
+be out of reach."""
 
 MOST_PUSHED = 200
 REMEMBERED = 10_000
@@ -59,16 +72,20 @@ class Alerting:
         hub: Hub,
         bus: Bus,
         *,
+        away: Callable[[], str | None] = lambda: None,
         has_webhook: bool = False,
-        on_stored: Callable[[], None] = lambda: None,
+        on_stored: Callable[[int], None] = lambda alerts: None,
     ) -> None:
         self._election, self._lane, self._connection = election, lane, connection
-        self._hub, self._bus = hub, bus
+        self._hub, self._bus, self._away = hub, bus, away
         self._has_webhook, self._on_stored = has_webhook, on_stored
         self._symbols: frozenset[str] = frozenset()
         self._told: OrderedDict[int, None] = OrderedDict()
         self._swept_term: Term | None = None
-        """The term in which what the one before had left to tell was told."""
+        """The term in which what was left to tell was told."""
+        self._window_us: int | None = None
+        self._steady_from_s: float | None = None
+        self._repaired_id: int | None = None
         self._wake = Event()
         bus.on(ALERTS, self._came)
 
@@ -87,38 +104,78 @@ class Alerting:
                 self._election.began.clear()
                 gevent.sleep(0)
                 continue
-            more = False
             try:
-                more = self._look(term)
-            except NoMoreElected:
-                log.warning("alerts: another process was elected meanwhile")
+                self._look(term)
+            except Exception as error:
+                # Whatever was stored may be untold, and a look that did not end is to be a smaller one.
+                self._swept_term, self._steady_from_s = None, None
+                self._window_us = FIRST_WINDOW_US
+                if isinstance(error, NoMoreElected):
+                    log.warning("alerts: another process was elected meanwhile")
+                elif isinstance(error, TickhubError):
+                    log.debug("alerts were not looked for: %s", error)
+                else:
+                    log.exception("looking for alerts failed")
                 gevent.sleep(RETRY_S)
-            except TickhubError as error:
-                log.debug("alerts were not looked for: %s", error)
-                gevent.sleep(RETRY_S)
-            except Exception:
-                log.exception("looking for alerts failed")
-                gevent.sleep(RETRY_S)
+            if self._window_us is not None:
+                gevent.sleep(MORE_S)
+                continue
             gevent.sleep(LEAST_S)
-            if not more:
-                self._wake.wait(SWEEP_S)
+            self._wake.wait(SWEEP_S)
             self._wake.clear()
+
+    def repair(self) -> None:
+        """Tell this worker's readers for ever what it did not hear of; to be spawned as a greenlet."""
+        while True:
+            gevent.sleep(REPAIR_S)
+            if not self._hub.wants_alerts():
+                self._repaired_id = None
+                continue
+            try:
+                self._repair()
+            except TickhubError as error:
+                log.debug("alerts were not compared: %s", error)
+            except Exception:
+                log.exception("looking for alerts that were not heard of failed")
+                gevent.sleep(RETRY_S)
+
+    def _repair(self) -> None:
+        after = self._repaired_id
+        found = self.run_on_lane(lambda cur: told_after(cur, after, MOST_PUSHED))
+        if found.alerts:
+            self._tell(found.alerts)
+        self._repaired_id = found.last_id
 
     def run_on_lane(self, fn: Callable[[Cursor], T]) -> T:
         """Return fn(cursor), run on the lane in a transaction; fn is lane-pure. Raises DatabaseAway, what fn raises."""
+        reason = self._away()
+        if reason is not None:
+            raise DatabaseAway(reason)
         found: T = self._call(_in_transaction, self._connection, fn)
         return found
 
-    def _look(self, term: Term) -> bool:
-        """Look once, and tell what there is to tell; return whether there is more to look at."""
-        found: Round = self._call(look, self._connection, term, has_webhook=self._has_webhook)
+    def _look(self, term: Term) -> None:
+        """Look once, and tell what there is to tell."""
+        now_s = time.monotonic()
+        if self._swept_term != term or self._steady_from_s is None:
+            self._steady_from_s = now_s
+        found: Round = self._call(
+            look,
+            self._connection,
+            term,
+            has_webhook=self._has_webhook,
+            window_us=self._window_us,
+            is_steady=now_s - self._steady_from_s >= STEADY_S,
+        )
+        self._window_us = found.window_us
         self._symbols = found.symbols
         if found.alerts:
-            self._on_stored()
+            self._on_stored(found.alerts)
+        if self._swept_term != term and not self._has_webhook:
+            self.run_on_lane(lambda cur: give_up(cur, 0))  # of when there was one
         if found.alerts or self._swept_term != term:
             self._push()
             self._swept_term = term
-        return found.more
 
     def _push(self) -> None:
         """Tell readers what is stored and was not told."""

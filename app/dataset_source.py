@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -13,6 +14,7 @@ from app.page_token import foreign_token
 from app.row_stream import ALL, Page
 from app.storage.instruments import Known
 from app.storage.rows_reader import fields_of, read_rows, rows_version
+from app.storage.trades_reader import read_trades, trades_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,17 @@ class DatasetSource:
 
     def version(self, cur: Cursor, instrument: Known) -> str:
         """Return the version of the records in the range."""
-        return rows_version(cur, self.dataset, _symbol_id(instrument), self.start_us, self.end_us)
+        version = rows_version if self.dataset.stored_in is None else trades_version
+        return version(cur, self.dataset, _symbol_id(instrument), self.start_us, self.end_us)
 
     def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next records. Raises BadParameter for a place that is none."""
+        read = partial(read_rows, chosen=self.chosen) if self.dataset.stored_in is None else read_trades
         try:
-            found = read_rows(
+            found = read(
                 cur,
                 self.dataset,
                 symbol_id=_symbol_id(instrument),
-                chosen=self.chosen,
                 start_us=self.start_us,
                 end_us=self.end_us,
                 after=after,

@@ -9,8 +9,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from app.alerting import Alerting
 from app.election import Election
-from app.errors import DatabaseAway, TickhubError
+from app.errors import TickhubError
 from app.lanes import Lane
+from app.meters import Meters
 from app.storage.connection import Connection
 from app.stream.bus import Bus
 from app.stream.hub import Hub
@@ -34,13 +35,16 @@ class Desk:
         hub: Hub,
         bus: Bus,
         webhook_url: str,
+        meters: Meters,
     ) -> None:
-        self._away = away
+        self._meters = meters
         self._lane = Lane("desk")
         self._connection = connect("desk", STATEMENT_TIMEOUT_S)
         self.election = Election(ELECTION, self._lane, self._connection, away)
         self._webhook = (
-            Webhook(webhook_url, lambda: self.election.term is not None, self.write) if webhook_url else None
+            Webhook(webhook_url, lambda: self.election.term is not None, self.write, meters.alert_posted)
+            if webhook_url
+            else None
         )
         self.alerting = Alerting(
             self.election,
@@ -48,22 +52,21 @@ class Desk:
             self._connection,
             hub,
             bus,
+            away=away,
             has_webhook=self._webhook is not None,
-            on_stored=lambda: self._webhook.wake.set() if self._webhook is not None else None,
+            on_stored=self._stored,
         )
 
     def start(self, spawn: Callable[[Callable[[], None]], None]) -> None:
         """Start the greenlets."""
         spawn(self.election.run)
         spawn(self.alerting.run)
+        spawn(self.alerting.repair)
         if self._webhook is not None:
             spawn(self._webhook.run)
 
     def write(self, fn: Callable[[Cursor], T]) -> T:
         """Return fn(cursor), run in a transaction; fn is lane-pure. Raises DatabaseAway, and what fn raises."""
-        reason = self._away()
-        if reason is not None:
-            raise DatabaseAway(reason)
         return self.alerting.run_on_lane(fn)
 
     def drain(self) -> None:
@@ -77,3 +80,8 @@ class Desk:
         except TickhubError:
             return  # stopped already
         self._lane.stop()
+
+    def _stored(self, alerts: int) -> None:
+        self._meters.alerted(alerts)
+        if self._webhook is not None:
+            self._webhook.wake.set()

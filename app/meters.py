@@ -73,6 +73,13 @@ class Meters:
             ["dataset", "outcome"],
             registry=registry,
         )
+        self._alerts = Counter("tickhub_alerts", "Alerts of rules that were stored.", registry=registry)
+        self._posts = Counter(
+            "tickhub_alert_posts",
+            "Alerts and the webhook: posted, failed (tried again), given_up.",
+            ["result"],
+            registry=registry,
+        )
         self._by_way: dict[tuple[str, str], Counter] = {}
         self._bus = Counter(
             "tickhub_bus_messages_total",
@@ -107,6 +114,14 @@ class Meters:
         if counter is None:
             counter = self._by_way[way, result] = self._bus.labels(way, result)
         counter.inc(messages)
+
+    def alerted(self, alerts: int) -> None:
+        """Alerts were stored."""
+        self._alerts.inc(alerts)
+
+    def alert_posted(self, result: str, alerts: int = 1) -> None:
+        """Alerts were posted, or were not."""
+        self._posts.labels(result).inc(alerts)
 
     def refused(self, rows: int) -> None:
         """Rows of a request were refused."""

@@ -21,6 +21,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
+from app.collecting import Collecting
 from app.demo import Demo
 from app.desk import Desk
 from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
@@ -216,8 +217,9 @@ class Runtime:
         self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
         self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
         self.flusher.on_committed = self.live_trades.committed
-        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url)
+        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url, self.meters)
         self.live_trades.on_touched = self.desk.alerting.committed
+        self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -238,6 +240,7 @@ class Runtime:
         self._spawn(self.live_trades.pass_on)
         self._spawn(self.live_bars.run)
         self.desk.start(self._spawn)
+        self._collecting.start(self._spawn)
         self.cache.start()
         self.fan_out.start()
         if self._demo is not None:

@@ -202,6 +202,14 @@ class Settings:
         False, "compress what WebSockets send to clients that ask for it; costs much CPU and memory for each"
     )
     symbols_refresh_s: float = _setting(30.0, "time between looks at the symbol map", unit="s", minimum=0.1)
+    metrics_interval_s: float = _setting(
+        5.0,
+        "time between samples of market_data and system_metrics; 0 = none",
+        unit="s",
+        flags=("metrics-interval",),
+        minimum=0,
+        maximum=3600,
+    )
     alert_webhook_url: str = _setting(
         "", "URL that alerts are posted to, as JSON; empty = none", kind="webhook", secret=True
     )

@@ -20,6 +20,8 @@ _PLACE = struct.Struct(">q")
 BARS_END_US = 7_258_118_400_000_000
 """2200-01-01: ticks lie between 1970 and then, so bars do."""
 
+TICK_RECORDS: tuple[Field, ...] = (Field("symbol", "text", "the symbol's name"), *TICKS)
+
 MOST_SHIFT_US = 2 * 86_400_000_000
 """More than a change of offset adds to a bar."""
 
@@ -53,9 +55,7 @@ class TickSource:
         """Return the version of the ticks in the range."""
         return range_version(cur, instrument.symbol_id, *self.touched)
 
-    def read(
-        self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int
-    ) -> Page:
+    def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next ticks. Raises BadParameter for a place that is none."""
         try:
             key = None if after is None else TickKey.decode(after)
@@ -75,6 +75,26 @@ class TickSource:
     def lasting(self, table: Table) -> bool:
         """Ticks are what they are."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecordSource(TickSource):
+    """Ticks of [start_us, end_us) in the shape of datasets: each has its symbol."""
+
+    fields: tuple[Field, ...] = TICK_RECORDS
+    list_name: str = "records"
+    kind: tuple[str, ...] = ("tick records",)
+
+    def head(self, instrument: Known) -> Mapping[str, str]:
+        """Return the dataset's name."""
+        return {"dataset": "ticks"}
+
+    def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
+        """Return the next ticks. Raises BadParameter for a place that is none."""
+        # Not super(): a class with slots is made twice, and it knows the first one only.
+        found = TickSource.read(self, cur, instrument, after=after, descending=descending, max_rows=max_rows)
+        symbols: list[str | None] = [instrument.symbol] * len(found.table)
+        return Page(Table(self.fields, [symbols, *found.table.columns]), found.place, found.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +142,7 @@ class BarSource:
         """Return the version of the ticks that the bars are made of."""
         return range_version(cur, instrument.symbol_id, *self.touched)
 
-    def read(
-        self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int
-    ) -> Page:
+    def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next bars. Raises BadParameter for a place that is none."""
         try:
             after_us = None if after is None else int(_PLACE.unpack(after)[0])

@@ -28,7 +28,6 @@ MOST_DAYS = 10_000
 """Days of one answer. For more there are pages at /api/history."""
 
 MOST_NEWS = 20
-DEFAULT_DAYS = 365
 LOOK_BACK_TICKS = 1000
 """Among so many newest ticks a price is looked for that one of them said: of feeds that never say one they are all
 looked through, a matter of 2 ms."""
@@ -119,9 +118,8 @@ def _days(cur: Cursor, symbol_id: int, facts: StockFacts, query: StockQuery) -> 
     if start_us is None and not query.latest:
         if facts.close is None:
             return msgspec.Raw(b"[]")
-        newest_us = facts.close.time_us + _DAY_US
-        start_us = (newest_us if end_us is None else min(end_us, newest_us)) - (DEFAULT_DAYS + 1) * _DAY_US
-        start_us = max(start_us, _us(datetime.date.min))
+        newest = _EPOCH + datetime.timedelta(microseconds=facts.close.time_us)
+        start_us = _us(_year_before(newest if query.end is None else min(query.end, newest)))
     found = read_days(
         cur, symbol_id, start_us, end_us, descending=query.latest, max_rows=1 if query.latest else MOST_DAYS
     )
@@ -158,6 +156,12 @@ def _first(dataset: Dataset, table: Table) -> dict[str, Any]:
         return dict.fromkeys(names)
     (record,) = msgspec.json.decode(_listed(table.slice(0, 1)), type=list[dict[str, Any]])
     return {name: record[name] for name in names}
+
+
+def _year_before(day: datetime.date) -> datetime.date:
+    if day.year == datetime.MINYEAR:
+        return datetime.date.min
+    return day.replace(year=day.year - 1, day=min(day.day, 28) if day.month == 2 else day.day)
 
 
 def _us(day: datetime.date) -> int:

@@ -12,6 +12,7 @@ import random
 import ssl
 from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from urllib.parse import urlsplit
 
 import gevent
@@ -20,7 +21,7 @@ from gevent.event import Event
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import TickhubError
-from app.storage.alert_outbox import StoredAlert, post_later, posted, unposted
+from app.storage.alert_outbox import StoredAlert, give_up, post_later, posted, unposted
 
 TIMEOUT_S = 5.0
 """For connecting, and for each piece of an answer. No post is longer than DEADLINE_S in all."""
@@ -28,7 +29,12 @@ DEADLINE_S = 10.0
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 1.0, 300.0
 MOST_TRIES = 20
-"""Over an hour: then whoever reads the alert would be misled more than helped. It stays in the table of alerts."""
+"""Some three quarters of an hour: then whoever reads the alert would be misled more than helped. It stays in the table
+of alerts."""
+
+MOST_AGE_S = 86_400.0
+"""What is older is no more posted, however seldom it was tried: a slow address is asked for one alert after another,
+and what waits for it must not grow for ever."""
 
 MOST_AT_ONCE = 20
 LOOK_S = 1.0
@@ -44,9 +50,14 @@ class Webhook:
     """Posts what is to be posted while `is_elected()`. run_on_lane: runs a function with a cursor, in a transaction."""
 
     def __init__(
-        self, url: str, is_elected: Callable[[], bool], run_on_lane: Callable[[Callable[[Cursor], object]], object]
+        self,
+        url: str,
+        is_elected: Callable[[], bool],
+        run_on_lane: Callable[[Callable[[Cursor], object]], object],
+        count: Callable[[str, int], None] = lambda result, alerts: None,
     ) -> None:
-        self._url, self._is_elected, self._run_on_lane = url, is_elected, run_on_lane
+        """count: called with what became of alerts (posted, failed, given_up), and how many."""
+        self._url, self._is_elected, self._run_on_lane, self._count = url, is_elected, run_on_lane, count
         self.wake = Event()
 
     def run(self) -> None:
@@ -65,6 +76,10 @@ class Webhook:
 
     def _post_some(self) -> bool:
         """Post what is due; tell whether there may be more."""
+        given_up: int = self._run_on_lane(lambda cur: give_up(cur, MOST_AGE_S))  # type: ignore[assignment]
+        if given_up:
+            self._count("given_up", given_up)
+            log.error("[ERROR] %d alerts were not posted to the webhook for a day, and will not be", given_up)
         due: list[StoredAlert] = self._run_on_lane(lambda cur: unposted(cur, MOST_AT_ONCE))  # type: ignore[assignment]
         for alert in due:
             if not self._is_elected():
@@ -74,11 +89,13 @@ class Webhook:
             except NotPosted as error:
                 self._failed(alert, str(error))
             else:
+                self._count("posted", 1)
                 self._run_on_lane(lambda cur, number=alert.alert_id: posted(cur, number))  # type: ignore[misc]
         return len(due) == MOST_AT_ONCE
 
     def _failed(self, alert: StoredAlert, why: str) -> None:
         number, tries = alert.alert_id, alert.tries + 1
+        self._count("given_up" if tries >= MOST_TRIES else "failed", 1)
         if tries >= MOST_TRIES:
             log.error("[ERROR] alert %d was not posted to the webhook, and will not be: %s", number, why)
             self._run_on_lane(lambda cur: posted(cur, number))
@@ -116,6 +133,11 @@ def _client(url: str) -> tuple[http.client.HTTPConnection, str]:
     parts = urlsplit(url)
     host, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=context), path
+        return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=_tls()), path
     return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S), path
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Once: to read all certificates that this machine believes in takes the event loop some 20 ms.
+    return ssl.create_default_context()

@@ -35,89 +35,122 @@ $$;
 
 COMMENT ON FUNCTION public.actions_factor(p_symbol_id integer, p_after timestamp with time zone, p_until timestamp with time zone, p_close double precision) IS 'Product of the factors of the corporate actions after one trading day and up to the next';
 
-CREATE FUNCTION public.adjusted_close(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone, p_close double precision) RETURNS double precision
-    LANGUAGE sql STABLE PARALLEL SAFE
+CREATE FUNCTION public.bar_factors(p_symbol_id integer, p_interval text, p_source text) RETURNS TABLE(ex_dates date[], products double precision[])
+    LANGUAGE plpgsql STABLE COST 1000 ROWS 1 PARALLEL SAFE
     AS $$
-    SELECT CASE WHEN abs(p_close) >= 1e-9
-        THEN p_close * public.adjusting_factor(p_symbol_id, p_interval, p_source, p_time) ELSE p_close END
-$$;
-
-COMMENT ON FUNCTION public.adjusted_close(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone, p_close double precision) IS 'A close of price_history, adjusted for the corporate actions after it';
-
-CREATE FUNCTION public.adjusting_factor(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone) RETURNS double precision
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    SELECT CASE WHEN bool_and(coalesce(f.factor > 0, false)) IS DISTINCT FROM false
-        THEN public.float8_product(f.factor) END
-    FROM (
-        SELECT public.action_factor(a.action_type, a.amount, a.ratio, (
-            SELECT p.close FROM public.price_history p
-            WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source
-                AND p.time < a.ex_date::timestamp AT TIME ZONE 'UTC'
-            ORDER BY p.time DESC LIMIT 1)) AS factor
-        FROM public.corporate_actions a
-        WHERE a.symbol_id = p_symbol_id AND a.ex_date > (p_time AT TIME ZONE 'UTC')::date
-            AND EXISTS (
-                SELECT FROM public.price_history p
-                WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source
-                    AND p.time >= a.ex_date::timestamp AT TIME ZONE 'UTC')
-    ) f
-$$;
-
-COMMENT ON FUNCTION public.adjusting_factor(p_symbol_id integer, p_interval text, p_source text, p_time timestamp with time zone) IS 'By what a close of price_history is multiplied for the corporate actions after it that its bars have reached';
-
-CREATE FUNCTION public.daily_return(p_symbol_id integer, p_source text, p_time timestamp with time zone, p_close double precision, p_adj_close double precision) RETURNS double precision
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    SELECT CASE
-        WHEN p_adj_close IS NOT NULL AND b.adj_close IS NOT NULL THEN
-            CASE WHEN p_adj_close >= 1e-9 AND b.adj_close >= 1e-9 THEN p_adj_close / b.adj_close - 1 END
-        WHEN p_close >= 1e-9 AND b.close >= 1e-9 THEN
-            p_close / (b.close * public.actions_factor(p_symbol_id, b.time, p_time, b.close)) - 1
-    END
-    FROM (
-        SELECT p.time, p.close, p.adj_close FROM public.price_history p
-        WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source AND p.time < p_time
-        ORDER BY p.time DESC LIMIT 1
-    ) b
-$$;
-
-COMMENT ON FUNCTION public.daily_return(p_symbol_id integer, p_source text, p_time timestamp with time zone, p_close double precision, p_adj_close double precision) IS 'Change of the adjusted close since the source''s day before (fraction); NULL: there is none';
-
-CREATE FUNCTION public.daily_volatility(p_symbol_id integer, p_source text, p_time timestamp with time zone) RETURNS double precision
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    SELECT CASE WHEN count(r.change) = 20 THEN stddev_samp(r.change) * sqrt(252) END
-    FROM (
-        SELECT coalesce(w.daily_return, CASE
-            WHEN w.adj_close IS NOT NULL AND w.adj_before IS NOT NULL THEN
-                CASE WHEN w.adj_close >= 1e-9 AND w.adj_before >= 1e-9 THEN w.adj_close / w.adj_before - 1 END
-            WHEN w.close >= 1e-9 AND w.before >= 1e-9 THEN w.close / (w.before * f.factor) - 1 END) AS change
+BEGIN
+    IF NOT EXISTS (SELECT FROM public.corporate_actions a WHERE a.symbol_id = p_symbol_id) THEN
+        RETURN;
+    ELSIF p_source IS NULL THEN
+        RETURN QUERY SELECT array_agg(x.ex_date ORDER BY x.number DESC),
+            array_agg(x.product ORDER BY x.number DESC) || 1::float8
         FROM (
-            SELECT n.time, n.close, n.adj_close, n.daily_return, lead(n.time) OVER newest AS time_before,
-                lead(n.close) OVER newest AS before, lead(n.adj_close) OVER newest AS adj_before
+            SELECT f.ex_date, row_number() OVER later AS number,
+                CASE WHEN bool_and(coalesce(f.factor > 0, false)) OVER later
+                    THEN public.float8_product(f.factor) OVER later END AS product
             FROM (
-                SELECT p.time, p.close, p.adj_close, p.daily_return FROM public.price_history p
-                WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source AND p.time <= p_time
-                ORDER BY p.time DESC LIMIT 21
-            ) n
-            WINDOW newest AS (ORDER BY n.time DESC)
-            ORDER BY n.time DESC LIMIT 20
-        ) w
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN bool_and(coalesce(x.factor > 0, false)) IS DISTINCT FROM false
-                THEN public.float8_product(x.factor) END AS factor
-            FROM (
-                SELECT public.action_factor(a.action_type, a.amount, a.ratio, w.before) AS factor
+                SELECT a.ex_date, a.action_type,
+                    public.action_factor(a.action_type, a.amount, a.ratio, b.close) AS factor
                 FROM public.corporate_actions a
-                WHERE a.symbol_id = p_symbol_id AND a.ex_date > (w.time_before AT TIME ZONE 'UTC')::date
-                    AND a.ex_date <= (w.time AT TIME ZONE 'UTC')::date
-            ) x
-        ) f
-    ) r
-$$;
+                LEFT JOIN LATERAL (
+        (SELECT p.time, p.close, p.adj_close, 1 AS rank FROM public.price_history p
+         WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.time < a.ex_date::timestamp AT TIME ZONE 'UTC'
+         ORDER BY p.time DESC, p.source LIMIT 1)
+        UNION ALL
+        (SELECT o.time, coalesce(o.last_close, o.bid_close), NULL, 2 FROM public.bars o
+         WHERE o.symbol_id = p_symbol_id AND o.resolution = 86400 AND o.time < a.ex_date::timestamp AT TIME ZONE 'UTC'
+             AND coalesce(o.last_close, o.bid_close) IS NOT NULL
+         ORDER BY o.time DESC LIMIT 1)
+        ORDER BY time DESC, rank LIMIT 1
+        ) b ON true
+                WHERE a.symbol_id = p_symbol_id
+                    AND a.ex_date <= (SELECT (x.time AT TIME ZONE 'UTC')::date FROM (
+        (SELECT p.time, p.close, p.adj_close, 1 AS rank FROM public.price_history p
+         WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.time < 'infinity'
+         ORDER BY p.time DESC, p.source LIMIT 1)
+        UNION ALL
+        (SELECT o.time, coalesce(o.last_close, o.bid_close), NULL, 2 FROM public.bars o
+         WHERE o.symbol_id = p_symbol_id AND o.resolution = 86400 AND o.time < 'infinity'
+             AND coalesce(o.last_close, o.bid_close) IS NOT NULL
+         ORDER BY o.time DESC LIMIT 1)
+        ORDER BY time DESC, rank LIMIT 1
+        ) x)
+            ) f
+            WINDOW later AS (ORDER BY f.ex_date DESC, f.action_type DESC ROWS UNBOUNDED PRECEDING)
+        ) x
+        HAVING count(*) > 0;
+    ELSE
+        RETURN QUERY SELECT array_agg(x.ex_date ORDER BY x.number DESC),
+            array_agg(x.product ORDER BY x.number DESC) || 1::float8
+        FROM (
+            SELECT f.ex_date, row_number() OVER later AS number,
+                CASE WHEN bool_and(coalesce(f.factor > 0, false)) OVER later
+                    THEN public.float8_product(f.factor) OVER later END AS product
+            FROM (
+                SELECT a.ex_date, a.action_type,
+                    public.action_factor(a.action_type, a.amount, a.ratio, b.close) AS factor
+                FROM public.corporate_actions a
+                LEFT JOIN LATERAL (
+        SELECT p.time, p.close, p.adj_close FROM public.price_history p
+        WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source AND p.time < a.ex_date::timestamp AT TIME ZONE 'UTC'
+        ORDER BY p.time DESC LIMIT 1
+        ) b ON true
+                WHERE a.symbol_id = p_symbol_id
+                    AND a.ex_date <= (SELECT (x.time AT TIME ZONE 'UTC')::date FROM (
+        SELECT p.time, p.close, p.adj_close FROM public.price_history p
+        WHERE p.symbol_id = p_symbol_id AND p."interval" = p_interval AND p.source = p_source AND p.time < 'infinity'
+        ORDER BY p.time DESC LIMIT 1
+        ) x)
+            ) f
+            WINDOW later AS (ORDER BY f.ex_date DESC, f.action_type DESC ROWS UNBOUNDED PRECEDING)
+        ) x
+        HAVING count(*) > 0;
+    END IF;
+END $$;
 
-COMMENT ON FUNCTION public.daily_volatility(p_symbol_id integer, p_source text, p_time timestamp with time zone) IS 'Deviation of the source''s last 20 daily returns, yearly (fraction: times the root of 252); NULL: fewer are there';
+COMMENT ON FUNCTION public.bar_factors(p_symbol_id integer, p_interval text, p_source text) IS 'Days of the corporate actions that bars of a source (NULL: the days of price_history_daily) have reached, and for each what closes before it are multiplied by, 1 at the end; no row: there are none';
+
+CREATE FUNCTION public.day_changes(p_symbol_id integer, p_source text, p_first timestamp with time zone, p_last timestamp with time zone) RETURNS TABLE("time" timestamp with time zone, daily_return double precision, volatility double precision)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    AS $$
+#variable_conflict use_column
+DECLARE
+    ex_dates date[] := (SELECT array_agg(a.ex_date ORDER BY a.ex_date) FROM public.corporate_actions a
+        WHERE a.symbol_id = p_symbol_id);
+BEGIN
+    RETURN QUERY
+    WITH days AS (
+        (SELECT p.time, p.close, p.adj_close, p.daily_return FROM public.price_history p
+         WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source AND p.time < p_first
+         ORDER BY p.time DESC LIMIT 20)
+        UNION ALL
+        SELECT p.time, p.close, p.adj_close, p.daily_return FROM public.price_history p
+        WHERE p.symbol_id = p_symbol_id AND p."interval" = '1d' AND p.source = p_source
+            AND p.time BETWEEN p_first AND p_last
+    ), pairs AS (
+        SELECT d.*, lag(d.time) OVER w AS time_before, lag(d.close) OVER w AS before,
+            lag(d.adj_close) OVER w AS adj_before
+        FROM days d WINDOW w AS (ORDER BY d.time)
+    ), changes AS (
+        SELECT p.time, coalesce(p.daily_return, CASE
+            WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
+                CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
+            WHEN p.close >= 1e-9 AND p.before >= 1e-9 THEN
+                p.close / (p.before * CASE
+                    WHEN ex_dates IS NULL OR width_bucket((p.time_before AT TIME ZONE 'UTC')::date, ex_dates)
+                        = width_bucket((p.time AT TIME ZONE 'UTC')::date, ex_dates) THEN 1
+                    ELSE public.actions_factor(p_symbol_id, p.time_before, p.time, p.before) END) - 1
+            END) AS change
+        FROM pairs p
+    ), made AS (
+        SELECT c.time, c.change, CASE WHEN count(c.change) OVER w = 20
+            THEN stddev_samp(c.change) OVER w * sqrt(252) END AS deviation
+        FROM changes c WINDOW w AS (ORDER BY c.time ROWS 19 PRECEDING)
+    )
+    SELECT m.time, m.change, m.deviation FROM made m WHERE m.time >= p_first;
+END $$;
+
+COMMENT ON FUNCTION public.day_changes(p_symbol_id integer, p_source text, p_first timestamp with time zone, p_last timestamp with time zone) IS 'Of a source''s days in a range: change of the adjusted close since its day before (fraction), and the deviation of the last 20, yearly (times the root of 252); NULL: fewer are there';
 
 CREATE FUNCTION public.ensure_month_partition(p_table text, p_time timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -218,6 +251,15 @@ EXCEPTION WHEN duplicate_table THEN
 END $$;
 
 COMMENT ON FUNCTION public.ensure_tick_partition(p_time timestamp with time zone) IS 'Makes the weekly partition of ticks for this time; true if there was none. Commit soon: it holds a lock';
+
+CREATE FUNCTION public.factored(p_close double precision, p_time timestamp with time zone, p_ex_dates date[], p_products double precision[]) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN p_products IS NULL OR abs(p_close) < 1e-9 THEN p_close
+        ELSE p_close * p_products[width_bucket((p_time AT TIME ZONE 'UTC')::date, p_ex_dates) + 1] END
+$$;
+
+COMMENT ON FUNCTION public.factored(p_close double precision, p_time timestamp with time zone, p_ex_dates date[], p_products double precision[]) IS 'A close of this time, adjusted for the corporate actions after it (bar_factors)';
 
 CREATE FUNCTION public.history_view_name(p_symbol text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT
@@ -381,14 +423,161 @@ CREATE FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_typ
 
 COMMENT ON FUNCTION public.occ_symbol(p_symbol text, p_expiration date, p_option_type text, p_strike double precision) IS 'Contract symbol in OCC form: root, padded to 6, YYMMDD, C or P, strike x 1000 in 8 digits; NULL: it has none';
 
-CREATE AGGREGATE public.float8_product(double precision) (
-    SFUNC = float8mul,
-    STYPE = double precision,
-    INITCOND = '1',
-    PARALLEL = safe
+CREATE TABLE public.bars (
+    symbol_id integer NOT NULL,
+    resolution integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    ticks bigint NOT NULL,
+    volume numeric(38,8) NOT NULL,
+    buy_volume numeric(38,8) NOT NULL,
+    sell_volume numeric(38,8) NOT NULL,
+    bid_open double precision,
+    bid_high double precision,
+    bid_low double precision,
+    bid_close double precision,
+    bid_open_key bytea,
+    bid_close_key bytea,
+    ask_open double precision,
+    ask_high double precision,
+    ask_low double precision,
+    ask_close double precision,
+    ask_open_key bytea,
+    ask_close_key bytea,
+    mid_open double precision,
+    mid_high double precision,
+    mid_low double precision,
+    mid_close double precision,
+    mid_open_key bytea,
+    mid_close_key bytea,
+    last_open double precision,
+    last_high double precision,
+    last_low double precision,
+    last_close double precision,
+    last_open_key bytea,
+    last_close_key bytea,
+    spread_min double precision,
+    spread_max double precision,
+    version bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT bars_resolution_check CHECK ((resolution = ANY (ARRAY[60, 3600, 86400])))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE public.bars IS 'Bars, an exact function of the stored ticks at every commit';
+
+COMMENT ON COLUMN public.bars.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.bars.resolution IS 'Length (seconds): 60, 3600 or 86400';
+
+COMMENT ON COLUMN public.bars."time" IS 'Start (UTC)';
+
+COMMENT ON COLUMN public.bars.ticks IS 'Number of ticks, quotes and trades';
+
+COMMENT ON COLUMN public.bars.volume IS 'Volume of the trades (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
+
+COMMENT ON COLUMN public.bars.bid_open IS 'Open of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.bid_high IS 'High of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.bid_low IS 'Low of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.bid_close IS 'Close of bid (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.bid_open_key IS 'Order key (20 bytes) of the tick that made bid_open';
+
+COMMENT ON COLUMN public.bars.bid_close_key IS 'Order key (20 bytes) of the tick that made bid_close';
+
+COMMENT ON COLUMN public.bars.ask_open IS 'Open of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.ask_high IS 'High of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.ask_low IS 'Low of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.ask_close IS 'Close of ask (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.ask_open_key IS 'Order key (20 bytes) of the tick that made ask_open';
+
+COMMENT ON COLUMN public.bars.ask_close_key IS 'Order key (20 bytes) of the tick that made ask_close';
+
+COMMENT ON COLUMN public.bars.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
+
+COMMENT ON COLUMN public.bars.mid_open_key IS 'Order key (20 bytes) of the tick that made mid_open';
+
+COMMENT ON COLUMN public.bars.mid_close_key IS 'Order key (20 bytes) of the tick that made mid_close';
+
+COMMENT ON COLUMN public.bars.last_open IS 'Open of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars.last_high IS 'High of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars.last_low IS 'Low of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars.last_close IS 'Close of last (price), trades only; NULL: there was none';
+
+COMMENT ON COLUMN public.bars.last_open_key IS 'Order key (20 bytes) of the tick that made last_open';
+
+COMMENT ON COLUMN public.bars.last_close_key IS 'Order key (20 bytes) of the tick that made last_close';
+
+COMMENT ON COLUMN public.bars.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
+
+COMMENT ON COLUMN public.bars.version IS 'Random number of the last write of this bar; 0: not written since there are versions';
+
+CREATE TABLE public.instruments (
+    symbol_id integer NOT NULL,
+    symbol text NOT NULL,
+    name text,
+    exchange text,
+    currency text,
+    timezone text,
+    digits smallint,
+    allow_nonpositive boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sector text,
+    industry text,
+    market_cap double precision,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT instruments_digits_check CHECK (((digits >= 0) AND (digits <= 15))),
+    CONSTRAINT instruments_market_cap_check CHECK (((market_cap >= (0)::double precision) AND (market_cap < 'Infinity'::double precision))),
+    CONSTRAINT instruments_symbol_text CHECK ((((char_length(symbol) >= 1) AND (char_length(symbol) <= 64)) AND (symbol !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
 );
 
-COMMENT ON AGGREGATE public.float8_product(double precision) IS 'Product of numbers; 1 of none';
+COMMENT ON TABLE public.instruments IS 'What is traded: one row a symbol';
+
+COMMENT ON COLUMN public.instruments.symbol_id IS 'Number that stands for the symbol in the other tables';
+
+COMMENT ON COLUMN public.instruments.symbol IS 'Canonical name; unique in any case';
+
+COMMENT ON COLUMN public.instruments.name IS 'Name for people; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded, a MIC or a usual name: its calendar gives sessions and market hours; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.currency IS 'Currency of its prices (ISO 4217); NULL: not known';
+
+COMMENT ON COLUMN public.instruments.timezone IS 'Time zone of its exchange (IANA name); NULL: not known';
+
+COMMENT ON COLUMN public.instruments.digits IS 'Decimals of a price: one point is 10^-digits; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.allow_nonpositive IS 'Whether a price may be zero or less';
+
+COMMENT ON COLUMN public.instruments.created_at IS 'When the row was made (UTC)';
+
+COMMENT ON COLUMN public.instruments.sector IS 'Sector of the economy, as Technology; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.industry IS 'Industry within the sector; NULL: not known';
+
+COMMENT ON COLUMN public.instruments.market_cap IS 'Market capitalisation (its currency); NULL: not known';
+
+COMMENT ON COLUMN public.instruments.received_at IS 'When what is known of it was accepted, the newest (UTC, microseconds)';
 
 CREATE TABLE public.ticks (
     symbol_id integer NOT NULL,
@@ -434,6 +623,211 @@ COMMENT ON COLUMN public.ticks.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, 
 COMMENT ON COLUMN public.ticks.journal_no IS 'ingest_log.journal_no: where it came from';
 
 COMMENT ON COLUMN public.ticks.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
+
+CREATE TABLE public.trades_sent (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    price double precision NOT NULL,
+    volume double precision,
+    value double precision,
+    trade_type text,
+    bid_price double precision,
+    ask_price double precision,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT trades_sent_trade_type_check CHECK ((trade_type = ANY (ARRAY['buy'::text, 'sell'::text, 'neutral'::text])))
+);
+
+COMMENT ON TABLE public.trades_sent IS 'Trades: sent ones, and those of trade ticks (flags & 8); a sent one stands for the tick of its key';
+
+COMMENT ON COLUMN public.trades_sent.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.trades_sent."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.trades_sent.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content, as for ticks';
+
+COMMENT ON COLUMN public.trades_sent.price IS 'What was paid (price)';
+
+COMMENT ON COLUMN public.trades_sent.volume IS 'How much (instrument''s units); NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.value IS 'Price x volume (the price''s currency); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.trade_type IS 'Who crossed the spread; when absent by the quote: above its middle buy, below it sell; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.bid_price IS 'Bid at that moment (price); the newest one of the ticks when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.ask_price IS 'Ask at that moment (price); the newest one of the ticks when absent; NULL: not known';
+
+COMMENT ON COLUMN public.trades_sent.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE FUNCTION public.trades_between(p_start timestamp with time zone, p_end timestamp with time zone) RETURNS TABLE(symbol text, symbol_id integer, "time" timestamp with time zone, seq bigint, price double precision, volume double precision, value double precision, trade_type text, bid_price double precision, ask_price double precision, received_at timestamp with time zone)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT i.symbol,
+     t.symbol_id,
+     t."time",
+     t.seq,
+     t.price,
+     t.volume,
+     COALESCE(t.value, (t.price * t.volume)) AS "coalesce",
+     COALESCE(t.trade_type,
+         CASE
+             WHEN (t.price > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
+             WHEN (t.price < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             ELSE 'neutral'::text
+         END) AS "coalesce",
+     quote.bid,
+     quote.ask,
+     t.received_at
+    FROM ((public.trades_sent t
+      JOIN public.instruments i USING (symbol_id))
+      CROSS JOIN LATERAL ( SELECT COALESCE(t.bid_price, ( SELECT q.bid
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.bid > (0)::double precision) OR ((q.bid <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, 0))) AND ( SELECT (b.bid_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.bid_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.bid_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS bid,
+             COALESCE(t.ask_price, ( SELECT q.ask
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.ask > (0)::double precision) OR ((q.ask <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, 0))) AND ( SELECT (b.ask_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.ask_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.ask_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS ask
+          OFFSET 0) quote)
+   WHERE ((t."time" >= trades_between.p_start) AND (t."time" < trades_between.p_end))
+ UNION ALL
+  SELECT i.symbol,
+     t.symbol_id,
+     t."time",
+     t.seq,
+     t.last,
+     t.volume,
+     (t.last * t.volume),
+         CASE
+             WHEN ((t.flags & 96) = 32) THEN 'buy'::text
+             WHEN ((t.flags & 96) = 64) THEN 'sell'::text
+             WHEN ((t.flags & 96) = 96) THEN 'neutral'::text
+             WHEN (t.last > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
+             WHEN (t.last < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             ELSE 'neutral'::text
+         END AS "case",
+     quote.bid,
+     quote.ask,
+     t.received_at
+    FROM ((public.ticks t
+      JOIN public.instruments i USING (symbol_id))
+      CROSS JOIN LATERAL ( SELECT COALESCE(
+                 CASE
+                     WHEN ((t.bid > (0)::double precision) OR ((t.bid <= (0)::double precision) AND i.allow_nonpositive)) THEN t.bid
+                     ELSE NULL::double precision
+                 END, ( SELECT q.bid
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.bid > (0)::double precision) OR ((q.bid <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, t.journal_no))) AND ( SELECT (b.bid_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.bid_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.bid_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.bid_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.bid_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS bid,
+             COALESCE(
+                 CASE
+                     WHEN ((t.ask > (0)::double precision) OR ((t.ask <= (0)::double precision) AND i.allow_nonpositive)) THEN t.ask
+                     ELSE NULL::double precision
+                 END, ( SELECT q.ask
+                    FROM public.ticks q
+                   WHERE ((q.symbol_id = t.symbol_id) AND (q."time" <= t."time") AND (q."time" >= date_trunc('minute'::text, t."time", 'UTC'::text)) AND (q."time" >= trades_between.p_start) AND (q."time" < trades_between.p_end) AND ((q.ask > (0)::double precision) OR ((q.ask <= (0)::double precision) AND i.allow_nonpositive)) AND ((q."time" < t."time") OR (ROW((q.seq < 0), GREATEST(q.seq, (0)::bigint), q.received_at, q.journal_no) < ROW((t.seq < 0), GREATEST(t.seq, (0)::bigint), t.received_at, t.journal_no))) AND ( SELECT (b.ask_open_key < int8send((((EXTRACT(epoch FROM t."time") * (1000000)::numeric))::bigint + 1)))
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b."time" = date_trunc('minute'::text, t."time", 'UTC'::text)))))
+                   ORDER BY q."time" DESC, (q.seq < 0) DESC, GREATEST(q.seq, (0)::bigint) DESC, q.received_at DESC, q.journal_no DESC
+                  LIMIT 1), ( SELECT before.price
+                    FROM (( SELECT b.ask_close AS price
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 60) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('hour'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('minute'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 3600) AND (b.ask_close IS NOT NULL) AND (b."time" >= date_trunc('day'::text, t."time", 'UTC'::text)) AND (b."time" < date_trunc('hour'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                         UNION ALL
+                         ( SELECT b.ask_close
+                            FROM public.bars b
+                           WHERE ((b.symbol_id = t.symbol_id) AND (b.resolution = 86400) AND (b.ask_close IS NOT NULL) AND (b."time" >= (date_trunc('day'::text, t."time", 'UTC'::text) - '168:00:00'::interval)) AND (b."time" < date_trunc('day'::text, t."time", 'UTC'::text)))
+                           ORDER BY b."time" DESC
+                          LIMIT 1)
+                  LIMIT 1) before)) AS ask
+          OFFSET 0) quote)
+   WHERE ((t."time" >= trades_between.p_start) AND (t."time" < trades_between.p_end) AND ((t.flags & 8) <> 0) AND ((t.last > (0)::double precision) OR ((t.last <= (0)::double precision) AND i.allow_nonpositive)) AND (NOT (EXISTS ( SELECT
+            FROM public.trades_sent s
+           WHERE ((s.symbol_id = t.symbol_id) AND (s."time" = t."time") AND (s.seq = t.seq))))));
+END;
+
+COMMENT ON FUNCTION public.trades_between(p_start timestamp with time zone, p_end timestamp with time zone) IS 'Trades of [p_start, p_end): sent ones and those of ticks; p_start is the start of a minute (UTC)';
+
+CREATE AGGREGATE public.float8_product(double precision) (
+    SFUNC = float8mul,
+    STYPE = double precision,
+    INITCOND = '1',
+    PARALLEL = safe
+);
+
+COMMENT ON AGGREGATE public.float8_product(double precision) IS 'Product of numbers; 1 of none';
 
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
@@ -584,158 +978,52 @@ ALTER TABLE public.alerts ALTER COLUMN alert_id ADD GENERATED BY DEFAULT AS IDEN
     CACHE 1
 );
 
-CREATE TABLE public.bars (
-    symbol_id integer NOT NULL,
-    resolution integer NOT NULL,
-    "time" timestamp with time zone NOT NULL,
-    ticks bigint NOT NULL,
-    volume numeric(38,8) NOT NULL,
-    buy_volume numeric(38,8) NOT NULL,
-    sell_volume numeric(38,8) NOT NULL,
-    bid_open double precision,
-    bid_high double precision,
-    bid_low double precision,
-    bid_close double precision,
-    bid_open_key bytea,
-    bid_close_key bytea,
-    ask_open double precision,
-    ask_high double precision,
-    ask_low double precision,
-    ask_close double precision,
-    ask_open_key bytea,
-    ask_close_key bytea,
-    mid_open double precision,
-    mid_high double precision,
-    mid_low double precision,
-    mid_close double precision,
-    mid_open_key bytea,
-    mid_close_key bytea,
-    last_open double precision,
-    last_high double precision,
-    last_low double precision,
-    last_close double precision,
-    last_open_key bytea,
-    last_close_key bytea,
-    spread_min double precision,
-    spread_max double precision,
-    version bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT bars_resolution_check CHECK ((resolution = ANY (ARRAY[60, 3600, 86400])))
-)
-WITH (fillfactor='70');
-
-COMMENT ON TABLE public.bars IS 'Bars, an exact function of the stored ticks at every commit';
-
-COMMENT ON COLUMN public.bars.symbol_id IS 'instruments.symbol_id';
-
-COMMENT ON COLUMN public.bars.resolution IS 'Length (seconds): 60, 3600 or 86400';
-
-COMMENT ON COLUMN public.bars."time" IS 'Start (UTC)';
-
-COMMENT ON COLUMN public.bars.ticks IS 'Number of ticks, quotes and trades';
-
-COMMENT ON COLUMN public.bars.volume IS 'Volume of the trades (instrument''s units), an exact sum';
-
-COMMENT ON COLUMN public.bars.buy_volume IS 'Volume of the trades by buyers (instrument''s units), an exact sum';
-
-COMMENT ON COLUMN public.bars.sell_volume IS 'Volume of the trades by sellers (instrument''s units), an exact sum';
-
-COMMENT ON COLUMN public.bars.bid_open IS 'Open of bid (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.bid_high IS 'High of bid (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.bid_low IS 'Low of bid (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.bid_close IS 'Close of bid (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.bid_open_key IS 'Order key (20 bytes) of the tick that made bid_open';
-
-COMMENT ON COLUMN public.bars.bid_close_key IS 'Order key (20 bytes) of the tick that made bid_close';
-
-COMMENT ON COLUMN public.bars.ask_open IS 'Open of ask (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.ask_high IS 'High of ask (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.ask_low IS 'Low of ask (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.ask_close IS 'Close of ask (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.ask_open_key IS 'Order key (20 bytes) of the tick that made ask_open';
-
-COMMENT ON COLUMN public.bars.ask_close_key IS 'Order key (20 bytes) of the tick that made ask_close';
-
-COMMENT ON COLUMN public.bars.mid_open IS 'Open of (bid + ask) / 2 (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.mid_high IS 'High of (bid + ask) / 2 (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.mid_low IS 'Low of (bid + ask) / 2 (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.mid_close IS 'Close of (bid + ask) / 2 (price); NULL: there was none';
-
-COMMENT ON COLUMN public.bars.mid_open_key IS 'Order key (20 bytes) of the tick that made mid_open';
-
-COMMENT ON COLUMN public.bars.mid_close_key IS 'Order key (20 bytes) of the tick that made mid_close';
-
-COMMENT ON COLUMN public.bars.last_open IS 'Open of last (price), trades only; NULL: there was none';
-
-COMMENT ON COLUMN public.bars.last_high IS 'High of last (price), trades only; NULL: there was none';
-
-COMMENT ON COLUMN public.bars.last_low IS 'Low of last (price), trades only; NULL: there was none';
-
-COMMENT ON COLUMN public.bars.last_close IS 'Close of last (price), trades only; NULL: there was none';
-
-COMMENT ON COLUMN public.bars.last_open_key IS 'Order key (20 bytes) of the tick that made last_open';
-
-COMMENT ON COLUMN public.bars.last_close_key IS 'Order key (20 bytes) of the tick that made last_close';
-
-COMMENT ON COLUMN public.bars.spread_min IS 'Smallest ask - bid (price); NULL: no tick had both';
-
-COMMENT ON COLUMN public.bars.spread_max IS 'Largest ask - bid (price); NULL: no tick had both';
-
-COMMENT ON COLUMN public.bars.version IS 'Random number of the last write of this bar; 0: not written since there are versions';
-
-CREATE TABLE public.instruments (
-    symbol_id integer NOT NULL,
-    symbol text NOT NULL,
-    name text,
-    exchange text,
-    currency text,
-    timezone text,
-    digits smallint,
-    allow_nonpositive boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    sector text,
-    industry text,
-    market_cap double precision,
-    CONSTRAINT instruments_digits_check CHECK (((digits >= 0) AND (digits <= 15))),
-    CONSTRAINT instruments_market_cap_check CHECK (((market_cap >= (0)::double precision) AND (market_cap < 'Infinity'::double precision))),
-    CONSTRAINT instruments_symbol_text CHECK ((((char_length(symbol) >= 1) AND (char_length(symbol) <= 64)) AND (symbol !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
+CREATE TABLE public.backtests (
+    backtest_id text NOT NULL,
+    strategy_name text,
+    symbol_id integer,
+    start timestamp with time zone,
+    "end" timestamp with time zone,
+    parameters jsonb,
+    initial_equity double precision,
+    final_equity double precision,
+    return double precision,
+    sharpe double precision,
+    max_drawdown double precision,
+    win_rate double precision,
+    trades bigint,
+    received_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE public.instruments IS 'What is traded: one row a symbol';
+COMMENT ON TABLE public.backtests IS 'Backtests and their results';
 
-COMMENT ON COLUMN public.instruments.symbol_id IS 'Number that stands for the symbol in the other tables';
+COMMENT ON COLUMN public.backtests.backtest_id IS 'The backtest (name)';
 
-COMMENT ON COLUMN public.instruments.symbol IS 'Canonical name; unique in any case';
+COMMENT ON COLUMN public.backtests.strategy_name IS 'The strategy that was tried (name); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.name IS 'Name for people; NULL: not known';
+COMMENT ON COLUMN public.backtests.symbol_id IS 'instruments.symbol_id';
 
-COMMENT ON COLUMN public.instruments.exchange IS 'Where it is traded, a MIC or a usual name: its calendar gives sessions and market hours; NULL: not known';
+COMMENT ON COLUMN public.backtests.start IS 'First time of the data; NULL: not known';
 
-COMMENT ON COLUMN public.instruments.currency IS 'Currency of its prices (ISO 4217); NULL: not known';
+COMMENT ON COLUMN public.backtests."end" IS 'Time before which the data ends; NULL: not known';
 
-COMMENT ON COLUMN public.instruments.timezone IS 'Time zone of its exchange (IANA name); NULL: not known';
+COMMENT ON COLUMN public.backtests.parameters IS 'What the strategy was set to (object); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.digits IS 'Decimals of a price: one point is 10^-digits; NULL: not known';
+COMMENT ON COLUMN public.backtests.initial_equity IS 'Money at the start (account''s currency); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.allow_nonpositive IS 'Whether a price may be zero or less';
+COMMENT ON COLUMN public.backtests.final_equity IS 'Money at the end (account''s currency); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.created_at IS 'When the row was made (UTC)';
+COMMENT ON COLUMN public.backtests.return IS 'Final to initial equity, less 1 (fraction); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.sector IS 'Sector of the economy, as Technology; NULL: not known';
+COMMENT ON COLUMN public.backtests.sharpe IS 'Sharpe ratio, yearly (ratio); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.industry IS 'Industry within the sector; NULL: not known';
+COMMENT ON COLUMN public.backtests.max_drawdown IS 'Deepest fall from a height (fraction); NULL: not known';
 
-COMMENT ON COLUMN public.instruments.market_cap IS 'Market capitalisation (its currency); NULL: not known';
+COMMENT ON COLUMN public.backtests.win_rate IS 'Trades that won (fraction); NULL: not known';
+
+COMMENT ON COLUMN public.backtests.trades IS 'Trades (count); NULL: not known';
+
+COMMENT ON COLUMN public.backtests.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
 CREATE VIEW public.bars_1d AS
  SELECT i.symbol,
@@ -1077,6 +1365,30 @@ COMMENT ON COLUMN public.basis_history.basis IS 'Futures_price - spot_value (pri
 
 COMMENT ON COLUMN public.basis_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
+CREATE TABLE public.collected (
+    name text NOT NULL,
+    positions jsonb NOT NULL,
+    moment_us bigint NOT NULL,
+    sample jsonb NOT NULL,
+    term bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.collected IS 'Up to where the stored ticks were counted for metrics, and the newest sample';
+
+COMMENT ON COLUMN public.collected.name IS 'Dataset of the samples';
+
+COMMENT ON COLUMN public.collected.positions IS 'ticks.received_at (UTC microseconds) by journal';
+
+COMMENT ON COLUMN public.collected.moment_us IS 'Moment of the newest sample (UTC microseconds since 1970)';
+
+COMMENT ON COLUMN public.collected.sample IS 'The newest sample: sent again where nobody is known to have sent it';
+
+COMMENT ON COLUMN public.collected.term IS 'leases.term of who wrote it';
+
+COMMENT ON COLUMN public.collected.updated_at IS 'When it was written (UTC)';
+
 CREATE TABLE public.corporate_actions (
     symbol_id integer NOT NULL,
     ex_date date NOT NULL,
@@ -1150,6 +1462,100 @@ COMMENT ON COLUMN public.current.ask_key IS 'Order key (20 bytes) of the tick th
 COMMENT ON COLUMN public.current.last_key IS 'Order key (20 bytes) of the tick that made last';
 
 COMMENT ON COLUMN public.current.tick_key IS 'Order key (20 bytes) of the newest tick';
+
+CREATE TABLE public.price_history (
+    symbol_id integer NOT NULL,
+    "interval" text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    source text NOT NULL,
+    open double precision NOT NULL,
+    high double precision NOT NULL,
+    low double precision NOT NULL,
+    close double precision NOT NULL,
+    adj_close double precision,
+    volume double precision,
+    daily_return double precision,
+    volatility double precision,
+    trading_value double precision,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT price_history_interval_check CHECK (("interval" = ANY (ARRAY['1s'::text, '5s'::text, '15s'::text, '30s'::text, '1m'::text, '3m'::text, '5m'::text, '15m'::text, '30m'::text, '1h'::text, '4h'::text, '1d'::text, '1w'::text, '1M'::text])))
+);
+
+COMMENT ON TABLE public.price_history IS 'Bars by symbol, interval, time and who made them';
+
+COMMENT ON COLUMN public.price_history.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.price_history."interval" IS 'Length of the bar';
+
+COMMENT ON COLUMN public.price_history."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.price_history.source IS 'Who made the bar (word)';
+
+COMMENT ON COLUMN public.price_history.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.price_history.adj_close IS 'Close, adjusted for corporate actions since (the symbol''s currency); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.price_history.daily_return IS 'Change of adj_close since the day before (fraction: 0.01 is 1 %); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.volatility IS 'Deviation of the last 20 daily returns, yearly (fraction); computed when absent; NULL: not known';
+
+COMMENT ON COLUMN public.price_history.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.price_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+
+CREATE VIEW public.daily_ohlc AS
+ SELECT i.symbol,
+    ((p."time" AT TIME ZONE 'UTC'::text))::date AS date,
+    p.open,
+    p.high,
+    p.low,
+    p.close,
+    p.adj_close,
+    p.volume,
+    p.daily_return,
+    p.volatility,
+    p.trading_value,
+    p.source,
+    p."time"
+   FROM (public.price_history p
+     JOIN public.instruments i USING (symbol_id))
+  WHERE (p."interval" = '1d'::text);
+
+COMMENT ON VIEW public.daily_ohlc IS 'Daily bars with the name of the symbol, of every vendor, as they were sent';
+
+COMMENT ON COLUMN public.daily_ohlc.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.daily_ohlc.date IS 'Trading date';
+
+COMMENT ON COLUMN public.daily_ohlc.open IS 'First price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.daily_ohlc.high IS 'Highest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.daily_ohlc.low IS 'Lowest price (the symbol''s currency)';
+
+COMMENT ON COLUMN public.daily_ohlc.close IS 'Last price, unadjusted (the symbol''s currency)';
+
+COMMENT ON COLUMN public.daily_ohlc.adj_close IS 'Close, adjusted for corporate actions since, as sent (the symbol''s currency); NULL: not sent';
+
+COMMENT ON COLUMN public.daily_ohlc.volume IS 'Volume (the symbol''s units); NULL: not known';
+
+COMMENT ON COLUMN public.daily_ohlc.daily_return IS 'Change since the day before, as sent (fraction: 0.01 is 1 %); NULL: not sent';
+
+COMMENT ON COLUMN public.daily_ohlc.volatility IS 'Deviation of the last 20 daily returns, yearly, as sent (fraction); NULL: not sent';
+
+COMMENT ON COLUMN public.daily_ohlc.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.daily_ohlc.source IS 'Who made the bar';
+
+COMMENT ON COLUMN public.daily_ohlc."time" IS 'The same as midnight UTC: what price_history_pkey has, so choose days by it';
 
 CREATE TABLE public.execution_metrics (
     "time" timestamp with time zone NOT NULL,
@@ -1441,6 +1847,42 @@ CREATE TABLE public.execution_metrics_rollup_60 (
     avg_slippage_bps_last double precision
 )
 WITH (fillfactor='70');
+
+CREATE TABLE public.fills (
+    trade_id text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    symbol_id integer NOT NULL,
+    side text NOT NULL,
+    quantity double precision NOT NULL,
+    price double precision NOT NULL,
+    latency_ms double precision,
+    slippage_bps double precision,
+    strategy text,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT fills_side_check CHECK ((side = ANY (ARRAY['buy'::text, 'sell'::text])))
+);
+
+COMMENT ON TABLE public.fills IS 'Executions of orders';
+
+COMMENT ON COLUMN public.fills.trade_id IS 'What the broker calls it (name)';
+
+COMMENT ON COLUMN public.fills."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.fills.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.fills.side IS 'Buy or sell';
+
+COMMENT ON COLUMN public.fills.quantity IS 'How much (instrument''s units)';
+
+COMMENT ON COLUMN public.fills.price IS 'At what price (price)';
+
+COMMENT ON COLUMN public.fills.latency_ms IS 'Time from order to fill (ms); NULL: not known';
+
+COMMENT ON COLUMN public.fills.slippage_bps IS 'Price paid beyond the expected one (hundredths of a percent); NULL: not known';
+
+COMMENT ON COLUMN public.fills.strategy IS 'Strategy whose order it was (name); NULL: not known';
+
+COMMENT ON COLUMN public.fills.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
 CREATE TABLE public.financial_info (
     symbol_id integer NOT NULL,
@@ -2110,74 +2552,67 @@ COMMENT ON COLUMN public.options_puts.greeks_source IS 'Who computed volatility 
 
 COMMENT ON COLUMN public.options_puts.underlying_price IS 'Price of the underlying at that time (price); NULL: not known';
 
-CREATE TABLE public.price_history (
-    symbol_id integer NOT NULL,
-    "interval" text NOT NULL,
-    "time" timestamp with time zone NOT NULL,
-    source text NOT NULL,
-    open double precision NOT NULL,
-    high double precision NOT NULL,
-    low double precision NOT NULL,
-    close double precision NOT NULL,
-    adj_close double precision,
-    volume double precision,
-    daily_return double precision,
-    volatility double precision,
-    trading_value double precision,
-    received_at timestamp with time zone NOT NULL,
-    CONSTRAINT price_history_interval_check CHECK (("interval" = ANY (ARRAY['1s'::text, '5s'::text, '15s'::text, '30s'::text, '1m'::text, '3m'::text, '5m'::text, '15m'::text, '30m'::text, '1h'::text, '4h'::text, '1d'::text, '1w'::text, '1M'::text])))
-);
+CREATE VIEW public.options_volume_daily AS
+ SELECT symbol,
+    date,
+    sum(volume) AS volume,
+    sum(volume) FILTER (WHERE (option_type = 'call'::text)) AS call_volume,
+    sum(volume) FILTER (WHERE (option_type = 'put'::text)) AS put_volume,
+    (sum(volume) FILTER (WHERE (option_type = 'put'::text)) / NULLIF(sum(volume) FILTER (WHERE (option_type = 'call'::text)), (0)::double precision)) AS put_call_ratio,
+    sum(open_interest) AS open_interest,
+    sum(open_interest) FILTER (WHERE (option_type = 'call'::text)) AS call_open_interest,
+    sum(open_interest) FILTER (WHERE (option_type = 'put'::text)) AS put_open_interest,
+    count(*) AS contracts,
+    (sum(quotes))::bigint AS quotes
+   FROM ( SELECT i.symbol,
+            ((o."time" AT TIME ZONE 'UTC'::text))::date AS date,
+            o.option_type,
+            count(*) AS quotes,
+            (array_agg(o.volume ORDER BY o."time" DESC) FILTER (WHERE (o.volume IS NOT NULL)))[1] AS volume,
+            (array_agg(o.open_interest ORDER BY o."time" DESC) FILTER (WHERE (o.open_interest IS NOT NULL)))[1] AS open_interest
+           FROM (public.option_quotes o
+             JOIN public.instruments i USING (symbol_id))
+          GROUP BY i.symbol, (((o."time" AT TIME ZONE 'UTC'::text))::date), o.expiration_date, o.strike_price, o.option_type) c
+  GROUP BY symbol, date;
 
-COMMENT ON TABLE public.price_history IS 'Bars by symbol, interval, time and who made them';
+COMMENT ON VIEW public.options_volume_daily IS 'Volume and open interest of all options on a symbol by day (UTC), of each contract as quoted last';
 
-COMMENT ON COLUMN public.price_history.symbol_id IS 'instruments.symbol_id';
+COMMENT ON COLUMN public.options_volume_daily.symbol IS 'instruments.symbol, of the underlying';
 
-COMMENT ON COLUMN public.price_history."interval" IS 'Length of the bar';
+COMMENT ON COLUMN public.options_volume_daily.date IS 'Day of the quotes (UTC)';
 
-COMMENT ON COLUMN public.price_history."time" IS 'When it was (UTC, microseconds)';
+COMMENT ON COLUMN public.options_volume_daily.volume IS 'Traded that day (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.source IS 'Who made the bar (word)';
+COMMENT ON COLUMN public.options_volume_daily.call_volume IS 'Calls traded that day (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.open IS 'First price (the symbol''s currency)';
+COMMENT ON COLUMN public.options_volume_daily.put_volume IS 'Puts traded that day (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.high IS 'Highest price (the symbol''s currency)';
+COMMENT ON COLUMN public.options_volume_daily.put_call_ratio IS 'put_volume / call_volume (ratio); NULL: no calls';
 
-COMMENT ON COLUMN public.price_history.low IS 'Lowest price (the symbol''s currency)';
+COMMENT ON COLUMN public.options_volume_daily.open_interest IS 'Open interest (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.close IS 'Last price, unadjusted (the symbol''s currency)';
+COMMENT ON COLUMN public.options_volume_daily.call_open_interest IS 'Open interest of calls (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.adj_close IS 'Close, adjusted for corporate actions since (the symbol''s currency); computed when absent; NULL: not known';
+COMMENT ON COLUMN public.options_volume_daily.put_open_interest IS 'Open interest of puts (contracts); NULL: not known';
 
-COMMENT ON COLUMN public.price_history.volume IS 'Volume (the symbol''s units); NULL: not known';
+COMMENT ON COLUMN public.options_volume_daily.contracts IS 'Contracts that were quoted';
 
-COMMENT ON COLUMN public.price_history.daily_return IS 'Change of adj_close since the day before (fraction: 0.01 is 1 %); computed when absent; NULL: not known';
-
-COMMENT ON COLUMN public.price_history.volatility IS 'Deviation of the last 20 daily returns, yearly (fraction); computed when absent; NULL: not known';
-
-COMMENT ON COLUMN public.price_history.trading_value IS 'Price times volume (the symbol''s currency); NULL: not known';
-
-COMMENT ON COLUMN public.price_history.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
+COMMENT ON COLUMN public.options_volume_daily.quotes IS 'Quotes of them';
 
 CREATE VIEW public.price_history_daily AS
- SELECT symbol,
-    "time",
-    open,
-    high,
-    low,
-    close,
-    COALESCE(adj_close,
-        CASE
-            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
-            ELSE NULL::double precision
-        END) AS adj_close,
-    volume,
-    trading_value,
-    COALESCE(source, 'ticks'::text) AS source
-   FROM ( SELECT i.symbol,
-            i.symbol_id,
-            i.sector,
-            i.market_cap,
-            v."time",
+ SELECT i.symbol,
+    d."time",
+    d.open,
+    d.high,
+    d.low,
+    d.close,
+    COALESCE(d.adj_close, public.factored(d.close, d."time", f.ex_dates, f.products)) AS adj_close,
+    d.volume,
+    d.trading_value,
+    COALESCE(d.source, 'ticks'::text) AS source
+   FROM ((public.instruments i
+     LEFT JOIN LATERAL public.bar_factors(i.symbol_id, '1d'::text, NULL::text) f(ex_dates, products) ON (true))
+     CROSS JOIN LATERAL ( SELECT v."time",
             v.open,
             v.high,
             v.low,
@@ -2187,27 +2622,21 @@ CREATE VIEW public.price_history_daily AS
             v.daily_return,
             v.trading_value,
             v.source
-           FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
-                    price_history."time",
-                    price_history.open,
-                    price_history.high,
-                    price_history.low,
-                    price_history.close,
-                    price_history.adj_close,
-                    price_history.volume,
-                    price_history.daily_return,
-                    price_history.trading_value,
-                    price_history.source
-                   FROM public.price_history
-                  WHERE (price_history."interval" = '1d'::text)
-                  ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
-             JOIN public.instruments i USING (symbol_id))
+           FROM ( SELECT DISTINCT ON (p."time") p."time",
+                    p.open,
+                    p.high,
+                    p.low,
+                    p.close,
+                    p.adj_close,
+                    p.volume,
+                    p.daily_return,
+                    p.trading_value,
+                    p.source
+                   FROM public.price_history p
+                  WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text))
+                  ORDER BY p."time", p.source) v
         UNION ALL
-         SELECT i.symbol,
-            i.symbol_id,
-            i.sector,
-            i.market_cap,
-            b."time",
+         SELECT b."time",
                 CASE
                     WHEN (b.last_close IS NOT NULL) THEN b.last_open
                     ELSE b.bid_open
@@ -2226,11 +2655,10 @@ CREATE VIEW public.price_history_daily AS
             NULL::double precision,
             NULL::double precision,
             NULL::text
-           FROM (public.bars b
-             JOIN public.instruments i USING (symbol_id))
-          WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM public.bars b
+          WHERE ((b.symbol_id = i.symbol_id) AND (b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
                    FROM public.price_history p
-                  WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) d;
+                  WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) d);
 
 COMMENT ON VIEW public.price_history_daily IS 'Days (UTC) by symbol: the vendor''s bar, else one of the ticks'' trades, or bids where nothing was traded';
 
@@ -2246,7 +2674,7 @@ COMMENT ON COLUMN public.price_history_daily.low IS 'Lowest price (the symbol''s
 
 COMMENT ON COLUMN public.price_history_daily.close IS 'Last price, unadjusted (the symbol''s currency)';
 
-COMMENT ON COLUMN public.price_history_daily.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+COMMENT ON COLUMN public.price_history_daily.adj_close IS 'The vendor''s adjusted close, else by corporate_actions (NULL: one of them lacks its number)';
 
 COMMENT ON COLUMN public.price_history_daily.volume IS 'Volume (the symbol''s units); NULL: not known';
 
@@ -2255,38 +2683,29 @@ COMMENT ON COLUMN public.price_history_daily.trading_value IS 'Price times volum
 COMMENT ON COLUMN public.price_history_daily.source IS 'Its price_history.source; ticks: made of the ticks'' bar of the day';
 
 CREATE VIEW public.price_history_monthly AS
- SELECT symbol,
-    start AS "time",
-    open,
-    high,
-    low,
-    close,
-    COALESCE(adj_close,
-        CASE
-            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
-            ELSE NULL::double precision
-        END) AS adj_close,
-    volume,
-    trading_value,
-    days
-   FROM ( SELECT day.symbol,
-            day.symbol_id,
-            date_trunc('month'::text, day."time", 'UTC'::text) AS start,
+ SELECT i.symbol,
+    d.start AS "time",
+    d.open,
+    d.high,
+    d.low,
+    d.close,
+    COALESCE(d.adj_close, public.factored(d.close, d."time", f.ex_dates, f.products)) AS adj_close,
+    d.volume,
+    d.trading_value,
+    d.days
+   FROM ((public.instruments i
+     LEFT JOIN LATERAL public.bar_factors(i.symbol_id, '1d'::text, NULL::text) f(ex_dates, products) ON (true))
+     CROSS JOIN LATERAL ( SELECT date_trunc('month'::text, day."time", 'UTC'::text) AS start,
             (array_agg(day.open ORDER BY day."time"))[1] AS open,
             max(day.high) AS high,
             min(day.low) AS low,
             (array_agg(day.close ORDER BY day."time" DESC))[1] AS close,
             (array_agg(day.adj_close ORDER BY day."time" DESC))[1] AS adj_close,
-            (array_agg(day.source ORDER BY day."time" DESC))[1] AS source,
             max(day."time") AS "time",
             sum(day.volume) AS volume,
             sum(day.trading_value) AS trading_value,
             count(*) AS days
-           FROM ( SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    v."time",
+           FROM ( SELECT v."time",
                     v.open,
                     v.high,
                     v.low,
@@ -2296,27 +2715,21 @@ CREATE VIEW public.price_history_monthly AS
                     v.daily_return,
                     v.trading_value,
                     v.source
-                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
-                            price_history."time",
-                            price_history.open,
-                            price_history.high,
-                            price_history.low,
-                            price_history.close,
-                            price_history.adj_close,
-                            price_history.volume,
-                            price_history.daily_return,
-                            price_history.trading_value,
-                            price_history.source
-                           FROM public.price_history
-                          WHERE (price_history."interval" = '1d'::text)
-                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
-                     JOIN public.instruments i USING (symbol_id))
+                   FROM ( SELECT DISTINCT ON (p."time") p."time",
+                            p.open,
+                            p.high,
+                            p.low,
+                            p.close,
+                            p.adj_close,
+                            p.volume,
+                            p.daily_return,
+                            p.trading_value,
+                            p.source
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text))
+                          ORDER BY p."time", p.source) v
                 UNION ALL
-                 SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    b."time",
+                 SELECT b."time",
                         CASE
                             WHEN (b.last_close IS NOT NULL) THEN b.last_open
                             ELSE b.bid_open
@@ -2335,12 +2748,11 @@ CREATE VIEW public.price_history_monthly AS
                     NULL::double precision,
                     NULL::double precision,
                     NULL::text
-                   FROM (public.bars b
-                     JOIN public.instruments i USING (symbol_id))
-                  WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                   FROM public.bars b
+                  WHERE ((b.symbol_id = i.symbol_id) AND (b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
                            FROM public.price_history p
-                          WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
-          GROUP BY day.symbol, day.symbol_id, (date_trunc('month'::text, day."time", 'UTC'::text))) d;
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
+          GROUP BY (date_trunc('month'::text, day."time", 'UTC'::text))) d);
 
 COMMENT ON VIEW public.price_history_monthly IS 'Months (UTC) of price_history_daily';
 
@@ -2356,7 +2768,7 @@ COMMENT ON COLUMN public.price_history_monthly.low IS 'Lowest price (the symbol'
 
 COMMENT ON COLUMN public.price_history_monthly.close IS 'Last price, unadjusted (the symbol''s currency)';
 
-COMMENT ON COLUMN public.price_history_monthly.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+COMMENT ON COLUMN public.price_history_monthly.adj_close IS 'The vendor''s adjusted close, else by corporate_actions (NULL: one of them lacks its number)';
 
 COMMENT ON COLUMN public.price_history_monthly.volume IS 'Volume (the symbol''s units); NULL: not known';
 
@@ -2365,38 +2777,29 @@ COMMENT ON COLUMN public.price_history_monthly.trading_value IS 'Price times vol
 COMMENT ON COLUMN public.price_history_monthly.days IS 'Days that it is made of, the running one included';
 
 CREATE VIEW public.price_history_weekly AS
- SELECT symbol,
-    start AS "time",
-    open,
-    high,
-    low,
-    close,
-    COALESCE(adj_close,
-        CASE
-            WHEN (source IS NOT NULL) THEN public.adjusted_close(symbol_id, '1d'::text, source, "time", close)
-            ELSE NULL::double precision
-        END) AS adj_close,
-    volume,
-    trading_value,
-    days
-   FROM ( SELECT day.symbol,
-            day.symbol_id,
-            date_trunc('week'::text, day."time", 'UTC'::text) AS start,
+ SELECT i.symbol,
+    d.start AS "time",
+    d.open,
+    d.high,
+    d.low,
+    d.close,
+    COALESCE(d.adj_close, public.factored(d.close, d."time", f.ex_dates, f.products)) AS adj_close,
+    d.volume,
+    d.trading_value,
+    d.days
+   FROM ((public.instruments i
+     LEFT JOIN LATERAL public.bar_factors(i.symbol_id, '1d'::text, NULL::text) f(ex_dates, products) ON (true))
+     CROSS JOIN LATERAL ( SELECT date_trunc('week'::text, day."time", 'UTC'::text) AS start,
             (array_agg(day.open ORDER BY day."time"))[1] AS open,
             max(day.high) AS high,
             min(day.low) AS low,
             (array_agg(day.close ORDER BY day."time" DESC))[1] AS close,
             (array_agg(day.adj_close ORDER BY day."time" DESC))[1] AS adj_close,
-            (array_agg(day.source ORDER BY day."time" DESC))[1] AS source,
             max(day."time") AS "time",
             sum(day.volume) AS volume,
             sum(day.trading_value) AS trading_value,
             count(*) AS days
-           FROM ( SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    v."time",
+           FROM ( SELECT v."time",
                     v.open,
                     v.high,
                     v.low,
@@ -2406,27 +2809,21 @@ CREATE VIEW public.price_history_weekly AS
                     v.daily_return,
                     v.trading_value,
                     v.source
-                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
-                            price_history."time",
-                            price_history.open,
-                            price_history.high,
-                            price_history.low,
-                            price_history.close,
-                            price_history.adj_close,
-                            price_history.volume,
-                            price_history.daily_return,
-                            price_history.trading_value,
-                            price_history.source
-                           FROM public.price_history
-                          WHERE (price_history."interval" = '1d'::text)
-                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
-                     JOIN public.instruments i USING (symbol_id))
+                   FROM ( SELECT DISTINCT ON (p."time") p."time",
+                            p.open,
+                            p.high,
+                            p.low,
+                            p.close,
+                            p.adj_close,
+                            p.volume,
+                            p.daily_return,
+                            p.trading_value,
+                            p.source
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text))
+                          ORDER BY p."time", p.source) v
                 UNION ALL
-                 SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    b."time",
+                 SELECT b."time",
                         CASE
                             WHEN (b.last_close IS NOT NULL) THEN b.last_open
                             ELSE b.bid_open
@@ -2445,12 +2842,11 @@ CREATE VIEW public.price_history_weekly AS
                     NULL::double precision,
                     NULL::double precision,
                     NULL::text
-                   FROM (public.bars b
-                     JOIN public.instruments i USING (symbol_id))
-                  WHERE ((b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                   FROM public.bars b
+                  WHERE ((b.symbol_id = i.symbol_id) AND (b.resolution = 86400) AND (COALESCE(b.last_close, b.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
                            FROM public.price_history p
-                          WHERE ((p.symbol_id = b.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
-          GROUP BY day.symbol, day.symbol_id, (date_trunc('week'::text, day."time", 'UTC'::text))) d;
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b."time"))))))) day
+          GROUP BY (date_trunc('week'::text, day."time", 'UTC'::text))) d);
 
 COMMENT ON VIEW public.price_history_weekly IS 'Weeks (from Monday, UTC) of price_history_daily';
 
@@ -2466,7 +2862,7 @@ COMMENT ON COLUMN public.price_history_weekly.low IS 'Lowest price (the symbol''
 
 COMMENT ON COLUMN public.price_history_weekly.close IS 'Last price, unadjusted (the symbol''s currency)';
 
-COMMENT ON COLUMN public.price_history_weekly.adj_close IS 'The vendor''s adjusted close, else computed from corporate_actions; NULL where it is made of ticks';
+COMMENT ON COLUMN public.price_history_weekly.adj_close IS 'The vendor''s adjusted close, else by corporate_actions (NULL: one of them lacks its number)';
 
 COMMENT ON COLUMN public.price_history_weekly.volume IS 'Volume (the symbol''s units); NULL: not known';
 
@@ -2563,23 +2959,26 @@ CREATE VIEW public.sector_performance AS
     (sum((change * market_cap)) / NULLIF(sum(market_cap) FILTER (WHERE (change IS NOT NULL)), (0)::double precision)) AS weighted_return,
     sum(volume) AS volume,
     sum(COALESCE(trading_value, (close * volume))) AS trading_value
-   FROM ( SELECT d.sector,
+   FROM ( SELECT i.sector,
             d."time",
-            d.market_cap,
+            i.market_cap,
             d.close,
             d.volume,
             d.trading_value,
             COALESCE(d.daily_return,
                 CASE
                     WHEN ((d.adj_close >= (0.000000001)::double precision) AND (b.adj_close >= (0.000000001)::double precision)) THEN ((d.adj_close / b.adj_close) - (1)::double precision)
-                    WHEN ((d.close >= (0.000000001)::double precision) AND (b.close >= (0.000000001)::double precision)) THEN ((d.close / (b.close * public.actions_factor(d.symbol_id, b."time", d."time", b.close))) - (1)::double precision)
+                    WHEN ((d.close >= (0.000000001)::double precision) AND (b.close >= (0.000000001)::double precision)) THEN ((d.close / (b.close *
+                    CASE
+                        WHEN (EXISTS ( SELECT
+                           FROM public.corporate_actions a
+                          WHERE ((a.symbol_id = i.symbol_id) AND (a.ex_date > ((b."time" AT TIME ZONE 'UTC'::text))::date) AND (a.ex_date <= ((d."time" AT TIME ZONE 'UTC'::text))::date)))) THEN public.actions_factor(i.symbol_id, b."time", d."time", b.close)
+                        ELSE (1)::double precision
+                    END)) - (1)::double precision)
                     ELSE NULL::double precision
                 END) AS change
-           FROM (( SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    v."time",
+           FROM ((public.instruments i
+             CROSS JOIN LATERAL ( SELECT v."time",
                     v.open,
                     v.high,
                     v.low,
@@ -2589,27 +2988,21 @@ CREATE VIEW public.sector_performance AS
                     v.daily_return,
                     v.trading_value,
                     v.source
-                   FROM (( SELECT DISTINCT ON (price_history.symbol_id, price_history."time") price_history.symbol_id,
-                            price_history."time",
-                            price_history.open,
-                            price_history.high,
-                            price_history.low,
-                            price_history.close,
-                            price_history.adj_close,
-                            price_history.volume,
-                            price_history.daily_return,
-                            price_history.trading_value,
-                            price_history.source
-                           FROM public.price_history
-                          WHERE (price_history."interval" = '1d'::text)
-                          ORDER BY price_history.symbol_id, price_history."time", price_history.source) v
-                     JOIN public.instruments i USING (symbol_id))
+                   FROM ( SELECT DISTINCT ON (p."time") p."time",
+                            p.open,
+                            p.high,
+                            p.low,
+                            p.close,
+                            p.adj_close,
+                            p.volume,
+                            p.daily_return,
+                            p.trading_value,
+                            p.source
+                           FROM public.price_history p
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text))
+                          ORDER BY p."time", p.source) v
                 UNION ALL
-                 SELECT i.symbol,
-                    i.symbol_id,
-                    i.sector,
-                    i.market_cap,
-                    b_1."time",
+                 SELECT b_1."time",
                         CASE
                             WHEN (b_1.last_close IS NOT NULL) THEN b_1.last_open
                             ELSE b_1.bid_open
@@ -2628,18 +3021,17 @@ CREATE VIEW public.sector_performance AS
                     NULL::double precision,
                     NULL::double precision,
                     NULL::text
-                   FROM (public.bars b_1
-                     JOIN public.instruments i USING (symbol_id))
-                  WHERE ((b_1.resolution = 86400) AND (COALESCE(b_1.last_close, b_1.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
+                   FROM public.bars b_1
+                  WHERE ((b_1.symbol_id = i.symbol_id) AND (b_1.resolution = 86400) AND (COALESCE(b_1.last_close, b_1.bid_close) IS NOT NULL) AND (NOT (EXISTS ( SELECT
                            FROM public.price_history p
-                          WHERE ((p.symbol_id = b_1.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b_1."time"))))))) d
+                          WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" = b_1."time"))))))) d)
              LEFT JOIN LATERAL (( SELECT p."time",
                     p.close,
                     p.adj_close,
                     1 AS rank
                    FROM public.price_history p
-                  WHERE ((p.symbol_id = d.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" < d."time") AND ((p.source = d.source) OR (d.source IS NULL)))
-                  ORDER BY p."time" DESC
+                  WHERE ((p.symbol_id = i.symbol_id) AND (p."interval" = '1d'::text) AND (p."time" < d."time"))
+                  ORDER BY p."time" DESC, p.source
                  LIMIT 1)
                 UNION ALL
                 ( SELECT o."time",
@@ -2647,12 +3039,12 @@ CREATE VIEW public.sector_performance AS
                     NULL::double precision,
                     2
                    FROM public.bars o
-                  WHERE ((o.symbol_id = d.symbol_id) AND (o.resolution = 86400) AND (o."time" < d."time") AND (COALESCE(o.last_close, o.bid_close) IS NOT NULL))
+                  WHERE ((o.symbol_id = i.symbol_id) AND (o.resolution = 86400) AND (o."time" < d."time") AND (COALESCE(o.last_close, o.bid_close) IS NOT NULL))
                   ORDER BY o."time" DESC
                  LIMIT 1)
           ORDER BY 1 DESC, 4
          LIMIT 1) b ON (true))
-          WHERE (d.sector IS NOT NULL)) s
+          WHERE (i.sector IS NOT NULL)) s
   GROUP BY sector, "time";
 
 COMMENT ON VIEW public.sector_performance IS 'Sectors by day (UTC): how their symbols changed since the day before each had';
@@ -2674,6 +3066,20 @@ COMMENT ON COLUMN public.sector_performance.weighted_return IS 'The same, weight
 COMMENT ON COLUMN public.sector_performance.volume IS 'Volume (the symbols'' units)';
 
 COMMENT ON COLUMN public.sector_performance.trading_value IS 'Price times volume, the vendors'' or by the close; currencies are added as they are';
+
+CREATE TABLE public.strategies (
+    strategy_name text NOT NULL,
+    parameters jsonb,
+    received_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.strategies IS 'Strategies, as they are set';
+
+COMMENT ON COLUMN public.strategies.strategy_name IS 'The strategy (name)';
+
+COMMENT ON COLUMN public.strategies.parameters IS 'What it is set to (object); NULL: not known';
+
+COMMENT ON COLUMN public.strategies.received_at IS 'When the newest row of this key was accepted (UTC, microseconds)';
 
 CREATE TABLE public.strategy_metrics (
     strategy_name text NOT NULL,
@@ -3219,6 +3625,44 @@ COMMENT ON COLUMN public.ticks_view.flags IS 'Bits: bid 2, ask 4, last 8, volume
 
 COMMENT ON COLUMN public.ticks_view.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
 
+CREATE VIEW public.trades AS
+ SELECT symbol,
+    symbol_id,
+    "time",
+    seq,
+    price,
+    volume,
+    value,
+    trade_type,
+    bid_price,
+    ask_price,
+    received_at
+   FROM public.trades_between('-infinity'::timestamp with time zone, 'infinity'::timestamp with time zone) trades_between(symbol, symbol_id, "time", seq, price, volume, value, trade_type, bid_price, ask_price, received_at);
+
+COMMENT ON VIEW public.trades IS 'Every trade, sent or of a trade tick, with the quote at it and its side; ask for a symbol and a range of time';
+
+COMMENT ON COLUMN public.trades.symbol IS 'instruments.symbol';
+
+COMMENT ON COLUMN public.trades.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.trades."time" IS 'When it was (UTC, microseconds)';
+
+COMMENT ON COLUMN public.trades.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
+
+COMMENT ON COLUMN public.trades.price IS 'What was paid (price)';
+
+COMMENT ON COLUMN public.trades.volume IS 'How much (instrument''s units); NULL: not known';
+
+COMMENT ON COLUMN public.trades.value IS 'As sent, else price x volume (the price''s currency); NULL: not known';
+
+COMMENT ON COLUMN public.trades.trade_type IS 'Who crossed the spread: as sent, else by the tick''s flags, else by the quote: above its middle buy, below sell';
+
+COMMENT ON COLUMN public.trades.bid_price IS 'Bid (price): as sent, else the tick''s, else the newest one before it, of the last 7 days; NULL: there was none';
+
+COMMENT ON COLUMN public.trades.ask_price IS 'Ask (price): as sent, else the tick''s, else the newest one before it, of the last 7 days; NULL: there was none';
+
+COMMENT ON COLUMN public.trades.received_at IS 'When it was accepted (UTC, microseconds)';
+
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_300 FOR VALUES IN (300);
 
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_3600 FOR VALUES IN (3600);
@@ -3261,11 +3705,17 @@ ALTER TABLE ONLY public.alerts
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_symbol_id_time_alert_type_message_key UNIQUE NULLS NOT DISTINCT (symbol_id, "time", alert_type, message);
 
+ALTER TABLE ONLY public.backtests
+    ADD CONSTRAINT backtests_pkey PRIMARY KEY (backtest_id);
+
 ALTER TABLE ONLY public.bars
     ADD CONSTRAINT bars_pkey PRIMARY KEY (symbol_id, resolution, "time");
 
 ALTER TABLE ONLY public.basis_history
     ADD CONSTRAINT basis_history_pkey PRIMARY KEY (futures_symbol, "time");
+
+ALTER TABLE ONLY public.collected
+    ADD CONSTRAINT collected_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY public.corporate_actions
     ADD CONSTRAINT corporate_actions_pkey PRIMARY KEY (symbol_id, ex_date, action_type);
@@ -3287,6 +3737,9 @@ ALTER TABLE ONLY public.execution_metrics_rollup_3600
 
 ALTER TABLE ONLY public.execution_metrics_rollup_60
     ADD CONSTRAINT execution_metrics_rollup_60_pkey PRIMARY KEY (resolution, "time");
+
+ALTER TABLE ONLY public.fills
+    ADD CONSTRAINT fills_pkey PRIMARY KEY (trade_id);
 
 ALTER TABLE ONLY public.financial_info
     ADD CONSTRAINT financial_info_pkey PRIMARY KEY (symbol_id, date);
@@ -3339,6 +3792,9 @@ ALTER TABLE ONLY public.rejected_records
 ALTER TABLE ONLY public.rejected_ticks
     ADD CONSTRAINT rejected_ticks_pkey PRIMARY KEY (journal_no, row_no);
 
+ALTER TABLE ONLY public.strategies
+    ADD CONSTRAINT strategies_pkey PRIMARY KEY (strategy_name);
+
 ALTER TABLE ONLY public.strategy_metrics
     ADD CONSTRAINT strategy_metrics_pkey PRIMARY KEY (strategy_name, "time");
 
@@ -3378,6 +3834,9 @@ ALTER TABLE ONLY public.tick_ranges
 ALTER TABLE ONLY public.ticks
     ADD CONSTRAINT ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
 
+ALTER TABLE ONLY public.trades_sent
+    ADD CONSTRAINT trades_sent_pkey PRIMARY KEY (symbol_id, "time", seq);
+
 CREATE INDEX alert_rules_symbol_id ON public.alert_rules USING btree (symbol_id);
 
 CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
@@ -3387,6 +3846,10 @@ CREATE INDEX bars_5m_key ON public.bars USING btree (((symbol_id + 0)), resoluti
 CREATE INDEX basis_history_order ON public.basis_history USING btree ("time", futures_symbol);
 
 CREATE INDEX corporate_actions_order ON public.corporate_actions USING btree (ex_date, action_type, symbol_id);
+
+CREATE INDEX fills_order ON public.fills USING btree ("time", trade_id);
+
+CREATE INDEX fills_symbol_id_time ON public.fills USING btree (symbol_id, "time");
 
 CREATE INDEX financial_info_order ON public.financial_info USING btree (date, symbol_id);
 
@@ -3437,6 +3900,8 @@ CREATE INDEX system_metrics_rollup_3600_resolution_time_host_idx ON public.syste
 CREATE INDEX system_metrics_rollup_60_resolution_time_host_idx ON public.system_metrics_rollup_60 USING btree (resolution, "time", host);
 
 CREATE INDEX ticks_received_at ON ONLY public.ticks USING brin (received_at) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX trades_sent_order ON public.trades_sent USING btree ("time", seq, symbol_id);
 
 ALTER INDEX public.execution_metrics_rollup_pkey ATTACH PARTITION public.execution_metrics_rollup_300_pkey;
 
@@ -3499,7 +3964,13 @@ GRANT USAGE ON SCHEMA history TO tickhub_read;
 
 GRANT USAGE ON SCHEMA public TO tickhub_read;
 
+GRANT SELECT ON TABLE public.bars TO tickhub_read;
+
+GRANT SELECT ON TABLE public.instruments TO tickhub_read;
+
 GRANT SELECT ON TABLE public.ticks TO tickhub_read;
+
+GRANT SELECT ON TABLE public.trades_sent TO tickhub_read;
 
 GRANT SELECT ON TABLE public.alembic_version TO tickhub_read;
 
@@ -3511,9 +3982,7 @@ GRANT SELECT ON TABLE public.alert_rules TO tickhub_read;
 
 GRANT SELECT ON TABLE public.alerts TO tickhub_read;
 
-GRANT SELECT ON TABLE public.bars TO tickhub_read;
-
-GRANT SELECT ON TABLE public.instruments TO tickhub_read;
+GRANT SELECT ON TABLE public.backtests TO tickhub_read;
 
 GRANT SELECT ON TABLE public.bars_1d TO tickhub_read;
 
@@ -3525,9 +3994,15 @@ GRANT SELECT ON TABLE public.bars_5m TO tickhub_read;
 
 GRANT SELECT ON TABLE public.basis_history TO tickhub_read;
 
+GRANT SELECT ON TABLE public.collected TO tickhub_read;
+
 GRANT SELECT ON TABLE public.corporate_actions TO tickhub_read;
 
 GRANT SELECT ON TABLE public.current TO tickhub_read;
+
+GRANT SELECT ON TABLE public.price_history TO tickhub_read;
+
+GRANT SELECT ON TABLE public.daily_ohlc TO tickhub_read;
 
 GRANT SELECT ON TABLE public.execution_metrics TO tickhub_read;
 
@@ -3538,6 +4013,8 @@ GRANT SELECT ON TABLE public.execution_metrics_rollup_300 TO tickhub_read;
 GRANT SELECT ON TABLE public.execution_metrics_rollup_3600 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup_60 TO tickhub_read;
+
+GRANT SELECT ON TABLE public.fills TO tickhub_read;
 
 GRANT SELECT ON TABLE public.financial_info TO tickhub_read;
 
@@ -3567,7 +4044,7 @@ GRANT SELECT ON TABLE public.options_calls TO tickhub_read;
 
 GRANT SELECT ON TABLE public.options_puts TO tickhub_read;
 
-GRANT SELECT ON TABLE public.price_history TO tickhub_read;
+GRANT SELECT ON TABLE public.options_volume_daily TO tickhub_read;
 
 GRANT SELECT ON TABLE public.price_history_daily TO tickhub_read;
 
@@ -3580,6 +4057,8 @@ GRANT SELECT ON TABLE public.rejected_records TO tickhub_read;
 GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
 
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_read;
+
+GRANT SELECT ON TABLE public.strategies TO tickhub_read;
 
 GRANT SELECT ON TABLE public.strategy_metrics TO tickhub_read;
 
@@ -3606,6 +4085,8 @@ GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_read;
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
 
 GRANT SELECT ON TABLE public.ticks_view TO tickhub_read;
+
+GRANT SELECT ON TABLE public.trades TO tickhub_read;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_read;
 

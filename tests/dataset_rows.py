@@ -32,7 +32,7 @@ LIMITS = Limits(oldest_us=631_152_000_000_000, oldest="1990-01-01", max_ahead_us
 def key_value(column: Column, number: int) -> Any:
     """Return the value of a key's field of the `number`th record; no two records share all of them."""
     if column.kind == "symbol":
-        return SYMBOLS[number % len(SYMBOLS)]
+        return None if number % 5 == 4 and not column.required else SYMBOLS[number % len(SYMBOLS)]
     if column.kind == "time":
         return (FIRST + datetime.timedelta(seconds=number)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if column.kind == "date":
@@ -46,12 +46,12 @@ def key_value(column: Column, number: int) -> Any:
 
 def value(dataset: Dataset, column: Column, rng: random.Random) -> Any:
     """Return a value that a field of this kind may have, and that is hard to keep."""
-    if column.choices:
-        return rng.choice(column.choices)
+    if column.choices or column.examples:
+        return rng.choice(column.choices or column.examples)
     if column.kind == "float":
         return rng.choice([number for number in FLOATS if _fits(dataset, column.attribute, number)])
     if column.kind == "int":
-        return rng.choice([number for number in (0, 1, 7, 1 << 53) if _fits(dataset, column.attribute, number)])
+        return rng.choice([number for number in (0, 1, 7, 15, 1 << 53) if _fits(dataset, column.attribute, number)])
     if column.kind == "bool":
         return rng.random() < 0.5
     if column.kind == "json":

@@ -73,6 +73,22 @@ def evaluate(rule: Rule, state: State, values: Sequence[Value] | Series) -> list
     return found
 
 
+def overdue(rule: Rule, state: State, now_us: int) -> list[Alert]:
+    """Return alerts of what was beyond within the cool-down and still is, now that it is over, though nothing came.
+
+    now_us: by the database's clock. The values' clock has gone on as long as that one since the newest was looked at.
+    """
+    if state.value is None or not state.looked_us:
+        return []
+    at_us = state.seen_us + max(0, now_us - state.looked_us)
+    found = []
+    for direction, line in lines(rule).items():
+        watch = state.watches.get(direction)
+        if watch is not None and watch.armed and look(watch, line, at_us, state.value):
+            found.append(_alert(rule, direction, at_us, state.value))
+    return found
+
+
 def _pass_over(state: State, series: Series, watched: dict[str, Line]) -> bool:
     """Take all values at once where none of them changes anything, and tell whether that was so.
 

@@ -96,10 +96,16 @@ class Rule(Struct):
 
 
 class State(Struct):
-    """What a rule has seen: the newest value and its time (UTC microseconds, 0: none), and of each line."""
+    """What a rule has seen: the newest value and its time (UTC microseconds, 0: none), and of each line.
+
+    looked_us: when that value was looked at, by the database's clock. newest_us: of the symbol's newest tick, whatever
+    the rule takes of it.
+    """
 
     seen_us: int = 0
     value: float | None = None
+    looked_us: int = 0
+    newest_us: int = 0
     watches: dict[str, Watch] = msgspec.field(default_factory=dict)
 
 

@@ -18,7 +18,7 @@ from app.datasets.records import Records
 from app.market.accept import Limits
 from app.market.clock import BrokerClock
 from app.market.decode import Rejected
-from app.market.symbols import SymbolMap
+from app.market.symbols import VALID_SYMBOL, SymbolMap
 from app.market.timestamps import numbers_to_us, parse_times
 
 FIRST_US = -2_208_988_800_000_000
@@ -41,7 +41,7 @@ class AcceptedRecords:
 
 def unknown_names(dataset: Dataset, decoded: Decoded, symbols: SymbolMap) -> list[str]:
     """Return the distinct symbols that the map does not know."""
-    if dataset.symbol is None:
+    if dataset.symbol is None or dataset.adds_symbols:
         return []
     attribute = dataset.by_name[dataset.symbol].attribute
     names = {getattr(row, attribute) for row in decoded.rows} - {UNSET, None}
@@ -71,6 +71,8 @@ def accept_records(
             values = _times(column.name, values, dataset, clock, limits, now_us, refused)
         elif column.kind == "symbol":
             values = _symbols(values, symbols, unknown, refused)
+        elif column.kind == "name":
+            values = _names(column.name, values, symbols, refused)
         elif column.kind == "date":
             values = [value if value in (None, UNSET) else value.isoformat() for value in values]
         elif column.kind == "json":
@@ -88,6 +90,8 @@ def accept_records(
         kept = [at for at in range(len(decoded.rows)) if at not in refused]
         columns = {name: [values[at] for at in kept] for name, values in columns.items()}
     rejected.sort(key=lambda found: found.index)
+    if dataset.derive is not None:
+        dataset.derive(columns)
     return AcceptedRecords(Records(policy, len(decoded.rows) - len(refused), columns), rejected)
 
 
@@ -154,6 +158,18 @@ def _symbols(
     return told
 
 
+def _names(name: str, values: Sequence[Any], symbols: SymbolMap, refused: dict[int, Reason]) -> list[Any]:
+    """Return canonical names of known instruments, and names that may become one's; refuse others."""
+    told: list[Any] = []
+    for at, value in enumerate(values):
+        text = value.strip()
+        index = symbols.index(text)
+        if index < 0 and not VALID_SYMBOL.fullmatch(text):
+            refused.setdefault(at, ("bad_field", f"{name} is not a usable name: {value[:64]!r}"))
+        told.append(symbols.names[index] if index >= 0 else text)
+    return told
+
+
 def _objects(name: str, values: Sequence[Any], refused: dict[int, Reason]) -> list[Any]:
     """Return objects as JSON texts, their members in order, so that equal ones are equal texts."""
     told: list[Any] = []
@@ -190,10 +206,10 @@ def _check_numbers(name: str, values: Sequence[Any], refused: dict[int, Reason])
 
 def _check_key(dataset: Dataset, columns: dict[str, list[Any]], refused: dict[int, Reason]) -> None:
     """Refuse keys whose texts are too long for an index."""
-    texts = [columns[column.name] for column in dataset.filters]
+    texts = [columns[column.name] for column in dataset.key_texts]
     if not texts:
         return
-    names = " and ".join(column.name for column in dataset.filters)
+    names = " and ".join(column.name for column in dataset.key_texts)
     for at, key in enumerate(zip(*texts, strict=True)):
         if sum(map(len, key)) * 4 > KEY_BYTES and sum(len(text.encode("utf-8", "replace")) for text in key) > KEY_BYTES:
             refused.setdefault(at, ("bad_field", f"{names} must be {KEY_BYTES} bytes at most"))

@@ -33,5 +33,6 @@ DATASET = Dataset(
     key=("backtest_id",),
     time=None,
     policy="update",
+    also_by=("strategy_name",),
     help="Backtests and their results",
 )

@@ -36,6 +36,7 @@ _TARGETS: Mapping[str, str] = {
 _POLICIES: tuple[str, ...] = get_args(Policy)
 _DATA_TYPES: tuple[str, ...] = get_args(DataType)
 _OPTION_TYPES = {"call": "call", "calls": "call", "c": "call", "put": "put", "puts": "put", "p": "put"}
+_PARAMS = ("ticker", "data_type", "index_col", "on_duplicate")
 _MAX_DIGITS = 4000
 _DAY_CHARS = len("2026-01-13")
 
@@ -69,38 +70,55 @@ def read_command(body: bytes, max_rows: int) -> Command:
     if len(data) > max_rows:
         raise TooLarge(f"more than {max_rows} records in one request: send smaller batches")
     policy = _choice(params, "on_duplicate", _POLICIES)
-    target = _TARGETS[name]
-    ticker = None if params.get("ticker") is None else _text(params, "ticker")
-    index_col = None if params.get("index_col") is None else _text(params, "index_col")
-    rows: list[Any] = []
-    command = Command(target, b"", policy)  # type: ignore[arg-type]  # one of its values
-    if target == TICKS:
-        data_type = _choice(params, "data_type", _DATA_TYPES)
-        if data_type is None:
+    shape = _Shape(
+        _TARGETS[name],
+        ticker=None if params.get("ticker") is None else _text(params, "ticker"),
+        index_col=None if params.get("index_col") is None else _text(params, "index_col"),
+        data_type="" if params.get("data_type") is None else _text(params, "data_type"),
+    )
+    if shape.target == TICKS and shape.data_type not in _DATA_TYPES:
+        if not shape.data_type:
             raise MissingField("Missing required fields: data_type")
-    else:
-        kind = params.get("data_type")
-        option_type = _OPTION_TYPES.get(kind.lower()) if isinstance(kind, str) else None
-    for index, row in enumerate(data):
-        if not isinstance(row, dict):
-            rows.append(None)
-            command.refused[index] = ("bad_field", "a record must be an object")
-            continue
-        row = {name: None if isinstance(cell, float) and math.isnan(cell) else cell for name, cell in row.items()}
-        symbol = next((row[name] for name in ("symbol", "ticker") if row.get(name) is not None), ticker)
-        moment = _time_of(row, index_col)
-        if target == TICKS:
-            made: Any = _tick(row, data_type == "trade")
-            if missing := _missing(row, made, symbol, moment, data_type == "trade"):
-                command.refused[index] = ("missing_field", f"Missing required fields: {', '.join(missing)}")
-                made = None
-            else:
-                made |= {"symbol": symbol, "timestamp": moment}
-        else:
-            made = _record(DATASETS[target], row, symbol, moment, option_type)
-        rows.append(made)
-    command.body = json.dumps({"ticks": rows} if target == TICKS else rows).encode()
+        raise BadField(f"data_type must be one of {', '.join(_DATA_TYPES)}")
+    command = Command(shape.target, b"", policy)  # type: ignore[arg-type]  # one of its values
+    rows: list[bytes] = []
+    for index, sent_row in enumerate(data):
+        made = shape.made(sent_row)
+        if isinstance(made, tuple):
+            command.refused[index] = made
+            made = None
+        rows.append(_ENCODER.encode(made).encode())
+    body = b"[" + b",".join(rows) + b"]"
+    command.body = b'{"ticks":' + body + b"}" if shape.target == TICKS else body
     return command
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the rows of a command are to become."""
+
+    target: str
+    ticker: str | None
+    index_col: str | None
+    data_type: str
+
+    def made(self, sent: Any) -> dict[str, Any] | tuple[str, str]:
+        """Return a tick, or a record of the dataset; or why it can be neither: (code, message)."""
+        row = _decoded(sent)
+        if row is _BROKEN:
+            return "bad_field", "this record has a number or text that cannot be read"
+        if not isinstance(row, dict):
+            return "bad_field", "a record must be an object"
+        row = {name: None if isinstance(cell, float) and math.isnan(cell) else cell for name, cell in row.items()}
+        symbol = next((row[name] for name in ("symbol", "ticker") if row.get(name) is not None), self.ticker)
+        moment = _time_of(row, self.index_col)
+        if self.target != TICKS:
+            return _record(DATASETS[self.target], row, symbol, moment, _OPTION_TYPES.get(self.data_type.lower()))
+        is_trade = self.data_type == "trade"
+        tick = _tick(row, is_trade)
+        if missing := _missing(tick, symbol, moment, is_trade):
+            return "missing_field", f"Missing required fields: {', '.join(missing)}"
+        return tick | {"symbol": symbol, "timestamp": moment}
 
 
 def _tick(row: Mapping[str, Any], is_trade: bool) -> dict[str, Any]:
@@ -117,7 +135,7 @@ def _tick(row: Mapping[str, Any], is_trade: bool) -> dict[str, Any]:
     }
 
 
-def _missing(row: Mapping[str, Any], tick: Mapping[str, Any], symbol: Any, moment: Any, is_trade: bool) -> list[str]:
+def _missing(tick: Mapping[str, Any], symbol: Any, moment: Any, is_trade: bool) -> list[str]:
     """Return what a saved quote or trade lacks; `ticker` stands for the symbol, as in the request."""
     missing = [name for name, value in (("ticker", symbol), ("timestamp", moment)) if value is None]
     if is_trade and tick["last"] is None:
@@ -127,7 +145,9 @@ def _missing(row: Mapping[str, Any], tick: Mapping[str, Any], symbol: Any, momen
     return missing
 
 
-def _record(dataset: Dataset, row: Mapping[str, Any], symbol: Any, moment: Any, option_type: str | None) -> Any:
+def _record(
+    dataset: Dataset, row: Mapping[str, Any], symbol: Any, moment: Any, option_type: str | None
+) -> dict[str, Any]:
     """Return the row as a record of the dataset: what it lacks the dataset's own rules tell."""
     record = {name: row[name] for name in dataset.by_name if name in row}
     if symbol is not None:
@@ -189,13 +209,30 @@ def _choice(params: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> s
 
 
 def _parse(body: bytes) -> Any:
+    """Return the body with the rows in `data` as they stand in it, to be decoded one by one."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:  # NaN, which pandas writes, and numbers that are too long spoil their row at most
+        sent = _OBJECT.decode(body)
+        params = _OBJECT.decode(sent["params"])
+        rows = _LIST.decode(params["data"])
+        known = {name: msgspec.json.decode(params[name]) for name in _PARAMS if name in params}
+        return {"command": msgspec.json.decode(sent["command"]), "params": known | {"data": list(rows)}}
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:  # as a whole: one row, say, or NaN, which pandas writes
             return _LENIENT.decode(body.decode(json.detect_encoding(body), "replace"))
         except (ValueError, RecursionError) as error:
             raise BadJson(f"the body is not JSON: {error}") from error
+
+
+def _decoded(row: Any) -> Any:
+    if not isinstance(row, msgspec.Raw):
+        return row
+    try:
+        return msgspec.json.decode(row)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            return _LENIENT.decode(bytes(row).decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return _BROKEN
 
 
 def _integer(digits: str) -> float:
@@ -203,3 +240,7 @@ def _integer(digits: str) -> float:
 
 
 _LENIENT = json.JSONDecoder(parse_int=_integer)
+_ENCODER = json.JSONEncoder()
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_BROKEN = object()

@@ -60,14 +60,15 @@ Policy = Literal["ignore", "update", "keep_newest", "error"]
 """What a second row of a key does: ignore: the first stays; update: fields that were sent replace; keep_newest: as
 update, if it is not older; error: it is set aside, unless it says the same."""
 
-Kind = Literal["symbol", "time", "date", "float", "int", "bool", "text", "json"]
+Kind = Literal["symbol", "name", "time", "date", "float", "int", "bool", "text", "json"]
+"""symbol: an instrument's, kept as its id; name: of an instrument that is there or is added by the record itself."""
+
 Retention = Literal["kept", "metrics"]
 
 Aggregate = Literal["avg", "sum", "min", "max", "last"]
 """How several values become one; values that are not known do not count."""
 
 _KINDS: Mapping[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", Date: "date", dict: "json"}
-_COLUMN_NAMES = {"timestamp": "time", "symbol": "symbol_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +82,27 @@ class Column:
     required: bool
     help: str
     choices: tuple[str, ...] = ()
+    examples: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset. Names of fields are those of the record type.
 
-    key: what a row is known by; all required. policy: what a second row of a key does, unless the request says other.
-    time: what `start` and `end` choose by, and rows are ordered by; required, of the key or not; None: there is none.
-    computed: SQL by field, for where nothing was sent: `t` is the table. complete: fills in what follows from the
-    other fields of the same record; it gets and changes values by field, None where there is none. ahead: whether its
-    times may lie in the future. aggregates: of metrics, what the values of an interval become, by field; of all
-    its numbers. partitions: tables of a month each, made as they are needed. rollup: whether counts, sums, least,
-    greatest and last values by minute, five minutes and hour are kept with it (`rollup.py`).
+    key: what a row is known by; all required, or derived; only a symbol may be absent, which is a key, too. policy:
+    what a second row of a key does, unless the request says other. time: what `start` and `end` choose by, and rows are
+    ordered by; required, of the key or not; None: there is none. computed: SQL by field, for where nothing was sent:
+    `t` is the table. joined: SQL joins that computed fields are taken from; `page` is the rows of the table that are
+    read, `t` too. complete: fills in what follows from the other fields of the same record; it gets and changes values
+    by field, None where there is none. ahead: whether its times may lie in the future. aggregates: of metrics, what the
+    values of an interval become, by field; of all its numbers. partitions: tables of a month each, made as they are
+    needed. rollup: whether counts, sums, least, greatest and last values by minute, five minutes and hour are kept with
+    it (`rollup.py`). indexes: those of the table beside its key's and the one by time, as fields. also_by: texts that
+    are not of the key, and that rows can be chosen by all the same. has_own_table: False where others write the table,
+    too: it has columns beside these, its key may be a UNIQUE of another one, and a person writes its migration. derive:
+    fills in the key's fields that were not sent, before the journal; it gets and changes the values of n rows by field.
+    stored_in: the table of what is sent, where `name` is a view that shows more (`storage/trades_reader.py`): `t` is
+    the view then.
     """
 
     name: str
@@ -104,16 +113,26 @@ class Dataset:
     time: str | None = "timestamp"
     retention: Retention = "kept"
     computed: Mapping[str, str] = field(default_factory=dict)
+    joined: str = ""
     complete: Callable[[dict[str, Any]], None] | None = None
     ahead: bool = False
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     partitions: Literal["month"] | None = None
     rollup: bool = False
+    indexes: tuple[tuple[str, ...], ...] = ()
+    also_by: tuple[str, ...] = ()
+    has_own_table: bool = True
+    derive: Callable[[dict[str, list[Any]]], None] | None = None
+    stored_in: str | None = None
 
     @property
     def table(self) -> str:
         """Return the name of its table."""
-        return self.name
+        return self.stored_in or self.name
+
+    def always(self, column: Column) -> bool:
+        """Tell whether every stored record has a value there."""
+        return column.required or (column.name in self.key and column.kind != "symbol")
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -128,7 +147,12 @@ class Dataset:
     @cached_property
     def symbol(self) -> str | None:
         """Return the field that names an instrument, None where there is none."""
-        return next((column.name for column in self.columns if column.kind == "symbol"), None)
+        return next((column.name for column in self.columns if column.kind in ("symbol", "name")), None)
+
+    @cached_property
+    def adds_symbols(self) -> bool:
+        """Tell whether its records are instruments: an unknown symbol is no trouble, but one more."""
+        return self.symbol is not None and self.by_name[self.symbol].kind == "name"
 
     @cached_property
     def keys(self) -> tuple[Column, ...]:
@@ -147,7 +171,12 @@ class Dataset:
 
     @cached_property
     def filters(self) -> tuple[Column, ...]:
-        """Return the texts of the key: what rows can be chosen by, beside symbol and time."""
+        """Return what rows can be chosen by, beside symbol and time: the texts of the key, and of `also_by`."""
+        return (*self.key_texts, *(self.by_name[name] for name in self.also_by))
+
+    @cached_property
+    def key_texts(self) -> tuple[Column, ...]:
+        """Return the texts of the key."""
         return tuple(column for column in self.keys if column.kind == "text")
 
     @cached_property
@@ -159,7 +188,13 @@ class Dataset:
 
     def check(self) -> None:
         """Raise ValueError where the declaration does not hold together."""
-        wrong = [name for name in self.key if name not in self.by_name or not self.by_name[name].required]
+        known = {
+            column.name
+            for column in self.columns
+            if column.required or column.kind == "symbol" or self.derive is not None
+        }
+        wrong = [name for name in self.key if name not in known]
+        wrong += [name for name in self.also_by if name not in self.by_name or self.by_name[name].kind != "text"]
         wrong += [name for name in self.computed if name not in self.by_name or self.by_name[name].required]
         time = None if self.time is None else self.by_name.get(self.time)
         if self.time is not None and (time is None or not time.required or time.kind not in ("time", "date")):
@@ -185,8 +220,9 @@ def _columns(record: type[msgspec.Struct]) -> Iterator[Column]:
             raise TypeError(f"{record.__name__}.{info.name}: {hints[info.name]} cannot be kept")
         words = [meta.description for meta in metas if meta.description]
         name = info.encode_name
-        column = _COLUMN_NAMES.get(name, name)
-        yield Column(name, info.name, column, kind, info.required, words[-1] if words else "", choices)
+        column = "symbol_id" if kind == "symbol" else "time" if name == "timestamp" else name
+        examples = tuple(value for meta in metas for value in meta.examples or ())
+        yield Column(name, info.name, column, kind, info.required, words[-1] if words else "", choices, examples)
 
 
 def _members(kind: Any) -> tuple[list[Any], list[Meta]]:

@@ -26,6 +26,7 @@ SentAs = Literal["json", "ndjson", "csv"]
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _WORDS = {
     "symbol": "text",
+    "name": "text",
     "time": "a time (text or epoch milliseconds)",
     "date": "a date (YYYY-MM-DD)",
     "float": "a number",
@@ -164,7 +165,12 @@ def _take_leniently(dataset: Dataset, value: Any, decoded: Decoded, *, strict: b
         except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
             decoded.refuse("bad_field", _why(column, cell, error))
             return
-    decoded.take(dataset.record(**given))
+    try:
+        row = dataset.record(**given)
+    except ValueError as error:  # of __post_init__
+        decoded.refuse("bad_field", str(error))
+        return
+    decoded.take(row)
 
 
 def _why(column: Column, cell: Any, error: Exception) -> str:

@@ -30,5 +30,7 @@ DATASET = Dataset(
     record=Fill,
     key=("trade_id",),
     policy="update",
+    indexes=(("symbol", "timestamp"),),
+    also_by=("strategy",),
     help="Executions of orders",
 )

@@ -23,20 +23,23 @@ class ForeignSnapshot(Struct, kw_only=True):
     f_net_vol: Annotated[
         Maybe[Number], Meta(description="bought less sold (shares); computed when absent and both are there")
     ] = UNSET
+    # Without bounds: what is computed over a microsecond comes back by import, too.
     buy_speed_per_min: Annotated[
-        Maybe[Number],
+        Maybe[float],
         Meta(description="growth of f_buy_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
     sell_speed_per_min: Annotated[
-        Maybe[Number],
+        Maybe[float],
         Meta(description="growth of f_sell_vol since the day's snapshot before (shares/min); computed when absent"),
     ] = UNSET
 
 
 # The volumes begin anew every day: between days there is no growth, nor where a volume shrinks. Read, not stored: a
-# snapshot that comes late changes the speed of the next one.
+# snapshot that comes late changes the speed of the next one. A quotient that is less than any float is an error in
+# PostgreSQL.
 _SPEED = """(
-    SELECT CASE WHEN t.{volume} >= p.{volume}
+    SELECT CASE WHEN t.{volume} - p.{volume} BETWEEN 0 AND 1e-99 THEN 0
+        WHEN t.{volume} > p.{volume}
         THEN (t.{volume} - p.{volume}) * 60 / extract(epoch FROM t.time - p.time)::float8 END
     FROM foreign_snapshots p
     WHERE p.symbol_id = t.symbol_id AND p.time < t.time AND p.{volume} IS NOT NULL

@@ -34,9 +34,9 @@ class OptionQuote(Struct, kw_only=True):
     delta: Annotated[Maybe[Number], Meta(description="change of the price for 1 of the underlying (ratio)")] = UNSET
     gamma: Annotated[Maybe[Number], Meta(description="change of delta for 1 of the underlying (1/price)")] = UNSET
     theta: Annotated[Maybe[Number], Meta(description="change of the price for a calendar day (price/day)")] = UNSET
-    vega: Annotated[
-        Maybe[Number], Meta(description="change of the price for a point of volatility, 0.01 (price)")
-    ] = UNSET
+    vega: Annotated[Maybe[Number], Meta(description="change of the price for a point of volatility, 0.01 (price)")] = (
+        UNSET
+    )
     rho: Annotated[Maybe[Number], Meta(description="change of the price for a point of the rate, 0.01 (price)")] = UNSET
     in_the_money: Annotated[
         Maybe[bool], Meta(description="whether exercise pays; computed when absent and underlying_price is there")
@@ -47,9 +47,7 @@ class OptionQuote(Struct, kw_only=True):
     greeks_source: Annotated[
         Maybe[Name], Meta(description="who computed volatility and greeks that were sent (name)")
     ] = UNSET
-    underlying_price: Annotated[
-        Maybe[Amount], Meta(description="price of the underlying at that time (price)")
-    ] = UNSET
+    underlying_price: Annotated[Maybe[Amount], Meta(description="price of the underlying at that time (price)")] = UNSET
 
 
 # Read, not stored: with on_duplicate=update it would replace the name that a quote before was sent with.
@@ -65,6 +63,7 @@ DATASET = Dataset(
     record=OptionQuote,
     key=("symbol", "expiration_date", "strike_price", "option_type", "timestamp"),
     policy="update",
+    indexes=(("symbol", "timestamp"),),
     computed={"contract_symbol": _CONTRACT_SYMBOL, "in_the_money": _IN_THE_MONEY},
     partitions="month",
     help="Quotes of option contracts; symbol is the underlying",

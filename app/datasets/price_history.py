@@ -39,9 +39,23 @@ class PriceBar(Struct, kw_only=True):
     trading_value: Annotated[Maybe[Amount], Meta(description="price times volume (the symbol's currency)")] = UNSET
 
 
-# Read, not stored: a corporate action or a bar that comes late changes them. These functions say what
-# market/adjusting.py says.
-_RETURN = "daily_return(t.symbol_id, t.source, t.time, t.close, t.adj_close)"
+# Read, not stored: a corporate action or a bar that comes late changes them. Once for each series of a page, because
+# they follow from rows around it. These functions say what market/adjusting.py says.
+_JOINED = """
+    LEFT JOIN (
+        SELECT s.symbol_id, s."interval", s.source, f.ex_dates, f.products
+        FROM (SELECT DISTINCT symbol_id, "interval", source FROM page WHERE adj_close IS NULL) s
+        CROSS JOIN LATERAL bar_factors(s.symbol_id, s."interval", s.source) f
+    ) f ON f.symbol_id = t.symbol_id AND f."interval" = t."interval" AND f.source = t.source
+    LEFT JOIN (
+        SELECT s.symbol_id, s.source, c.time, c.daily_return, c.volatility
+        FROM (
+            SELECT symbol_id, source, min(time) AS first, max(time) AS last
+            FROM page WHERE "interval" = '1d' GROUP BY symbol_id, source
+        ) s
+        CROSS JOIN LATERAL day_changes(s.symbol_id, s.source, s.first, s.last) c
+    ) c ON t."interval" = '1d' AND c.symbol_id = t.symbol_id AND c.source = t.source AND c.time = t.time
+"""
 
 DATASET = Dataset(
     name="price_history",
@@ -50,8 +64,9 @@ DATASET = Dataset(
     policy="update",
     help="Bars by symbol, interval, time and who made them",
     computed={
-        "adj_close": "adjusted_close(t.symbol_id, t.interval, t.source, t.time, t.close)",
-        "daily_return": f"CASE WHEN t.interval = '1d' THEN {_RETURN} END",
-        "volatility": "CASE WHEN t.interval = '1d' THEN daily_volatility(t.symbol_id, t.source, t.time) END",
+        "adj_close": "factored(t.close, t.time, f.ex_dates, f.products)",
+        "daily_return": "c.daily_return",
+        "volatility": "c.volatility",
     },
+    joined=_JOINED,
 )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from app.datasets import (
+    alerts,
+    backtests,
     basis_history,
     corporate_actions,
     execution_metrics,
+    fills,
     financial_info,
     foreign_snapshots,
+    instruments,
     market_data,
     news,
     option_quotes,
     price_history,
+    strategies,
     strategy_metrics,
     system_metrics,
+    trades,
 )
 from app.datasets.declare import Dataset
 
@@ -27,10 +33,16 @@ DATASETS: dict[str, Dataset] = {
         basis_history,
         option_quotes,
         price_history,
+        instruments,
+        alerts,
+        fills,
+        strategies,
+        backtests,
         market_data,
         strategy_metrics,
         execution_metrics,
         system_metrics,
+        trades,
     )
 }
 """In the order in which they are listed."""

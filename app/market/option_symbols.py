@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 OptionType = Literal["call", "put"]
@@ -62,6 +63,7 @@ def parse_contract_symbol(text: str) -> Contract:
     return Contract(root, expiration, "call" if letter == "C" else "put", int(digits) / 1000)
 
 
+@lru_cache(maxsize=8192)  # a chain has few strikes, each many times
 def _thousandths(strike: float) -> int | None:
     # By its shortest text: 72.86 is not quite that in binary, and means it all the same.
     exact = Decimal(repr(strike)) * 1000 if strike == strike and abs(strike) < _MOST_THOUSANDTHS else Decimal(0)

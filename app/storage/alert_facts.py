@@ -7,13 +7,14 @@ heard of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from app.alerts.evaluate import Value
-from app.alerts.rules import METRICS
+from app.datasets.registry import DATASETS
 from app.market.positions import Positions
 from app.storage.tick_reader import timestamp
 from app.storage.trade_reader import Plan, plan_behind
@@ -21,10 +22,19 @@ from app.storage.trade_reader import Plan, plan_behind
 MOST_TICKS, LEAST_TICKS = 5000, 200
 """Ticks of one look: some 20 ms of a lane. What is left comes with the next one."""
 
+FIRST_WINDOW_US = 1_000_000
+"""How much of the arrivals is looked at when there is more than a look takes. Else each look at a backlog would sort
+all of it: after an hour without a database it would not end in time, and so never."""
+
+LEAST_WINDOW_US, MOST_WINDOW_US = 1_000, 1 << 50
+
 MOST_LOOKS = 500_000
 """Ticks of one look times rules: half a second, where no two ticks are in order."""
 
 MOST_VALUES = 1000
+
+CATCHING_UP_S = 10.0
+"""What is written so much later than it came was held up."""
 
 MINUTES = 20
 """Minutes that the newest one's volume is compared with."""
@@ -43,6 +53,23 @@ _TICKS = f"""
         WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor) t
     ORDER BY t.received_at, t.journal_no LIMIT %(limit)s
 """  # noqa: S608 - the constants above
+# As above for those that came within a window: an index of arrivals finds them, however many came after.
+_ARRIVED = f"""
+    SELECT k.symbol_id, {_US.format("k.time")}, {_US.format("k.received_at")}, k.bid, k.ask, k.last, k.spread,
+        k.flags & 8 <> 0
+    FROM ticks k JOIN unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
+        ON k.symbol_id = s.symbol_id AND k.time >= s.floor
+    JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
+        ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
+    WHERE k.received_at > %(from)s::timestamptz AND k.received_at <= %(to)s::timestamptz
+    ORDER BY k.received_at, k.journal_no LIMIT %(limit)s
+"""  # noqa: S608 - the same
+# Late by the ledger's own account: what is written came long before.
+_CATCHING_UP = """
+    SELECT EXISTS (SELECT FROM ingest_log WHERE entered_at IS NOT NULL
+        AND updated_at > now() - %(late)s * interval '1 second'
+        AND done_until < updated_at - %(late)s * interval '1 second')
+"""
 _INSTRUMENTS = f"""
     SELECT i.symbol_id, c.last IS NOT NULL, i.allow_nonpositive, {_US.format("c.last_updated")}
     FROM instruments i LEFT JOIN current c USING (symbol) WHERE i.symbol_id = ANY(%s)
@@ -54,7 +81,6 @@ _MINUTES = f"""
             AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()) b
     ORDER BY s.symbol_id, b.time
 """  # noqa: S608 - the same
-_THERE = "SELECT to_regclass(%s) IS NOT NULL"
 
 
 class TickRow(NamedTuple):
@@ -87,32 +113,52 @@ def now_us(cur: Cursor) -> int:
     return int(row[0])
 
 
+@dataclass(slots=True)
+class Behind:
+    """Committed ticks in order of arrival, and how far they reach.
+
+    window_us: what to ask the next time; not None: there is more.
+    """
+
+    ticks: list[TickRow]
+    until: Positions
+    window_us: int | None = None
+
+
 def ticks_behind(
-    cur: Cursor, after: Positions, floors: dict[int, int], rules: int
-) -> tuple[list[TickRow], Positions, bool]:
-    """Return committed ticks behind the positions, in order of arrival; how far they reach; whether there is more.
+    cur: Cursor, after: Positions, floors: dict[int, int], rules: int, window_us: int | None = None
+) -> Behind:
+    """Return committed ticks behind the positions.
 
     floors: the symbols' ids, and the times (UTC microseconds) before which nothing of them counts. rules: that look.
+    window_us: how much of the arrivals to look at; None: all, where there is not much.
     """
     plan = plan_behind(cur, after, keep_unknown=True)
     if not plan.journals or not floors:
-        return [], plan.until, False
+        return Behind([], plan.until)
     most = min(MOST_TICKS, max(LEAST_TICKS, MOST_LOOKS // rules))
+    from_us, high_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
+    to_us = high_us if window_us is None else min(high_us, from_us + window_us)
     parameters = {
         "ids": list(floors),
         "floors": [timestamp(us) for us in floors.values()],
         "numbers": [journal.number for journal in plan.journals],
         "lows": [timestamp(journal.low_us) for journal in plan.journals],
         "highs": [timestamp(journal.high_us) for journal in plan.journals],
+        "from": timestamp(from_us),
+        "to": timestamp(to_us),
         "limit": most,
     }
-    cur.execute(_TICKS, parameters)
+    cur.execute(_TICKS if window_us is None else _ARRIVED, parameters)
     rows = [TickRow(*row) for row in cur.fetchall()]
-    if len(rows) < most:
-        return rows, plan.until, False
-    # Another journal may have one of the last row's microsecond; within a journal no two have the same.
-    cut_us = rows[-1].received_us - 1
-    return [row for row in rows if row.received_us <= cut_us], _cut(plan, cut_us), True
+    if len(rows) == most:
+        # Another journal may have one of the last row's microsecond; within a journal no two have the same.
+        cut_us = rows[-1].received_us - 1
+        rows = [row for row in rows if row.received_us <= cut_us]
+        return Behind(rows, _cut(plan, cut_us), max(LEAST_WINDOW_US, 2 * (cut_us - from_us)))
+    if to_us < high_us:
+        return Behind(rows, _cut(plan, to_us), min(MOST_WINDOW_US, 2 * (window_us or FIRST_WINDOW_US)))
+    return Behind(rows, plan.until)
 
 
 def _cut(plan: Plan, cut_us: int) -> Positions:
@@ -120,6 +166,12 @@ def _cut(plan: Plan, cut_us: int) -> Positions:
     for journal in plan.journals:
         until.done_us[journal.key] = min(journal.high_us, max(journal.low_us, cut_us))
     return until
+
+
+def is_catching_up(cur: Cursor) -> bool:
+    """Tell whether workers are just writing what came long ago: the database was away, or they were."""
+    cur.execute(_CATCHING_UP, {"late": CATCHING_UP_S})
+    return cur.fetchone() == (True,)
 
 
 def instrument_facts(cur: Cursor, ids: Sequence[int]) -> dict[int, InstrumentFacts]:
@@ -141,30 +193,24 @@ def minute_volumes(cur: Cursor, ids: Sequence[int]) -> dict[int, list[Value]]:
     return found
 
 
-def values_of(
-    cur: Cursor, table: str, key: str | None, about: object, column: str, seen_us: int
-) -> list[Value]:
-    """Return a dataset's values later than seen_us, rising in time; 0: only the newest one. [] without such a table.
+def values_of(cur: Cursor, dataset: str, about: object, field: str, seen_us: int) -> list[Value]:
+    """Return values of a field of a dataset that are later than seen_us, rising in time; 0: only the newest one.
 
-    table, key and column are names of our own, or of METRICS.
+    about: of which symbol_id, futures symbol, strategy or host; nothing to a dataset that has one row a time.
     """
-    cur.execute(_THERE, (table,))
-    if cur.fetchone() != (True,):
-        return []
+    declared = DATASETS[dataset]
+    key = next((column for column in declared.keys if column.kind != "time"), None)
+    value = sql.SQL("t.{}").format(sql.Identifier(declared.by_name[field].column))
+    if field in declared.computed:
+        value = sql.SQL("coalesce({}, {})").format(value, sql.SQL(declared.computed[field]))
     query = sql.SQL(
-        "SELECT (extract(epoch FROM time) * 1000000)::bigint, {column}::float8 FROM {table}"
-        " WHERE {column} IS NOT NULL AND time > %(seen)s::timestamptz{about} ORDER BY time {order} LIMIT %(limit)s"
+        "SELECT (extract(epoch FROM t.time) * 1000000)::bigint, ({value})::float8 FROM {table} t"
+        " WHERE ({value}) IS NOT NULL AND t.time > %(seen)s::timestamptz{about} ORDER BY t.time {order} LIMIT %(limit)s"
     ).format(
-        column=sql.Identifier(column),
-        table=sql.Identifier(table),
-        about=sql.SQL("") if key is None else sql.SQL(" AND {} = %(about)s").format(sql.Identifier(key)),
+        value=value,
+        table=sql.Identifier(declared.table),
+        about=sql.SQL("") if key is None else sql.SQL(" AND t.{} = %(about)s").format(sql.Identifier(key.column)),
         order=sql.SQL("ASC" if seen_us else "DESC"),
     )
     cur.execute(query, {"seen": timestamp(seen_us), "about": about, "limit": MOST_VALUES if seen_us else 1})
     return list(cur.fetchall())
-
-
-def key_of(dataset: str) -> str | None:
-    """Return the column by which rows of a dataset of METRICS are told apart, None where there is one row a time."""
-    key = METRICS[dataset][0]
-    return "symbol_id" if key == "symbol" else key

@@ -41,9 +41,14 @@ _ADD = """
     RETURNING rule_id
 """
 _REMOVE = "DELETE FROM alert_rules WHERE rule_id = %s"
-_PRICES = "SELECT bid, bid_key, ask, ask_key, last, last_key FROM current WHERE symbol = %s"
+_PRICES = """
+    SELECT bid, bid_key, ask, ask_key, last, last_key, (extract(epoch FROM last_updated) * 1000000)::bigint
+    FROM current WHERE symbol = %s
+"""
+# One that is there is touched, so that a look that is just about to take it away, since there was no rule, fails.
 _BEGIN = """
-    INSERT INTO alert_progress (name, positions, term, updated_at) VALUES (%s, %s, 0, now()) ON CONFLICT DO NOTHING
+    INSERT INTO alert_progress (name, positions, term, updated_at) VALUES (%s, %s, 0, now())
+    ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at
 """
 
 
@@ -75,14 +80,14 @@ def add_rule(cur: Cursor, new: NewRule) -> Rule:
         raise UnknownSymbol(f"Unknown symbol: {new.symbol[:64]}")
     values = {**msgspec.structs.asdict(new), "most": MOST_RULES, "state": None}
     values["symbol_id"] = None if known is None else known.symbol_id
-    if known is not None and new.alert_type == "price_crosses":
+    if known is not None and new.alert_type in TICK_TYPES:
+        # Before the price is read: what is committed in between is in both, and looked at; else it would be in neither.
+        cur.execute(_BEGIN, (PROGRESS, encode_positions(plan_behind(cur, Positions()).until)))
         values["state"] = _baseline(cur, msgspec.structs.replace(new, symbol=known.symbol))
     cur.execute(_ADD, values)
     row = cur.fetchone()
     if row is None:
         raise Conflict(f"there are {MOST_RULES} rules already, which is the most")
-    if new.alert_type in TICK_TYPES:
-        cur.execute(_BEGIN, (PROGRESS, encode_positions(plan_behind(cur, Positions()).until)))
     return _read(cur, row[0])
 
 
@@ -123,19 +128,24 @@ def decode_positions(text: str) -> Positions:
 
 
 def _baseline(cur: Cursor, new: NewRule) -> str | None:
-    """Return the state of a price that is where it is now, so that the next tick can cross; None: there is no price."""
+    """Return the state of a rule that is made now; None: the instrument has no tick.
+
+    A price is where it is, so that the next tick can cross.
+    """
     cur.execute(_PRICES, (new.symbol,))
     row = cur.fetchone()
     if row is None:
         return None
-    at = dict(zip(("bid", "ask", "last"), zip(row[::2], row[1::2], strict=True), strict=True))
+    *prices, newest_us = row
+    state = State(newest_us=newest_us or 0)
+    if new.alert_type != "price_crosses":
+        return encode_state(state)
+    at = dict(zip(("bid", "ask", "last"), zip(prices[::2], prices[1::2], strict=True), strict=True))
     field = new.field or "price"
     price, key = at[("bid" if at["last"][0] is None else "last") if field == "price" else field]
-    if price is None:
-        return None
-    fields = {**msgspec.structs.asdict(new), "rule_id": 0, "created_at": ""}
-    state = State()
-    evaluate(Rule(**fields), state, [(int.from_bytes(key[:8], "big"), price)])
+    if price is not None:
+        fields = {**msgspec.structs.asdict(new), "rule_id": 0, "created_at": ""}
+        evaluate(Rule(**fields), state, [(int.from_bytes(key[:8], "big"), price)])
     return encode_state(state)
 
 

@@ -25,7 +25,7 @@ DAYS: tuple[Field, ...] = (
     Field(
         "adj_close",
         "float",
-        "the vendor's adjusted close, else computed from corporate_actions; null: made of ticks before such an action",
+        "the vendor's adjusted close, else computed from corporate_actions; null: one of them lacks its number",
     ),
     Field("volume", "float", "volume (the symbol's units); null: not known"),
     Field("daily_return", "float", "the vendor's, else the adjusted close's change since the day before (fraction)"),
@@ -46,19 +46,12 @@ _TIMES = """
      ORDER BY time {order} LIMIT {limit})
     ORDER BY time {order} LIMIT {limit}
 """
-# What the view says, of one symbol; change and factor as the functions daily_return and actions_factor have them.
+# What the view says, of one symbol; change and factor as the functions day_changes and bar_factors have them.
 _READ = """
     WITH page AS MATERIALIZED ({page}), edges AS MATERIALIZED (
         SELECT min(time) AS first, max(time) AS last FROM page
-    ), before AS MATERIALIZED ({before}), acted AS MATERIALIZED (
-        SELECT ex_date FROM corporate_actions WHERE symbol_id = %(symbol_id)s
-    ), reached AS MATERIALIZED (
-        SELECT max(time)::timestamptz AS time FROM (
-            (SELECT time FROM price_history WHERE symbol_id = %(symbol_id)s AND "interval" = '1d'
-             ORDER BY time DESC LIMIT 1)
-            UNION ALL
-            (SELECT time FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400 ORDER BY time DESC LIMIT 1)
-        ) newest
+    ), before AS MATERIALIZED ({before}), factors AS MATERIALIZED (
+        SELECT ex_dates, products FROM bar_factors(%(symbol_id)s, '1d', NULL)
     ), spans AS MATERIALIZED (
         SELECT coalesce((SELECT min(time) FROM before), edges.first) AS first, edges.last FROM edges
     ), days AS (
@@ -91,27 +84,21 @@ _READ = """
             WHEN p.adj_close IS NOT NULL AND p.adj_before IS NOT NULL THEN
                 CASE WHEN p.adj_close >= 1e-9 AND p.adj_before >= 1e-9 THEN p.adj_close / p.adj_before - 1 END
             WHEN p.close >= 1e-9 AND p.close_before >= 1e-9 THEN
-                p.close / (p.close_before * CASE WHEN EXISTS (SELECT FROM acted)
-                    THEN actions_factor(%(symbol_id)s, p.time_before, p.time, p.close_before) ELSE 1 END) - 1
+                p.close / (p.close_before * CASE
+                    WHEN f.ex_dates IS NULL OR width_bucket((p.time_before AT TIME ZONE 'UTC')::date, f.ex_dates)
+                        = width_bucket((p.time AT TIME ZONE 'UTC')::date, f.ex_dates) THEN 1
+                    ELSE actions_factor(%(symbol_id)s, p.time_before, p.time, p.close_before) END) - 1
             END) AS change
-        FROM pairs p
+        FROM pairs p LEFT JOIN factors f ON true
     ), told AS (
         SELECT c.*, coalesce(c.volatility, CASE WHEN count(c.change) OVER last_20 = 20
             THEN stddev_samp(c.change) OVER last_20 * sqrt(252) END) AS deviation
         FROM changes c WINDOW last_20 AS (ORDER BY c.time ROWS 19 PRECEDING)
     )
     SELECT (extract(epoch FROM t.time) * 1000000)::bigint, t.open, t.high, t.low, t.close,
-        CASE
-            WHEN t.adj_close IS NOT NULL THEN t.adj_close
-            WHEN NOT EXISTS (SELECT FROM acted) THEN t.close
-            WHEN t.source IS NOT NULL THEN adjusted_close(%(symbol_id)s, '1d', t.source, t.time, t.close)
-            WHEN NOT EXISTS (
-                SELECT FROM acted a
-                WHERE a.ex_date > (t.time AT TIME ZONE 'UTC')::date
-                    AND a.ex_date <= ((SELECT time FROM reached) AT TIME ZONE 'UTC')::date) THEN t.close
-        END,
+        coalesce(t.adj_close, factored(t.close, t.time, f.ex_dates, f.products)),
         t.volume, t.change, t.deviation, t.trading_value, coalesce(t.source, 'ticks')
-    FROM told t WHERE t.time >= (SELECT first FROM edges)
+    FROM told t LEFT JOIN factors f ON true WHERE t.time >= (SELECT first FROM edges)
     ORDER BY t.time {order}
 """
 _DAYS_BEFORE = 20

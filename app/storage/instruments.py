@@ -27,6 +27,11 @@ _FIND = """
     LIMIT 1
 """
 _MARKET = "SELECT exchange, timezone FROM instruments WHERE symbol_id = %s"
+_CANONICAL = """
+    SELECT n.name, coalesce(i.symbol, j.symbol) FROM unnest(%s::text[]) AS n (name)
+    LEFT JOIN instruments i ON upper(i.symbol) = upper(n.name)
+    LEFT JOIN symbol_aliases a ON upper(a.alias) = upper(n.name) LEFT JOIN instruments j ON j.symbol_id = a.symbol_id
+"""
 MAX_NEW_PER_CALL = 500
 """Instruments found or added in one go (about a second, each has a view): a request with tens of thousands of new
 names is many short calls on the flush lane, not one so long that it is interrupted and begins anew for ever."""
@@ -90,6 +95,18 @@ class InstrumentIds:
             if self._more_to_add:
                 return None
         return [self._by_name[name] for name in names]
+
+
+def canonical_names(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+    """Return the names of instruments by name or alias, in any case; of those that there are not, one spelling each.
+
+    Raises DatabaseAway.
+    """
+    spelt: dict[str, str] = {}
+    with connection.transaction() as cur:
+        cur.execute(_CANONICAL, (list(names),))
+        there: dict[str, str] = dict(cur.fetchall())
+    return {name: there.get(name) or spelt.setdefault(name.upper(), name) for name in names}
 
 
 def find(cur: Cursor, name: str) -> Known | None:

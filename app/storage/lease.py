@@ -15,7 +15,8 @@ from psycopg2.extensions import cursor as Cursor
 # the lease sees so without a lock on the row.
 _CLAIM = """
     INSERT INTO leases AS l (name, holder, term, held_until, taken_at)
-    SELECT %(name)s, %(holder)s, 1, clock_timestamp() + %(for_s)s * interval '1 second', clock_timestamp()
+    SELECT %(name)s, %(holder)s, 1, c.at + %(for_s)s * interval '1 second', c.at
+    FROM (SELECT clock_timestamp() AS at) c
     WHERE NOT EXISTS
         (SELECT FROM leases WHERE name = %(name)s AND holder <> %(holder)s AND held_until > clock_timestamp())
     ON CONFLICT (name) DO UPDATE SET

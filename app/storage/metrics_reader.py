@@ -141,7 +141,11 @@ def _copied(cur: Cursor, query: MetricsQuery, statement: bytes) -> tuple[list[st
     ids = columns[0].tolist()
     cur.execute("SELECT symbol_id, symbol FROM instruments WHERE symbol_id = ANY(%s)", (sorted(set(ids)),))
     symbols = dict(cur.fetchall())
-    return [symbols[one] for one in ids], columns[1], columns[2:]
+    return (
+        [symbols.get(one, f"#{one}") for one in ids],
+        columns[1],
+        columns[2:],
+    )  # who removes instruments does it in SQL
 
 
 def _fetched(cur: Cursor, query: MetricsQuery, statement: bytes) -> tuple[list[str], Any, list[Any]]:

@@ -25,32 +25,30 @@ class Row:
     received_us: int = 0
 
     @classmethod
-    def of(cls, dataset: Dataset, record: Mapping[str, Any], ids: Mapping[str, int]) -> Row:
-        """Make a row of a record; absent fields are UNSET."""
+    def of(cls, dataset: Dataset, record: Mapping[str, Any], names: Mapping[str, int | str]) -> Row:
+        """Make a row of a record; absent fields are UNSET. names: what stands for symbols in the table."""
         told = dict(record)
         if dataset.complete is not None:
             dataset.complete(told)
         symbol = told.get(dataset.symbol) if dataset.symbol is not None else None
         if dataset.symbol is not None and isinstance(symbol, str):
-            told[dataset.symbol] = ids[symbol]
-        key = tuple(told[name] for name in dataset.key)
+            told[dataset.symbol] = names[symbol]
+        key = tuple(None if told[name] is UNSET else told[name] for name in dataset.key)
         values = {name: value for name, value in told.items() if value is not UNSET and name not in dataset.key}
         return cls(key, values, symbol if isinstance(symbol, str) else None)
-
-    def same(self, other: Row) -> bool:
-        """Tell whether both would be stored alike: what is absent is null."""
-        names = self.values.keys() | other.values.keys()
-        return all(self.values.get(name) == other.values.get(name) for name in names)
 
 
 @dataclass(slots=True)
 class Folded:
-    """One row a key, in the order of keys' first rows, and what became of the others."""
+    """One row a key, in the order of keys' first rows, and what became of the others.
+
+    later: rows that are to be held against what is stored of their key, once the first one has been (`error`).
+    """
 
     rows: list[Row]
     stored: int = 0
     duplicates: int = 0
-    conflicts: list[Row] = field(default_factory=list)
+    later: list[Row] = field(default_factory=list)
 
 
 def fold(dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Folded:
@@ -64,10 +62,7 @@ def fold(dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Folded:
         elif policy == "ignore":
             folded.duplicates += 1
         elif policy == "error":
-            if first.same(row):
-                folded.duplicates += 1
-            else:
-                folded.conflicts.append(row)
+            folded.later.append(row)
         elif (policy == "keep_newest" and _is_older(dataset, row, first)) or row.values.items() <= first.values.items():
             folded.duplicates += 1
         else:

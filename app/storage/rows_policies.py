@@ -29,8 +29,9 @@ class Raced(Exception):
 
 @dataclass(slots=True)
 class Applied:
-    """How many rows were stored, or were there already; those that are there otherwise."""
+    """How many keys were there, how many rows were stored, or were there already; those that are there otherwise."""
 
+    found: int = 0
     stored: int = 0
     duplicates: int = 0
     conflicts: list[Row] = field(default_factory=list)
@@ -41,6 +42,7 @@ class _Statements:
     stage: str
     copy: str
     lock: str
+    own_times: str
     differing: str
     changed: str
     update: str
@@ -48,7 +50,10 @@ class _Statements:
 
 
 def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Applied:
-    """Write rows of distinct keys by the policy. Raises Raced, and what the database says of a row."""
+    """Write rows by the policy: of distinct keys, or (`error`) all of keys that are stored.
+
+    Raises Raced, and what the database says of a row.
+    """
     applied = Applied()
     if not rows:
         return applied
@@ -68,6 +73,7 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
         applied.stored += len(differing)
     elif policy == "error":
         applied.conflicts += differing
+    applied.found = len(matches)
     applied.duplicates += len(matches) - applied.stored - len(applied.conflicts)
     if len(matches) < len(rows):
         cur.execute(sql.insert)
@@ -77,6 +83,20 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
     return applied
 
 
+def lock_stored(cur: Cursor, dataset: Dataset, rows: Sequence[Row]) -> list[int | None]:
+    """Return for each row its own time (UTC microseconds) as it is stored, None where its key is not, and lock those.
+
+    Of datasets that have one beside their key.
+    """
+    sql = _statements(dataset)
+    cur.execute(sql.stage)
+    cur.copy_expert(sql.copy, io.BytesIO(_copy_lines(dataset, rows)))
+    cur.execute(sql.lock)
+    cur.execute(sql.own_times)
+    times: dict[int, int] = dict(cur.fetchall())
+    return [times.get(ord_) for ord_ in range(len(rows))]
+
+
 # Names are those of declarations, never a user's.
 # ruff: noqa: S608
 @cache
@@ -84,7 +104,10 @@ def _statements(dataset: Dataset) -> _Statements:
     columns = [quoted(column.column) for column in dataset.columns]
     keys = [quoted(column.column) for column in dataset.keys]
     values = [(quoted(column.column), bit) for bit, column in enumerate(dataset.values)]
-    same_key = " AND ".join(f"t.{key} = s.{key}" for key in keys)
+    same_key = " AND ".join(
+        f"t.{key} {'=' if dataset.always(column) else 'IS NOT DISTINCT FROM'} s.{key}"
+        for key, column in zip(keys, dataset.keys, strict=True)
+    )
     typed = ", ".join(f"{quoted(column.column)} {TYPES[column.kind]}" for column in dataset.columns)
     sorted_keys = ", ".join(f"s.{key}" for key in keys)
     # {newer}: whether the staged row counts before the stored one; {counts}: whether it counts at all.
@@ -103,7 +126,13 @@ def _statements(dataset: Dataset) -> _Statements:
         stage=f"DROP TABLE IF EXISTS pg_temp.{staged}; CREATE TEMP TABLE {staged} "
         f"(ord integer, sent bigint, {typed}, received_at timestamptz) ON COMMIT DROP",
         copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
-        lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} FOR UPDATE OF t",
+        lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} "
+        "FOR NO KEY UPDATE OF t",
+        own_times=""
+        if dataset.own_time is None
+        else "SELECT s.ord, "
+        f"(extract(epoch FROM t.{quoted(dataset.own_time.column)}) * 1000000)::bigint "
+        f"FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         differing=f"SELECT s.ord, {differing} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         changed=f"SELECT s.ord, {changed} FROM {dataset.table} t JOIN {staged} s ON {same_key}",
         # Also where nothing changes: what was accepted before this must not count as newer when it comes.
@@ -142,7 +171,7 @@ def _copy_lines(dataset: Dataset, rows: Sequence[Row]) -> bytes:
 def _cell(column: Column, value: Any) -> str:
     if value is None:
         return "\\N"
-    if column.kind in ("text", "json"):
+    if column.kind in ("text", "name", "json"):
         text = str(value)
         if "\\" in text:
             text = text.replace("\\", "\\\\")

@@ -23,7 +23,7 @@ FETCH_ROWS = 500
 
 MAX_INT = (1 << 63) - 1
 _DAY_US = 86_400_000_000
-_KINDS: Mapping[str, Kind] = {"symbol": "text", "bool": "truth"}
+_KINDS: Mapping[str, Kind] = {"symbol": "text", "name": "text", "bool": "truth"}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def read_rows(
     bounds = _range(dataset, start_us, end_us)
     order = [column for column in dataset.order if column.name not in chosen]
     if symbol_id is not None:
-        order = [column for column in order if column.kind != "symbol"]
+        order = [column for column in order if column.name != dataset.symbol]
     conditions, values = [*bounds[0]], dict(bounds[1])
     if symbol_id is not None:
         conditions.append("t.symbol_id = %(symbol_id)s")
@@ -70,16 +70,20 @@ def read_rows(
         conditions.append(f"t.{quoted(dataset.by_name[name].column)} = %(chosen{place})s")
         values[f"chosen{place}"] = value
     if after is not None:
-        condition, more = _behind(order, after, descending)
+        condition, more = _behind(dataset, order, after, descending)
         conditions.append(condition)
         values |= more
     direction = " DESC" if descending else ""
-    keys = ", ".join(f"t.{quoted(column.column)}{direction}" for column in order)
+    keys = ", ".join(f"{_ordered(dataset, column)}{direction}" for column in order)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    cur.execute(
-        f"{_select(dataset)} {where} {f'ORDER BY {keys}' if keys else ''} LIMIT %(limit)s",
-        {**values, "limit": max_rows + 1},
-    )
+    by_key = f"ORDER BY {keys}" if keys else ""
+    chosen_rows = f"{where} {by_key} LIMIT %(limit)s"
+    if dataset.joined:
+        page = f"WITH page AS MATERIALIZED (SELECT t.* FROM {dataset.table} t {chosen_rows})"
+        query = f"{page} {_select(dataset)} {dataset.joined} {by_key}"
+    else:
+        query = f"{_select(dataset)} {chosen_rows}"
+    cur.execute(query, {**values, "limit": max_rows + 1})
     rows: list[tuple[Any, ...]] = []
     while part := cur.fetchmany(FETCH_ROWS):
         rows += part
@@ -96,9 +100,7 @@ def read_rows(
     return RowsPage(table, last_key, more_rows)
 
 
-def rows_version(
-    cur: Cursor, dataset: Dataset, symbol_id: int | None, start_us: int | None, end_us: int | None
-) -> str:
+def rows_version(cur: Cursor, dataset: Dataset, symbol_id: int | None, start_us: int | None, end_us: int | None) -> str:
     """Return what changes whenever a record of the range is written, changed or removed."""
     conditions, values = _range(dataset, start_us, end_us)
     if symbol_id is not None:
@@ -115,9 +117,16 @@ def rows_version(
 @cache
 def _select(dataset: Dataset) -> str:
     shown = [_shown(dataset, column) for column in dataset.columns]
-    keys = [_plain(column, f"t.{quoted(column.column)}") for column in dataset.order]
-    names = "" if dataset.symbol is None else " LEFT JOIN instruments i USING (symbol_id)"
-    return f"SELECT {', '.join([*shown, *keys])} FROM {dataset.table} t{names}"
+    keys = [_plain(column, _ordered(dataset, column)) for column in dataset.order]
+    has_ids = any(column.kind == "symbol" for column in dataset.columns)
+    names = " LEFT JOIN instruments i USING (symbol_id)" if has_ids else ""
+    return f"SELECT {', '.join([*shown, *keys])} FROM {'page' if dataset.joined else dataset.table} t{names}"
+
+
+def _ordered(dataset: Dataset, column: Column) -> str:
+    """Return what rows are ordered by: no symbol is before all of them."""
+    value = f"t.{quoted(column.column)}"
+    return value if dataset.always(column) else f"coalesce({value}, 0)"
 
 
 def _shown(dataset: Dataset, column: Column) -> str:
@@ -159,7 +168,7 @@ def _moment(column: Column, us: int) -> str:
     return text[:10] if column.kind == "date" else text
 
 
-def _behind(order: Sequence[Column], after: bytes, descending: bool) -> tuple[str, dict[str, Any]]:
+def _behind(dataset: Dataset, order: Sequence[Column], after: bytes, descending: bool) -> tuple[str, dict[str, Any]]:
     """Return the condition of the rows behind a key. Raises ValueError for what is none."""
     try:
         key = msgspec.msgpack.decode(after, type=list[int | float | str])
@@ -169,14 +178,14 @@ def _behind(order: Sequence[Column], after: bytes, descending: bool) -> tuple[st
         raise ValueError("not a key of this dataset")
     values: dict[str, Any] = {}
     for place, (column, value) in enumerate(zip(order, key, strict=True)):
-        if isinstance(value, str) != (column.kind in ("text", "date")):
+        if isinstance(value, str) != (column.kind in ("text", "name", "date")):
             raise ValueError("not a key of this dataset")
         if column.kind == "date":
             datetime.date.fromisoformat(str(value))
         if (isinstance(value, str) and "\0" in value) or (isinstance(value, int) and abs(value) > MAX_INT):
             raise ValueError("not a key of this dataset")
         values[f"after{place}"] = timestamp(int(value)) if column.kind == "time" else value
-    left = ", ".join(f"t.{quoted(column.column)}" for column in order)
+    left = ", ".join(_ordered(dataset, column) for column in order)
     right = ", ".join(f"%(after{place})s::{TYPES[column.kind]}" for place, column in enumerate(order))
     return f"({left}) {'<' if descending else '>'} ({right})", values
 

@@ -6,7 +6,7 @@ were accepted. Of a key that comes several times in one, the rows are first made
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,11 +18,11 @@ from app.datasets.declare import Dataset, Policy
 from app.datasets.records import Records
 from app.market.batches import Outcome, Record
 from app.storage.connection import Connection, first_line, is_about_a_row
-from app.storage.instruments import InstrumentIds
+from app.storage.instruments import InstrumentIds, canonical_names
 from app.storage.partitions import MonthPartitions
 from app.storage.rollups import Rollup
 from app.storage.rows_folding import Row, fold
-from app.storage.rows_policies import Raced, apply_policy
+from app.storage.rows_policies import Raced, apply_policy, lock_stored
 from app.storage.rows_rejected import Refused, set_aside
 
 MAX_RACES = 10
@@ -63,13 +63,16 @@ class RowsWriter:
         """Decode the records to rows with ids; make missing instruments and partitions. Raises DatabaseAway."""
         dataset = self.dataset
         decoded = [Records.decode(dataset, record.payload, record.layout) for record in records]
-        ids: dict[str, int] = {}
+        ids: Mapping[str, int | str] = {}
         if dataset.symbol is not None:
             names = sorted({name for part in decoded for name in part.columns[dataset.symbol] if isinstance(name, str)})
-            found = self._ids.resolve(connection, names)
-            if found is None:
-                return None
-            ids = {name: known.symbol_id for name, known in zip(names, found, strict=True)}
+            if dataset.adds_symbols:
+                ids = canonical_names(connection, names)
+            else:
+                found = self._ids.resolve(connection, names)
+                if found is None:
+                    return None
+                ids = {name: known.symbol_id for name, known in zip(names, found, strict=True)}
         if self._partitions is not None and dataset.time is not None:
             times = np.array([us for part in decoded for us in part.columns[dataset.time]], np.int64)
             if not self._partitions.ensure(connection, times):
@@ -131,9 +134,22 @@ class RowsWriter:
         raise psycopg2.OperationalError(f"the same {self.dataset.name} are being written by others over and over")
 
     def _write(self, cur: Cursor, policy: Policy, rows: list[Row], part: _Part, refused: list[Refused]) -> None:
+        own, known = self.dataset.own_time, None
+        if own is not None and policy == "keep_newest":
+            # A row that is older than the stored one must not be made one with a newer row of its key.
+            told = list(zip(rows, lock_stored(cur, self.dataset, rows), strict=True))
+            told = [
+                (row, stored_us) for row, stored_us in told if stored_us is None or row.values[own.name] >= stored_us
+            ]
+            known = len({row.key for row, stored_us in told if stored_us is not None})
+            part.duplicates += len(rows) - len(told)
+            rows = [row for row, _ in told]
         folded = fold(self.dataset, policy, rows)
         outcome = apply_policy(cur, self.dataset, policy, folded.rows)
+        if known is not None and outcome.found > known:
+            raise Raced
+        later = apply_policy(cur, self.dataset, policy, folded.later)
         part.stored += outcome.stored + folded.stored
-        part.duplicates += outcome.duplicates + folded.duplicates
+        part.duplicates += outcome.duplicates + later.duplicates + folded.duplicates
         message = "another record of the same key is there, and on_duplicate is error"
-        refused += [Refused(row, "conflict", message) for row in [*folded.conflicts, *outcome.conflicts]]
+        refused += [Refused(row, "conflict", message) for row in [*outcome.conflicts, *later.conflicts]]

@@ -64,7 +64,7 @@ _CHANGE = """
         currency = coalesce(%(currency)s, currency), timezone = coalesce(%(timezone)s, timezone),
         digits = coalesce(%(digits)s, digits), allow_nonpositive = coalesce(%(allow_nonpositive)s, allow_nonpositive),
         sector = coalesce(%(sector)s, sector), industry = coalesce(%(industry)s, industry),
-        market_cap = coalesce(%(market_cap)s, market_cap)
+        market_cap = coalesce(%(market_cap)s, market_cap), received_at = now()
     WHERE symbol_id = %(id)s
 """
 _ADD_ALIASES = """

@@ -186,6 +186,10 @@ class Hub:
         """Tell whether anybody watches trades."""
         return any(reader.trades for reader in self._readers)
 
+    def wants_alerts(self) -> bool:
+        """Tell whether anybody watches alerts."""
+        return any(reader.alerts for reader in self._readers)
+
     # Serving them
 
     def run(self) -> None:

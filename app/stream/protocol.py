@@ -111,6 +111,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Action]] = {
 
 def _symbols(said: Mapping[str, Any]) -> tuple[str, ...] | None:
     named = [said[field] for field in ("symbol", "symbols") if said.get(field) is not None]
+    if not named and _channels(said) == ("alerts",):
+        return None  # some are about no symbol
     if not named:
         raise MissingField('symbol is missing: give "symbol", or "symbols" as a list or "*"')
     found: dict[str, None] = {}

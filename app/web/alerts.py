@@ -5,7 +5,7 @@ Rules count within a second, whoever is elected.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -73,9 +73,8 @@ class AlertParams(Struct, kw_only=True):
     format: FormatParameter = None
 
 
-StoredAlert = row_type("StoredAlert", ALERTS)
-AlertHistory = list_type("AlertHistory", [], "alerts", StoredAlert)
-AlertRecords = list_type("AlertRecords", [("dataset", Literal["alerts"])], "records", StoredAlert)
+ToldAlert = row_type("ToldAlert", ALERTS)
+AlertHistory = list_type("AlertHistory", [("symbol", str | None)], "alerts", ToldAlert)
 
 
 class RemoveParams(Struct, kw_only=True):
@@ -176,35 +175,13 @@ def remove_alert_rule(params: RemoveParams) -> Response:
 )
 def alert_history(params: AlertParams) -> Response:
     """Return alerts of a range, or the newest ones."""
-    return _alerts(params, "alerts", {})
-
-
-@endpoint(
-    blueprint,
-    Endpoint(
-        "GET",
-        "/api/alerts",
-        "The same alerts as a dataset",
-        "alerts",
-        params=AlertParams,
-        answer=AlertRecords,
-        formats=FORMATS,
-        errors=READ_ERRORS,
-    ),
-)
-def alert_records(params: AlertParams) -> Response:
-    """Return alerts of a range, or the newest ones, in the shape of datasets."""
-    return _alerts(params, "records", {"dataset": "alerts"})
-
-
-def _alerts(params: AlertParams, list_name: str, head: dict[str, str]) -> Response:
     for name in ("alert_type", "severity"):
         if "\0" in (getattr(params, name) or ""):
             raise BadParameter(f"{name}: a text cannot hold a NUL")
     asked = AlertFilter(*range_of(params.start, params.end), params.alert_type, params.severity)
     wanted = rows_request(
         params.symbol,
-        AlertSource(asked, list_name, head),
+        AlertSource(asked),
         format=params.format,
         limit=params.limit,
         order=params.order,

@@ -17,7 +17,16 @@ from app.datasets.declare import Column, Dataset, Policy
 from app.datasets.decode import Decoded, SentAs, decode_records
 from app.datasets.records import LAYOUT
 from app.datasets.registry import DATASETS
-from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, TooLarge, UnsupportedEncoding
+from app.errors import (
+    BadField,
+    BadJson,
+    BadParameter,
+    BufferFull,
+    MissingField,
+    NotReady,
+    TooLarge,
+    UnsupportedEncoding,
+)
 from app.market.decode import Rejected
 from app.runtime import Runtime
 from app.web.answers import Timestamp, list_type
@@ -36,6 +45,7 @@ from app.web.batches import (
     unusable,
 )
 from app.web.body import body_of
+from app.web.current_metrics import current_figures
 from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
 from app.web.params import End, Limit, Start
 from app.web.rows import answer_rows, range_of, rows_request
@@ -218,12 +228,16 @@ def take_records(run: Runtime, dataset: Dataset, body: bytes, policy: Policy, fo
         payload = on_lane(accepted.records.encode)
         run.ingest.accept(dataset.name, LAYOUT, len(accepted.records), payload)
         tell(run.meters.acknowledged, time.perf_counter() - started)
+        tell(current_figures().newest.accepted, dataset, accepted.records)
     tell(run.meters.records, dataset.name, len(accepted.records), len(accepted.rejected))
     return accepted
 
 
 def _read(dataset: Dataset, params: Any) -> Response:
     chosen = {column.name: getattr(params, column.name) for column in dataset.filters}
+    for name, value in chosen.items():
+        if "\0" in (value or ""):
+            raise BadParameter(f"{name}: a text cannot hold a NUL")
     source = DatasetSource(
         dataset,
         *range_of(getattr(params, "start", None), getattr(params, "end", None)),

@@ -33,7 +33,7 @@ from app.web.server import runtime
 
 blueprint = Blueprint("history", __name__)
 
-FOREIGN, BASIS = DATASETS["foreign_snapshots"], DATASETS["basis_history"]
+FOREIGN, BASIS, TRADES = DATASETS["foreign_snapshots"], DATASETS["basis_history"], DATASETS["trades"]
 
 
 class HistoryParams(Struct, kw_only=True):
@@ -91,6 +91,31 @@ DailyHistory = list_type("DailyHistory", [("symbol", str)], "daily", DailyBar)
 def daily(symbol: str, params: HistoryParams) -> Response:
     """Return days of a range, or the newest ones."""
     return _rows(symbol, DaySource(*range_of(params.start, params.end)), params)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/history/{symbol}/trades",
+        "Trades of a symbol, in order",
+        "market",
+        params=TradeHistoryParams,
+        answer=_answer_type(TRADES, "trades"),
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def trades(symbol: str, params: TradeHistoryParams) -> Response:
+    """Return trades of a day or range, or the newest ones."""
+    start_us, end_us = range_of(params.start, params.end)
+    if params.date is not None:
+        if (start_us, end_us) != (None, None):
+            raise BadParameter("date: give either date, or start and end")
+        run = runtime()
+        read = partial(_day_of, symbol=symbol, day=params.date)
+        start_us, end_us = run.reads.run(PAGE, read, client=client_of(request.environ))
+    return _rows(symbol, HistorySource(TRADES, start_us, end_us, list_name="trades"), params)
 
 
 @endpoint(

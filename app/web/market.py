@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
 from app.formats.encoders import Format
 from app.market.intervals import Buckets, known_zone
-from app.sources import BARS_END_US, BarSource, TickSource
+from app.sources import BARS_END_US, TICK_RECORDS, BarSource, TickRecordSource, TickSource
 from app.storage.bar_reader import BARS, BarQuery
 from app.storage.tick_reader import TICKS
 from app.web.answers import NEXT_PAGE_HEADER, list_type, row_type
@@ -53,6 +53,12 @@ class TickParams(Struct, kw_only=True):
     format: FormatParameter = None
 
 
+class TickRecordParams(TickParams, kw_only=True):
+    """Parameters of /api/ticks in the shape of datasets."""
+
+    symbol: Annotated[str, Meta(description="the symbol's name or any of its aliases, in any case")]
+
+
 class BarParams(TickParams, kw_only=True):
     """Parameters of /api/bars."""
 
@@ -72,6 +78,8 @@ class BarParams(TickParams, kw_only=True):
 
 Tick = row_type("Tick", TICKS)
 Ticks = list_type("Ticks", [("symbol", str)], "ticks", Tick)
+TickRecord = row_type("TickRecord", TICK_RECORDS)
+TickRecords = list_type("TickRecords", [("dataset", Literal["ticks"])], "records", TickRecord)
 Bar = row_type("Bar", BARS)
 Bars = list_type("Bars", [("symbol", str), ("interval", Interval), ("price", PriceSide)], "bars", Bar)
 
@@ -91,7 +99,29 @@ Bars = list_type("Bars", [("symbol", str), ("interval", Interval), ("price", Pri
 )
 def ticks(symbol: str, params: TickParams) -> Response:
     """Return ticks of a range, or the newest ones."""
-    source = TickSource(*range_of(params.start, params.end))
+    return _ticks(symbol, TickSource(*range_of(params.start, params.end)), params)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/ticks",
+        "Stored ticks, in order, in the shape of datasets",
+        "datasets",
+        description="As /api/ticks/{symbol}, which is the same ticks; those of one symbol at a time.",
+        params=TickRecordParams,
+        answer=TickRecords,
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def tick_records(params: TickRecordParams) -> Response:
+    """Return ticks of a range, or the newest ones."""
+    return _ticks(params.symbol, TickRecordSource(*range_of(params.start, params.end)), params)
+
+
+def _ticks(symbol: str, source: TickSource, params: TickParams) -> Response:
     asked = rows_request(
         symbol,
         source,

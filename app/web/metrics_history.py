@@ -32,7 +32,7 @@ from app.web.answers import Timestamp
 from app.web.api import Endpoint, endpoint
 from app.web.body import body_of
 from app.web.client import client_of
-from app.web.params import SHOWN_CHARS, TIME_SCHEMA, End, Start, choices_of
+from app.web.params import SHOWN_CHARS, End, Start, Time, choices_of
 from app.web.server import runtime
 
 blueprint = Blueprint("metrics_history", __name__)
@@ -49,7 +49,7 @@ RANGES_S: Mapping[TimeRange, int] = {
 }
 DEFAULT_RANGE: TimeRange = "HOUR_1"
 
-Moment = Annotated[str | int | float | None, Meta(extra_json_schema={"examples": TIME_SCHEMA["examples"]})]
+Moment = Annotated[Time, Meta(extra_json_schema={"type": ["string", "number"], "minimum": 0, "maximum": 1e18})]
 Chosen = Annotated[str, Meta(max_length=500)] | None
 _Range = Annotated[
     TimeRange | None,
@@ -71,9 +71,10 @@ class MetricsAsked(Struct, kw_only=True, forbid_unknown_fields=True):
 
     time_range: _Range = None
     start: Annotated[
-        Moment, Meta(description="first time, inclusive: RFC 3339 with an offset, a date (midnight UTC), or epoch")
+        Moment | None,
+        Meta(description="first time, inclusive: RFC 3339 with an offset, a date (midnight UTC), or epoch"),
     ] = None
-    end: Annotated[Moment, Meta(description="time before which records end, as `start`; default now")] = None
+    end: Annotated[Moment | None, Meta(description="time before which records end, as `start`; default now")] = None
     metric_types: Annotated[
         list[Group], Meta(min_length=1, max_length=len(GROUPS), description="the groups of the answer; default all")
     ] = msgspec.field(default_factory=lambda: list(GROUPS))
@@ -98,20 +99,28 @@ class SummaryParams(Struct, kw_only=True):
     host: _Host = None
 
 
-_DECODER = msgspec.json.Decoder(MetricsAsked)
-_TEXTS: dict[str, Any] = {"symbol": str, "text": str | None, "time": Timestamp}
+def _time(kind: type, value: Any) -> Any:
+    if kind is not Time or isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a time is a text or a number")
+    try:
+        return Time(parse_time(f"{value:f}" if isinstance(value, float) else str(value)))
+    except BadParameter as error:
+        raise ValueError(str(error)) from error
+
+
+_DECODER = msgspec.json.Decoder(MetricsAsked, dec_hook=_time)
 
 
 def _row_type(group: str, dataset: Dataset) -> type[Struct]:
     """Return the type of a group's intervals."""
     keys = [(column.name, Annotated[str, Meta(description=column.help)]) for column in rollup_keys(dataset)]
     begins = Annotated[Timestamp, Meta(description="where the interval begins")]
-    values = [(column.name, Annotated[_type(dataset, column), Meta(description=_words(dataset, column))])
+    values = [(column.name, Annotated[_type(column), Meta(description=_words(dataset, column))])
               for column in dataset.values]  # fmt: skip
     return msgspec.defstruct(f"{dataset.record.__name__}Interval", [*keys, ("timestamp", begins), *values])
 
 
-def _type(dataset: Dataset, column: Column) -> Any:
+def _type(column: Column) -> Any:
     return str | None if column.kind == "text" else float | None
 
 
@@ -192,7 +201,7 @@ def metrics_history() -> Response:
     groups: tuple[Group, ...] = tuple(dict.fromkeys(asked.metric_types))
     _check_fields(groups, asked.aggregates)
     given = asked.symbol, asked.strategy_name, asked.host
-    wanted = _wanted(groups, asked.time_range, _time("start", asked.start), _time("end", asked.end), *given)
+    wanted = _wanted(groups, asked.time_range, asked.start, asked.end, *given)
     return _answer(partial(metrics_answer, wanted=wanted, interval=asked.interval, aggregates=asked.aggregates))
 
 
@@ -212,9 +221,10 @@ def metrics_history() -> Response:
 )
 def metrics_summary(params: SummaryParams) -> Response:
     """Return the figures of all groups."""
-    start_us, end_us = (None if time is None else time.us for time in (params.start, params.end))
     given = params.symbol, params.strategy_name, params.host
-    return _answer(partial(summary_answer, wanted=_wanted(tuple(GROUPS), params.time_range, start_us, end_us, *given)))
+    return _answer(
+        partial(summary_answer, wanted=_wanted(tuple(GROUPS), params.time_range, params.start, params.end, *given))
+    )
 
 
 def decode(body: bytes) -> MetricsAsked:
@@ -243,15 +253,6 @@ def _why(text: str) -> str:
     return f"{found[1]}: cannot be used: {what}"
 
 
-def _time(name: str, given: str | float | None) -> int | None:
-    if given is None:
-        return None
-    try:
-        return parse_time(str(given))
-    except BadParameter as error:
-        raise BadParameter(f"{name}: {error}") from error
-
-
 def _check_fields(groups: tuple[Group, ...], aggregates: Mapping[str, Aggregate]) -> None:
     columns = {column.name: column for group in groups for column in GROUPS[group].values}
     for name, of in aggregates.items():
@@ -267,20 +268,19 @@ def _check_fields(groups: tuple[Group, ...], aggregates: Mapping[str, Aggregate]
 def _wanted(
     groups: tuple[Group, ...],
     time_range: TimeRange | None,
-    start_us: int | None,
-    end_us: int | None,
+    start: Time | None,
+    end: Time | None,
     symbol: str | None,
     strategy_name: str | None,
     host: str | None,
 ) -> Wanted:
-    if time_range is not None and (start_us is not None or end_us is not None):
+    if time_range is not None and (start is not None or end is not None):
         raise BadParameter("time_range: goes up to now; give either it, or start and end")
-    if end_us is not None and start_us is None:
+    if end is not None and start is None:
         raise BadParameter("start: is required where there is an end")
     now_us = time.time_ns() // 1000
-    if start_us is None:
-        start_us = now_us - RANGES_S[time_range or DEFAULT_RANGE] * 1_000_000
-    end_us = now_us if end_us is None else end_us
+    start_us = now_us - RANGES_S[time_range or DEFAULT_RANGE] * 1_000_000 if start is None else start.us
+    end_us = now_us if end is None else end.us
     if end_us < start_us:
         raise BadParameter("end: is before start")
     texts = {name: text for name, text in (("strategy_name", strategy_name), ("host", host)) if text is not None}

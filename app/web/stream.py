@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, current_app, g, request
@@ -15,7 +14,7 @@ from wsproto.utilities import RemoteProtocolError
 from app.errors import BadParameter, NotReady
 from app.stream.socket import Socket
 from app.web.auth import check_read, has_key, refuse_foreign_pages, sent_key
-from app.web.current_metrics import current_metrics, machine
+from app.web.current_metrics import current_figures
 from app.web.errors import error_answer
 from app.web.live_session import MetricsSession, Session
 from app.web.metrics_feed import MetricsFeed
@@ -86,7 +85,7 @@ def live_metrics(server: Server) -> None:
     """Send a client the figures until one of us closes."""
     feed = current_app.extensions.get(_FEED)
     if feed is None:
-        feed = current_app.extensions[_FEED] = MetricsFeed(partial(current_metrics, runtime(), machine()))
+        feed = current_app.extensions[_FEED] = MetricsFeed(current_figures().now)
     MetricsSession(runtime(), _open(server), feed, allowed=_allowed()).serve()
 
 

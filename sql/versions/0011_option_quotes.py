@@ -1,4 +1,4 @@
-"""Quotes of option contracts, and views of calls and puts with the symbol of their underlying."""
+"""Quotes of option contracts, and views of calls, of puts, and of volumes by day, with the underlying's symbol."""
 
 from alembic import op
 
@@ -114,8 +114,49 @@ BEGIN
 END $$;
 """
 
+# Volumes are counts since the day began, so the newest one of a contract is its day's. The name is inside, so that a
+# condition on it reaches the index.
+VOLUMES = """
+CREATE VIEW options_volume_daily AS
+SELECT c.symbol, c.date, sum(c.volume) AS volume,
+       sum(c.volume) FILTER (WHERE c.option_type = 'call') AS call_volume,
+       sum(c.volume) FILTER (WHERE c.option_type = 'put') AS put_volume,
+       -- Less than any float, and more, are errors in PostgreSQL.
+       CASE WHEN sum(c.volume) FILTER (WHERE c.option_type = 'call') > 1e-9
+           THEN CASE WHEN sum(c.volume) FILTER (WHERE c.option_type = 'put') < 1e-9 THEN 0
+               ELSE sum(c.volume) FILTER (WHERE c.option_type = 'put')
+                   / sum(c.volume) FILTER (WHERE c.option_type = 'call') END END AS put_call_ratio,
+       sum(c.open_interest) AS open_interest,
+       sum(c.open_interest) FILTER (WHERE c.option_type = 'call') AS call_open_interest,
+       sum(c.open_interest) FILTER (WHERE c.option_type = 'put') AS put_open_interest,
+       count(*) AS contracts, sum(c.quotes)::bigint AS quotes
+FROM (
+    SELECT i.symbol, (o.time AT TIME ZONE 'UTC')::date AS date, o.option_type, count(*) AS quotes,
+           (array_agg(o.volume ORDER BY o.time DESC) FILTER (WHERE o.volume IS NOT NULL))[1] AS volume,
+           (array_agg(o.open_interest ORDER BY o.time DESC) FILTER (WHERE o.open_interest IS NOT NULL))[1]
+               AS open_interest
+    FROM option_quotes o JOIN instruments i USING (symbol_id)
+    GROUP BY i.symbol, (o.time AT TIME ZONE 'UTC')::date, o.expiration_date, o.strike_price, o.option_type
+) c
+GROUP BY c.symbol, c.date;
+COMMENT ON VIEW options_volume_daily IS
+    'Volume and open interest of all options on a symbol by day (UTC), of each contract as quoted last';
+COMMENT ON COLUMN options_volume_daily.symbol IS 'instruments.symbol, of the underlying';
+COMMENT ON COLUMN options_volume_daily.date IS 'Day of the quotes (UTC)';
+COMMENT ON COLUMN options_volume_daily.volume IS 'Traded that day (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.call_volume IS 'Calls traded that day (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.put_volume IS 'Puts traded that day (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.put_call_ratio IS 'put_volume / call_volume (ratio); NULL: no calls';
+COMMENT ON COLUMN options_volume_daily.open_interest IS 'Open interest (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.call_open_interest IS 'Open interest of calls (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.put_open_interest IS 'Open interest of puts (contracts); NULL: not known';
+COMMENT ON COLUMN options_volume_daily.contracts IS 'Contracts that were quoted';
+COMMENT ON COLUMN options_volume_daily.quotes IS 'Quotes of them';
+"""
+
 
 def upgrade() -> None:
     op.execute(TABLE)
     op.execute(OCC_SYMBOL)
     op.execute(VIEWS)
+    op.execute(VOLUMES)

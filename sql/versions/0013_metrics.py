@@ -61,6 +61,24 @@ COMMENT ON FUNCTION ensure_month_partition(text, timestamptz) IS
     'Makes the monthly partition of a table for this time; true if there was none. Commit soon: it holds a lock';
 """
 
+COLLECTED = """
+CREATE TABLE collected (
+    name text PRIMARY KEY,
+    positions jsonb NOT NULL,
+    moment_us bigint NOT NULL,
+    sample jsonb NOT NULL,
+    term bigint NOT NULL,
+    updated_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE collected IS 'Up to where the stored ticks were counted for metrics, and the newest sample';
+COMMENT ON COLUMN collected.name IS 'Dataset of the samples';
+COMMENT ON COLUMN collected.positions IS 'ticks.received_at (UTC microseconds) by journal';
+COMMENT ON COLUMN collected.moment_us IS 'Moment of the newest sample (UTC microseconds since 1970)';
+COMMENT ON COLUMN collected.sample IS 'The newest sample: sent again where nobody is known to have sent it';
+COMMENT ON COLUMN collected.term IS 'leases.term of who wrote it';
+COMMENT ON COLUMN collected.updated_at IS 'When it was written (UTC)';
+"""
+
 TABLES = """
 CREATE TABLE market_data (
     symbol_id integer NOT NULL,
@@ -554,4 +572,5 @@ COMMENT ON COLUMN system_metrics_rollup.active_alerts_last IS
 
 def upgrade() -> None:
     op.execute(PARTITIONS)
+    op.execute(COLLECTED)
     op.execute(TABLES)

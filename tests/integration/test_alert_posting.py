@@ -97,3 +97,13 @@ def test_a_database_that_goes_away_meanwhile_means_that_it_is_posted_again(
             world.webhook._post_some()
     world.webhook._post_some()
     assert world.posted == [world.ids[0], *world.ids]
+
+
+def test_what_waited_for_a_day_is_given_up_and_counted(world: World) -> None:
+    counts: list[tuple[str, int]] = []
+    world.webhook = Webhook(URL, lambda: world.elected, world.run, lambda *said: counts.append(said))
+    world.rows("UPDATE alerts SET received_at = now() - interval '25 hours' WHERE alert_id = %s", world.ids[0])
+    world.webhook._post_some()
+    assert world.posted == world.ids[1:]
+    assert counts == [("given_up", 1), ("posted", 1)]
+    assert world.rows("SELECT count(*) FROM alert_outbox") == [(0,)]

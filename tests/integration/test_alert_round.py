@@ -11,10 +11,11 @@ import psycopg2
 import pytest
 
 from app.alert_round import NoMoreElected, Round, look
-from app.alerts.rules import NewRule, Rule
+from app.alerts.rules import METRICS, NewRule, Rule
+from app.datasets.registry import DATASETS
 from app.errors import BadField, Conflict, DatabaseAway, NotFound, UnknownSymbol
 from app.storage import alert_facts, alert_rules
-from app.storage.alert_outbox import post_later, posted, pushed, unposted, unpushed
+from app.storage.alert_outbox import post_later, posted, pushed, told_after, unposted, unpushed
 from app.storage.alert_rules import add_rule, list_rules, remove_rule
 from app.storage.connection import Connection
 from app.storage.lease import Term, claim
@@ -34,6 +35,7 @@ class World:
         self.connection = Connection(lambda: url, 5, 10, "look")
         self.seq = 0
         self.term = self.elect("a")
+        self.round = Round()
 
     def elect(self, holder: str) -> Term:
         self.run("UPDATE leases SET held_until = now() - interval '1 s'")
@@ -57,8 +59,15 @@ class World:
             rows.append(Tick(time_us=at_us, seq=self.seq, **{"bid": bid, "ask": bid + 0.1, **fields}))
         write_all(self.sink, self.workers[worker], rows)
 
-    def look(self, term: Term | None = None) -> Round:
-        return look(self.connection, term or self.term, has_webhook=True)
+    def look(self, term: Term | None = None, *, is_steady: bool = True) -> Round:
+        self.round = look(
+            self.connection,
+            term or self.term,
+            has_webhook=True,
+            window_us=self.round.window_us,
+            is_steady=is_steady,
+        )
+        return self.round
 
     def stored(self) -> list[tuple[float, float]]:
         """Return the second after noon and the value of each alert."""
@@ -193,12 +202,27 @@ def test_much_at_once_is_looked_at_in_parts_and_none_twice(world: World, monkeyp
     world.workers[1].received_us += S
     world.flush(1, *[99.0, 101.0] * 20, at_s=41)
     looks = 1
-    while world.look().more:
+    while world.look().window_us is not None:
         looks += 1
     assert looks > 10
     assert len(world.stored()) == 40
     world.look()
     assert len(world.stored()) == 40
+
+
+def test_what_came_with_long_pauses_is_looked_at_in_windows_and_none_passed_over(world: World) -> None:
+    """As after a look that did not end in time: it goes on with little, and takes more where there is nothing."""
+    world.flush(0, 99.0)
+    world.add(direction="above")
+    for number in range(1, 5):
+        world.workers[0].received_us += 10**number * S
+        world.flush(0, 101.0, 99.0, at_s=10 * number)
+    world.round = Round(window_us=1)
+    looks = 1
+    while world.look().window_us is not None:
+        looks += 1
+    assert 10 < looks < 100
+    assert world.stored() == [(10.0 * number, 101.0) for number in range(1, 5)]
 
 
 def test_ticks_that_are_imported_alert_nobody(world: World) -> None:
@@ -216,7 +240,7 @@ def test_a_spread_and_what_is_told_of_it(world: World) -> None:
     world.flush(0, 99.0, spread=17.0, at_s=2)
     world.flush(0, 99.0, spread=30.0, at_s=3)
     found = world.look()
-    assert (found.alerts, found.rules, found.symbols, found.more) == (1, 1, frozenset({"TSLA"}), False)
+    assert (found.alerts, found.rules, found.symbols, found.window_us) == (1, 1, frozenset({"TSLA"}), None)
     (message,) = world.run("SELECT message, alert_type, severity FROM alerts")
     assert message == ("wide: TSLA spread 25 points is above 20", "spread_above", "warning")
 
@@ -255,9 +279,7 @@ def test_no_tick_means_nothing_while_the_exchange_is_closed(world: World, monkey
 
 def test_a_spike_of_volume_is_told(world: World) -> None:
     minute_us = time.time_ns() // 60_000_000_000 * 60 * S
-    rows = [
-        Tick(time_us=minute_us - ago * 60 * S, seq=ago, last=10.0, volume=10.0, flags=24) for ago in range(1, 8)
-    ]
+    rows = [Tick(time_us=minute_us - ago * 60 * S, seq=ago, last=10.0, volume=10.0, flags=24) for ago in range(1, 8)]
     write_all(world.sink, world.workers[0], rows)
     world.add("volume_spike", 3.0)
     world.look()
@@ -268,26 +290,149 @@ def test_a_spike_of_volume_is_told(world: World) -> None:
     assert [value for _, value in world.stored()] == [5.0]
 
 
-def test_a_basis_is_looked_at_once_its_dataset_is_there(world: World) -> None:
-    world.add("basis_beyond", 5.0, subject="VN30F1M")
-    if world.run("SELECT to_regclass('basis_history')") == [(None,)]:
-        world.look()
-        world.run("CREATE TABLE basis_history (futures_symbol text, time timestamptz, basis float8)")
-    columns = "futures_symbol, time, basis"
-    has_received = world.run(
-        "SELECT 1 FROM pg_attribute WHERE attrelid = 'basis_history'::regclass AND attname = 'received_at'"
+def test_no_tick_is_not_told_while_workers_write_what_came_long_before(world: World) -> None:
+    """The database was away for a while, and is back."""
+    now_us = time.time_ns() // 1000
+    write_all(world.sink, world.workers[0], [Tick(time_us=now_us - 300 * S)])
+    world.add("no_tick", 60.0)
+    world.look(is_steady=False)
+    assert world.stored() == []
+    world.run(f"UPDATE ingest_log SET updated_at = now(), done_until = to_timestamp({now_us / S - 200})")
+    world.look()
+    assert world.stored() == []
+    world.run("UPDATE ingest_log SET updated_at = now() - interval '11 s'")
+    world.look()
+    assert len(world.stored()) == 1
+
+
+def test_what_was_beyond_within_the_cool_down_is_told_after_it_though_nothing_comes(world: World) -> None:
+    world.flush(0, 99.0)
+    world.add(direction="above", cooldown_s=60)
+    world.flush(0, 101.0, 99.0, 102.0, at_s=1)
+    world.look()
+    world.look()
+    assert world.stored() == [(1.0, 101.0)]
+    world.run(
+        "UPDATE alert_rules SET state = jsonb_set(state, '{looked_us}', to_jsonb((state->>'looked_us')::bigint - %s))",
+        58 * S,
     )
-    extra, value = (", received_at", ", now()") if has_received else ("", "")
-    for number, (name, basis) in enumerate([("VN30F1M", 1), ("OTHER", 9), ("VN30F1M", 6), ("VN30F1M", 7)]):
+    world.look()
+    (_, (at_s, value)) = world.stored()
+    assert (value, 61 <= at_s < 100) == (102.0, True)
+    world.look()
+    world.flush(0, 102.5, at_s=200)
+    world.look()
+    assert len(world.stored()) == 2
+
+
+def test_only_the_newest_ticks_are_read_though_a_rule_has_seen_no_value(world: World) -> None:
+    """A trade's price of what is only quoted: were there no floor, each look would read all that there ever was."""
+    world.flush(0, 99.0, spread=NAN)
+    world.add("spread_above", 20.0)
+    world.add(field="last")
+    for number in range(1, 3):
+        world.flush(0, 99.0, at_s=1000 * number, spread=NAN)
+        world.look()
+        states = [state for (state,) in world.run("SELECT state FROM alert_rules ORDER BY rule_id")]
+        assert [state["seen_us"] for state in states] == [0, 0]
+        assert [state["newest_us"] for state in states] == [NOON_US + 1000 * number * S] * 2
+    world.flush(0, 99.0, at_s=2001, spread=21.0, last=5.0, volume=1.0, flags=30)
+    world.flush(0, 99.0, at_s=1900, spread=22.0)  # older than the newest by more than a minute
+    world.look()
+    assert world.stored() == [(2001.0, 21.0)]
+
+
+def test_a_rule_that_is_made_while_the_last_one_is_forgotten_has_a_place_to_begin(world: World) -> None:
+    rule = world.add()
+    world.look()
+    with world.connection.transaction() as cur:
+        remove_rule(cur, rule.rule_id)
+    other = Connection(lambda: world.url, 5, 10, "other")
+    with closing(psycopg2.connect(world.url)) as conn, conn.cursor() as cur:
+        cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")  # a look that sees no rules
+        cur.execute("SELECT FROM alert_rules")
+        with other.transaction() as own:
+            add_rule(own, NewRule("price_crosses", 100.0, symbol="TSLA"))
+        with pytest.raises(psycopg2.errors.SerializationFailure):
+            cur.execute("DELETE FROM alert_progress")
+    other.close()
+    assert world.run("SELECT count(*) FROM alert_progress") == [(1,)]
+
+
+def test_a_basis_is_looked_at_sent_or_computed(world: World) -> None:
+    world.add("basis_beyond", 5.0, subject="VN30F1M", hysteresis=1)
+    rows = [
+        ("VN30F1M", 1.0, None, None),
+        ("OTHER", 9.0, None, None),
+        ("VN30F1M", None, 1206.0, 1200.0),
+        ("VN30F1M", 7.0, None, None),
+        ("VN30F1M", None, 1204.0, 1200.0),
+        ("VN30F1M", None, 1194.0, 1200.0),
+    ]
+    for number, (name, basis, future, spot) in enumerate(rows):
         world.run(
-            f"INSERT INTO basis_history ({columns}{extra}) VALUES (%s, to_timestamp(%s), %s{value})",
-            name,
-            NOON_US // S + number,
-            basis,
+            "INSERT INTO basis_history (futures_symbol, time, basis, futures_price, spot_value, received_at)"
+            " VALUES (%s, to_timestamp(%s), %s, %s, %s, now())",
+            *(name, NOON_US // S + number, basis, future, spot),
         )
         world.look()
-    assert world.stored() == [(2.0, 6.0)]
-    assert world.run("SELECT message, symbol_id FROM alerts") == [("VN30F1M basis 6 is above 5", None)]
+    assert world.stored() == [(2.0, 6.0), (5.0, -6.0)]
+    assert world.run("SELECT message, symbol_id FROM alerts ORDER BY alert_id") == [
+        ("VN30F1M basis 6 is above 5", None),
+        ("VN30F1M basis -6 is below -5", None),
+    ]
+
+
+METRIC_RULES: list[tuple[dict[str, Any], str, str]] = [
+    ({"dataset": "market_data", "field": "spread_bps", "symbol": "TSLA"}, "symbol_id, spread_bps", "2"),
+    ({"dataset": "strategy_metrics", "field": "pnl", "subject": "trend"}, "strategy_name, pnl", "'trend'"),
+    ({"dataset": "execution_metrics", "field": "fill_rate"}, "fill_rate", ""),
+    ({"dataset": "system_metrics", "field": "cpu_percent", "subject": "h1"}, "host, cpu_percent", "'h1'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "columns", "about"), METRIC_RULES, ids=[one[0]["dataset"] for one in METRIC_RULES])
+def test_a_metric_is_looked_at(world: World, fields: dict[str, Any], columns: str, about: str) -> None:
+    world.add("metric_beyond", 0.5, hysteresis=0.1, **fields)
+    if fields.get("symbol"):
+        about = str(world.run("SELECT symbol_id FROM instruments WHERE symbol = 'TSLA'")[0][0])
+    table = fields["dataset"]
+    now_s = int(time.time())
+    for day in (0, 1):  # it may be the last minute of a month
+        world.run("SELECT ensure_month_partition(%s, to_timestamp(%s))", table, now_s + day * 86_400)
+    for number, value in enumerate([0.4, 0.9, 0.45, 0.9, 0.3, 0.6]):
+        world.run(
+            f"INSERT INTO {table} (time, received_at, {columns}) VALUES (to_timestamp(%s), now(), "
+            f"{about}{about and ', '}%s)",
+            *(now_s + number, value),
+        )
+        world.look()
+        world.look()
+    assert [value for _, value in world.stored()] == [0.9, 0.6]
+
+
+def test_every_metric_that_can_be_looked_at_is_a_field_of_its_dataset() -> None:
+    for name, (key, fields) in METRICS.items():
+        declared = DATASETS[name]
+        assert {declared.by_name[field].kind for field in fields} <= {"float", "int"}
+        assert [column.name for column in declared.keys if column.kind != "time"] == ([] if key is None else [key])
+
+
+def test_alerts_behind_a_number_are_found_from_now_on(world: World) -> None:
+    world.add(direction="above")
+    world.flush(0, 99.0, 101.0, 99.0)
+    world.look()
+    with world.connection.transaction() as cur:
+        start = told_after(cur, None, 10)
+        assert start.alerts == []
+        assert told_after(cur, start.last_id, 10) == start
+    world.flush(0, 101.0, 99.0, 101.0, at_s=10)
+    world.look()
+    world.run("INSERT INTO alerts (time, alert_type, message) VALUES (now(), 'x', 'sent from outside')")
+    with world.connection.transaction() as cur:
+        first = told_after(cur, start.last_id, 1)
+        second = told_after(cur, first.last_id, 10)
+    assert [one.timestamp[17:19] for one in [*first.alerts, *second.alerts]] == ["10", "12"]
 
 
 def test_alerts_are_told_until_they_are_ticked_off(world: World) -> None:

@@ -77,7 +77,7 @@ def full(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
 def same(dataset: Dataset, read_back: Sequence[dict[str, Any]], sent: Sequence[dict[str, Any]]) -> None:
     """Assert that these records are read: all that was sent to the last bit, null where nothing can be computed."""
     order = [column.name for column in dataset.order]
-    wanted = sorted((full(dataset, one) for one in sent), key=lambda one: [one[name] for name in order])
+    wanted = sorted((full(dataset, one) for one in sent), key=lambda one: [one[name] or "" for name in order])
     got = [dict(one) for one in read_back]
     for one, other in zip(got, wanted, strict=True):
         for name in dataset.computed:
@@ -86,7 +86,47 @@ def same(dataset: Dataset, read_back: Sequence[dict[str, Any]], sent: Sequence[d
     assert got == wanted
 
 
-@EVERY
+@pytest.fixture(autouse=True)
+def _no_instruments(request: pytest.FixtureRequest) -> None:
+    """Empty the table that a fresh database has rows in."""
+    dataset = getattr(request.node, "callspec", None) and request.node.callspec.params.get("dataset")
+    if dataset is not None and dataset.name == "instruments":
+        execute(request.getfixturevalue("conn"), "DELETE FROM instruments")
+
+
+OWN = pytest.mark.parametrize(
+    "dataset", [one for one in DATASETS.values() if one.has_own_table], ids=lambda dataset: dataset.name
+)
+SHARED = pytest.mark.parametrize(
+    "dataset", [one for one in DATASETS.values() if not one.has_own_table], ids=lambda dataset: dataset.name
+)
+
+
+@SHARED
+def test_a_table_that_others_write_too_has_the_declared_columns_and_key(conn: connection, dataset: Dataset) -> None:
+    columns = """
+        SELECT attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum) IS NOT NULL
+        FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
+    """
+    found = {row[0]: row[1:] for row in rows_of(conn, columns, [dataset.table])}
+    execute(conn, "CREATE SCHEMA declared", f"SET search_path = declared; {create_table(dataset)}")
+    declared = {row[0]: row[1:] for row in rows_of(conn, columns, [f"declared.{dataset.table}"])}
+    if dataset.symbol in dataset.key and not dataset.by_name[dataset.symbol or ""].required:
+        declared["symbol_id"] = ("integer", False, True)  # PRIMARY KEY says more
+    whole = {"smallint": "bigint", "integer": "bigint"}
+    for name, (kind, is_required, said) in declared.items():
+        assert (whole.get(found[name][0], found[name][0]), *found[name][1:]) == (
+            whole.get(kind, kind),
+            is_required,
+            said,
+        ), name
+    unique = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass AND indisunique"
+    names = ", ".join('"time"' if one.column == "time" else one.column for one in dataset.keys)
+    indexes = [row[0].replace("upper(symbol)", "symbol") for row in rows_of(conn, unique, [f"public.{dataset.table}"])]
+    assert any(f"({names})" in one for one in indexes), indexes
+
+
+@OWN
 def test_the_table_is_what_the_declaration_says(conn: connection, dataset: Dataset) -> None:
     shape = """
         SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, col_description(c.oid, a.attnum),
@@ -128,11 +168,13 @@ def test_a_range_a_symbol_and_a_part_of_the_key_choose_records(
     write(sink, RecordFeeder(), (dataset, dataset.policy, sent))
     found = read(reader, dataset)
     if dataset.symbol is not None:
-        for name in ("NatGas", "natgas", "NATGAS"):
-            assert read(reader, dataset, symbol=name) == [one for one in found if one[dataset.symbol] == "NatGas"]
-        assert read(reader, dataset, symbol="VIX") == []
+        symbol = found[5][dataset.symbol] if dataset.adds_symbols else "NatGas"
+        for name in (symbol, symbol.lower(), symbol.upper()):
+            assert read(reader, dataset, symbol=name) == [one for one in found if one[dataset.symbol] == symbol]
+        if not dataset.adds_symbols:
+            assert read(reader, dataset, symbol="VIX") == []
     for column in dataset.filters:
-        chosen = found[3][column.name]
+        chosen = next(one[column.name] for one in found[3:] if one[column.name] is not None)
         assert read(reader, dataset, **{column.name: chosen}) == [one for one in found if one[column.name] == chosen]
         assert read(reader, dataset, **{column.name: "'; DROP TABLE ticks; --"}) == []
     if dataset.time is not None:
@@ -219,7 +261,7 @@ def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
     optional = [column for column in dataset.values if not column.required and column.kind == "float"]
     if len(optional) < 2:
         pytest.skip("has no two numbers that may be absent")
-    bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.by_name[name].required}
+    bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.always(dataset.by_name[name])}
     first, second = optional[:2]
     early = bare | {first.name: 0.25, second.name: 0.25}
     late = bare | {first.name: 0.5}
@@ -302,11 +344,12 @@ def test_records_of_many_datasets_and_policies_are_one_transaction(
             requests.append((dataset, policy, records(dataset, 5, seed=total)))
             total += 5
     entry = sink.ledger(feeder.journal_id)
+    before = {name: read(reader, dataset) for name, dataset in DATASETS.items()}
     batch = feeder.records(*requests)
     batch.end_row += 1  # the ledger will not add up: nothing may stay
     with pytest.raises(Exception, match="adds_up"):
         sink.write(feeder.journal_id, entry, batch)
-    assert all(read(reader, dataset) == [] for dataset in DATASETS.values())
+    assert {name: read(reader, dataset) for name, dataset in DATASETS.items()} == before
     batch.end_row -= 1
     moved, notes, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
     assert moved.stored + moved.duplicates + moved.set_aside == moved.next_row == total

@@ -280,3 +280,18 @@ def test_sums_beyond_what_is_exact_are_numbers_all_the_same(sink: DatabaseSink, 
     with conn.cursor() as cur:
         (row,) = shown(read_metrics(cur, query, 10))
     assert (row["signals"], row["positions"]) == (float(1 << 54), 6)
+
+
+def test_what_was_kept_of_an_instrument_that_is_gone_is_answered_by_its_number(
+    sink: DatabaseSink, conn: connection
+) -> None:
+    dataset = DATASETS["market_data"]
+    store(sink, dataset, [{"symbol": "TSLA", "timestamp": text_of(BEGIN_US), "bid": 1.5}])
+    with conn.cursor() as cur:
+        known = find(cur, "TSLA")
+    assert known is not None
+    execute(conn, "DELETE FROM instruments WHERE symbol = 'TSLA'")
+    with conn.cursor() as cur:
+        query = MetricsQuery(Chosen(dataset, BEGIN_US, BEGIN_US + 1), 60, {"bid": "last"})
+        (row,) = shown(read_metrics(cur, query, 10))
+    assert (row["symbol"], row["bid"]) == (f"#{known.symbol_id}", 1.5)

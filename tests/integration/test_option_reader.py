@@ -49,6 +49,8 @@ def put(conn: connection, rows: Sequence[dict[str, Any]], symbol: str = "AAPL") 
     with conn.cursor() as cur:
         cur.execute("SELECT symbol_id FROM instruments WHERE symbol = %s", (symbol,))
         (symbol_id,) = cur.fetchone() or (None,)
+        for month in {row["timestamp"][:7] for row in rows}:
+            cur.execute("SELECT ensure_month_partition('option_quotes', %s)", (f"{month}-15T00:00:00Z",))
         names = ", ".join(name if name != "timestamp" else "time" for name in COLUMNS)
         execute_values(
             cur,
@@ -292,6 +294,32 @@ def test_views_show_calls_and_puts_with_the_symbol(conn: connection) -> None:
             assert cur.fetchall() == rows
 
 
+def test_a_days_volume_is_that_of_each_contracts_last_quote(conn: connection) -> None:
+    early, late = "2026-01-13T00:00:00Z", "2026-01-13T23:59:59.999999Z"
+    put(
+        conn,
+        [
+            quote(volume=5.0, open_interest=7.0, at=early),
+            quote(volume=9.0, at=late),
+            quote(101, volume=1.0, at=late),
+            quote(kind="put", volume=4.0, open_interest=2.0, at=early),
+            quote(kind="put", at=late),
+            quote(expiration_date="2026-03-20", kind="put", volume=1.0, at=early),
+            quote(kind="put", volume=3.0, at="2026-01-14T00:00:00Z"),
+            quote(at="2026-01-15T00:00:00Z"),
+        ],
+    )
+    put(conn, [quote(volume=1.0, at=early)], symbol="TSLA")
+    with conn.cursor() as cur:
+        cur.execute("SELECT * FROM options_volume_daily ORDER BY symbol, date")
+        assert cur.fetchall() == [
+            ("AAPL", DAY, 15.0, 10.0, 5.0, 0.5, 9.0, 7.0, 2.0, 4, 6),
+            ("AAPL", date(2026, 1, 14), 3.0, None, 3.0, None, None, None, None, 1, 1),
+            ("AAPL", date(2026, 1, 15), None, None, None, None, None, None, None, 1, 1),
+            ("TSLA", DAY, 1.0, 1.0, None, None, None, None, None, 1, 1),
+        ]
+
+
 @pytest.mark.parametrize("symbol", ["AAPL", "nvda", "F", "GOOGL1", "TOOLONG", "BRK.B", "7UP", "", "A B"])
 @pytest.mark.parametrize("kind", ["call", "put"])
 def test_the_database_writes_contract_symbols_as_the_server_does(
@@ -313,6 +341,10 @@ def test_a_real_chain_is_read_back(conn: connection, day: date) -> None:
     assert len(records) == CHAINS[day]
     put(conn, records)
     with conn.cursor() as cur:
+        cur.execute("SELECT date, volume, put_open_interest, contracts FROM options_volume_daily WHERE symbol = 'AAPL'")
+        puts = [record for record in records if record["option_type"] == "put"]
+        volume = sum(record.get("volume", 0) for record in records)
+        assert cur.fetchall() == [(day, volume, sum(one.get("open_interest", 0) for one in puts), len(records))]
         instrument = find(cur, "AAPL")
         assert instrument is not None
         told, chain = read_chain(cur, instrument, ChainQuery())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection
 
 from app.storage import partitions
-from app.storage.partitions import MAX_NEW_PER_CALL, WEEK_US, Partitions, week_of, week_start_us
+from app.storage.partitions import MAX_NEW_PER_CALL, WEEK_US, MonthPartitions, Partitions, week_of, week_start_us
 from app.storage.sink import DatabaseSink
 from tests.batches import (
     NOON_US,
@@ -198,3 +198,83 @@ def test_forty_years_of_dates_in_one_request_are_stored_in_bounded_calls(
         write_all(sink, feeder, rows, [Tick(time_us=row.time_us, seq=1) for row in rows])
     assert ledger_of(conn, feeder.journal_id) == (3 * len(rows), 2 * len(rows), len(rows), 0, 0, 0)
     assert_bars_and_current_are_those_of_a_clean_load(conn)
+
+
+# months
+
+
+def months_of(conn: connection, table: str) -> list[str]:
+    query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass ORDER BY 1"
+    return [name for (name,) in rows_of(conn, query, (table,))]
+
+
+def us(text: str) -> int:
+    return int(np.datetime64(text, "us").astype(np.int64))
+
+
+def test_a_month_is_made_for_the_records_in_it_and_the_next_one_ahead(conn: connection, sink: DatabaseSink) -> None:
+    made = MonthPartitions("market_data")
+    now = np.datetime64("now", "us").astype(np.int64)
+    old = np.array([us("2019-12-31T23:59:59.999999"), us("2020-01-01"), us("2020-01-31")])
+    assert made.ensure(sink.connection, old)
+    assert months_of(conn, "market_data") == ["market_data_201912", "market_data_202001"]
+    assert made.ensure(sink.connection, np.array([now]))
+    (this, next_one) = rows_of(
+        conn, "SELECT to_char(now() + n * interval '1 month', '\"market_data_\"YYYYMM') FROM generate_series(0, 1) n"
+    )
+    assert months_of(conn, "market_data")[2:] == [*this, *next_one]
+    assert MonthPartitions("market_data").ensure(sink.connection, old), "made already"
+    columns = "(symbol_id, time, received_at)"
+    execute(conn, f"INSERT INTO market_data {columns} VALUES (1, '2019-12-31 23:59:59.999999Z', now())")
+    assert rows_of(conn, "SELECT tableoid::regclass::text FROM market_data") == [("market_data_201912",)]
+
+
+def test_no_call_makes_more_months_than_its_share(conn: connection, sink: DatabaseSink) -> None:
+    made = MonthPartitions("option_quotes")
+    times = np.array([us(f"{year}-{month:02}-15") for year in range(1990, 1996) for month in range(1, 13)])
+    assert not made.ensure(sink.connection, times)
+    assert len(months_of(conn, "option_quotes")) == MAX_NEW_PER_CALL
+    assert made.ensure(sink.connection, times)
+    assert len(months_of(conn, "option_quotes")) == len(times)
+
+
+@pytest.mark.parametrize("table", ["ticks", "news", "market_data_rollup", "pg_class", "nothing"])
+def test_only_tables_by_month_get_months(conn: connection, table: str) -> None:
+    with pytest.raises(psycopg2.errors.WrongObjectType), conn.cursor() as cur:
+        cur.execute("SELECT ensure_month_partition(%s, now())", (table,))
+
+
+def test_only_who_may_store_records_gets_months(conn: connection, database_url: str) -> None:
+    execute(conn, "CREATE ROLE storer LOGIN; CREATE ROLE looker LOGIN; GRANT INSERT ON market_data TO storer")
+    try:
+        for role, allowed in (("storer", True), ("looker", False)):
+            with closing(psycopg2.connect(database_url.replace("user=tickhub", f"user={role}"))) as own:
+                with own.cursor() as cur:
+                    if allowed:
+                        cur.execute("SELECT ensure_month_partition('market_data', '2020-02-29Z')")
+                        assert cur.fetchall() == [(True,)]
+                    else:
+                        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                            cur.execute("SELECT ensure_month_partition('market_data', '2020-03-01Z')")
+                own.commit()
+        assert months_of(conn, "market_data") == ["market_data_202002"]
+    finally:
+        execute(conn, "DROP OWNED BY storer, looker; DROP ROLE storer, looker")
+
+
+def test_two_that_need_the_same_new_months_both_have_them(conn: connection, database_url: str) -> None:
+    barrier = threading.Barrier(2)
+
+    def make(step: int) -> bool:
+        mine = new_sink(database_url)
+        try:
+            barrier.wait(WAIT_S)
+            partitions_ = MonthPartitions("system_metrics")
+            times = [us(f"2021-{month:02}-01") for month in range(1, 13)][::step]
+            return all(partitions_.ensure(mine.connection, np.array([at])) for at in times)
+        finally:
+            mine.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(make, (1, -1))) == [True, True]
+    assert len(months_of(conn, "system_metrics")) == 12

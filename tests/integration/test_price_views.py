@@ -98,8 +98,21 @@ def test_the_vendors_day_wins_and_other_days_are_made_of_ticks(conn: connection)
         put_bar(conn, "AAPL", 86400, MONDAY + timedelta(day), **sides)
     assert ask(conn, "SELECT * FROM price_history_daily WHERE symbol = 'AAPL' ORDER BY time") == [
         ("AAPL", MONDAY, 1, 4, 1, 3, 3, 50, None, "vendor"),
-        ("AAPL", MONDAY + timedelta(1), 10, 14, 9, 12, None, 30, None, "ticks"),
+        ("AAPL", MONDAY + timedelta(1), 10, 14, 9, 12, 12, 30, None, "ticks"),
     ]
+
+
+def test_days_made_of_ticks_are_adjusted_as_the_vendors_are(conn: connection) -> None:
+    put(conn, [flat("AAPL", date(2024, 1, 3), 11, 1)])
+    for day, close in ((0, 100), (1, 104)):
+        put_bar(conn, "AAPL", 86400, MONDAY + timedelta(day), last_open=1, last_high=200, last_low=1, last_close=close)
+    act(conn, "AAPL", "2024-01-02", "dividend", 5, None)
+    act(conn, "AAPL", "2024-01-03", "split", None, 10)
+    act(conn, "AAPL", "2024-01-04", "split", None, 2)  # not reached yet
+    closes = ask(conn, "SELECT adj_close FROM price_history_daily WHERE symbol = 'AAPL' ORDER BY time")
+    assert [row[0] for row in closes] == pytest.approx([100 * 0.95 / 10, 104 / 10, 11])
+    for view in ("weekly", "monthly"):
+        assert ask(conn, f"SELECT close, adj_close FROM price_history_{view}") == [(11, 11)]
 
 
 def test_a_day_without_trades_is_one_of_bids_and_one_without_either_is_none(conn: connection) -> None:
@@ -135,7 +148,7 @@ def test_a_week_is_made_of_vendors_days_and_of_ticks_together(conn: connection) 
     put(conn, [("AAPL", date(2024, 1, 1), 1, 4, 1, 3, 50)])
     put_bar(conn, "AAPL", 86400, MONDAY + timedelta(1), last_open=10, last_high=14, last_low=9, last_close=12)
     row = ask(conn, "SELECT time, open, high, low, close, adj_close, volume, days FROM price_history_weekly")
-    assert row == [(MONDAY, 1, 14, 1, 12, None, 80, 2)]
+    assert row == [(MONDAY, 1, 14, 1, 12, 12, 80, 2)]
 
 
 def test_hours_tell_their_volume_by_side(conn: connection) -> None:
@@ -176,10 +189,17 @@ def test_a_split_is_no_fall_of_the_sector(conn: connection) -> None:
 
 
 COMPUTED = """
-    SELECT adjusted_close(symbol_id, "interval", source, time, close),
-        daily_return(symbol_id, source, time, close, adj_close), daily_volatility(symbol_id, source, time)
-    FROM price_history WHERE source = 'vendor' AND symbol_id = (SELECT symbol_id FROM instruments WHERE symbol = 'AAPL')
-    ORDER BY time
+    SELECT factored(p.close, p.time, f.ex_dates, f.products), c.daily_return, c.volatility
+    FROM price_history p JOIN instruments i USING (symbol_id)
+    LEFT JOIN LATERAL bar_factors(i.symbol_id, '1d', 'vendor') f ON true
+    CROSS JOIN LATERAL day_changes(i.symbol_id, 'vendor', p.time, p.time) c
+    WHERE p.source = 'vendor' AND i.symbol = 'AAPL' ORDER BY p.time
+"""
+
+
+OF_A_RANGE = """
+    SELECT c.* FROM instruments i CROSS JOIN LATERAL day_changes(i.symbol_id, 'vendor', %s, %s) c
+    WHERE i.symbol = 'AAPL' ORDER BY c.time
 """
 
 
@@ -191,6 +211,18 @@ def assert_computed_as_in_python(conn: connection, days: Sequence[Day], actions:
     np.testing.assert_allclose(got[:, 0], adjusted, rtol=1e-12)
     np.testing.assert_allclose(got[:, 1], returns, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(got[:, 2], volatility(returns), rtol=1e-9)
+    # Of a range at once it is the same as of its days one by one.
+    times = [datetime(*day[1].timetuple()[:3], tzinfo=UTC) for day in days]
+    for first, last in ((0, len(days) - 1), (5, 30), (len(days) // 2, len(days) // 2), (len(days) - 25, len(days) - 1)):
+        found = ask(conn, OF_A_RANGE, times[first], times[last])
+        assert [row[0] for row in found] == times[first : last + 1]
+        np.testing.assert_allclose(
+            np.array([row[1:] for row in found], dtype=float), got[first : last + 1, 1:], rtol=1e-9, atol=1e-12
+        )
+    # The view's series is the vendor's, who is the first by name, unless there are others.
+    if ask(conn, "SELECT count(DISTINCT source) FROM price_history") == [(1,)]:
+        view = ask(conn, "SELECT adj_close FROM price_history_daily WHERE symbol = 'AAPL' ORDER BY time")
+        np.testing.assert_allclose([row[0] for row in view], adjusted, rtol=1e-12)
 
 
 def test_sql_adjusts_as_python_does(conn: connection) -> None:

@@ -182,6 +182,8 @@ class Server:
             "TICKHUB_DATA_DIR": str(home),
             "TICKHUB_PG_MEMORY_MB": "128",
             "TICKHUB_FLUSH_INTERVAL_S": "0.1",
+            # What the server collects by itself would be among the rows that tests count.
+            "TICKHUB_METRICS_INTERVAL_S": "0",
         }
         self.environ = {**kept, **own, **(environ or {})}
         self.process: subprocess.Popen[bytes] | None = None

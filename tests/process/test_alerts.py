@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +19,9 @@ import psutil
 import pytest
 
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, Server, wait_until
-from tests.process.live import client
+from tests.process.harness import ROOT, Database, Server, wait_until
+from tests.process.live import Client, client
+from tests.process.proxy import Proxy
 from tests.process.wire import ask, running, tick
 
 READERS = 6
@@ -77,9 +79,13 @@ def server(data_template: Path, hook: Hook) -> Iterator[Server]:
 
 def rule(server: Server, **fields: Any) -> dict[str, Any]:
     body = {"alert_type": "price_crosses", "direction": "above", "hysteresis": 1.0, "cooldown_s": 0, **fields}
-    answer = ask(server, "POST", "/api/alert_rules", json.dumps(body))
-    assert answer.status == 201, answer
-    return dict(answer.json)
+
+    def added() -> Any:
+        answer = ask(server, "POST", "/api/alert_rules", json.dumps(body))
+        assert answer.status in (201, 503), answer
+        return answer.json if answer.status == 201 else None  # 503: a worker that has just begun
+
+    return dict(wait_until(added, 30, "a worker that knows the database"))
 
 
 def quote(server: Server, symbol: str, *bids: float) -> None:
@@ -114,7 +120,11 @@ def test_a_noisy_price_is_told_once_to_every_reader_and_to_the_webhook(server: S
     with ExitStack() as stack:
         readers = [stack.enter_context(client(server)) for _ in range(READERS)]
         for number, reader in enumerate(readers):
-            reader.subscribe("NVDA" if number else "*", channels=["alerts"])
+            if number:
+                reader.subscribe("NVDA", channels=["alerts"])
+            else:
+                reader.say(action="subscribe", channels=["alerts"], conflate_ms=0)
+                assert reader.next("subscribed")["channels"] == ["alerts"]
         quote(server, "NVDA", *[100 + 0.5 * (number % 3 - 1) for number in range(60)])
         said = [reader.next("alert") for reader in readers]
         server.wait_drained()
@@ -134,6 +144,10 @@ def test_a_noisy_price_is_told_once_to_every_reader_and_to_the_webhook(server: S
         one["alert_id"]: one["message"] for one in (said[0], again[0])
     }
     assert hook.tries == 4
+    counted = ask(server, "GET", "/metrics").data.decode()
+    posts = 'alert_posts_total{{result="{}"}} 2.0'
+    for line in ("alerts_total 2.0", posts.format("posted"), posts.format("failed")):
+        assert f"\ntickhub_{line}\n" in counted
     wait_until(lambda: server.database.rows("SELECT count(*) FROM alert_outbox") == [(0,)], 30, "the outbox")
 
 
@@ -200,7 +214,8 @@ def test_stored_alerts_are_read_by_symbol_type_severity_and_page(server: Server)
         pages += page["alerts"]
         token = page["next_page_token"]
     assert pages == whole["alerts"]
-    assert ask(server, "GET", path.replace("/history", "")).json["records"] == pages
+    records = ask(server, "GET", path.replace("/history", "")).json["records"]
+    assert [{name: one[name] for name in records[0]} for one in pages] == records
     assert ask(server, "GET", f"{path}&severity=x".replace("&severity=critical", "")).json["alerts"] == []
     assert len(ask(server, "GET", f"{path}&format=csv").data.splitlines()) == 6
     assert ask(server, "GET", f"{path}&end={pages[0]['timestamp']}").json["alerts"] == []
@@ -258,6 +273,103 @@ def test_a_leader_that_freezes_is_replaced_and_tells_nothing_when_it_wakes(make_
         assert [reader.sync() for reader in readers] == [[]] * READERS
     assert alerts(server, "AMD") == [101.0, 102.0]
     assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_a_crossing_is_told_once_though_its_leader_freezes_or_all_are_killed_over_it(make_server: MakeServer) -> None:
+    server = make_server(workers=2).start().wait_ready()
+    quote(server, "AMD", 99.0)
+    server.wait_drained()
+    rule(server, symbol="AMD", threshold=100.0)
+    crossings = []
+    for number in range(4):
+        first = leader(server)
+        quote(server, "AMD", 101.0 + number)
+        crossings.append(101.0 + number)
+        if number % 2:
+            server.kill9()
+            server.start().wait_ready()
+        else:
+            process = psutil.Process(first)
+            process.suspend()
+            try:
+                leader(server, but=first)
+            finally:
+                process.resume()  # it may have the tick, and may have been about to look at it
+        wait_until(lambda: alerts(server, "AMD") == crossings, 60, "the alert")
+        quote(server, "AMD", 101.0 + number, 98.0)
+        server.wait_drained()
+    assert alerts(server, "AMD") == crossings
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_what_crossed_while_the_database_was_away_is_told_once_when_it_is_back(
+    make_server: MakeServer, database: Database, proxy: Proxy
+) -> None:
+    server = make_server("--database-url", proxy.url, workers=2)
+    server.database = database
+    proxy.open()
+    server.start().wait_ready()
+    quote(server, "AMD", 99.0)
+    server.wait_drained()
+    rule(server, symbol="AMD", threshold=100.0)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(client(server)) for _ in range(READERS)]
+        for reader in readers:
+            reader.subscribe("AMD", channels=["alerts"])
+        told = []
+        for number in range(2):
+            proxy.close()
+            wait_until(lambda: server.status("/health") == 503, what="the loss to be noticed")
+            quote(server, "AMD", 99.0, *[100.5 + 0.1 * (step % 7) for step in range(30)])
+            proxy.open()
+            server.wait_ready()
+            server.wait_drained()
+            said = [reader.next("alert") for reader in readers]
+            assert said == [said[0]] * READERS, number
+            told.append(said[0]["value"])  # whichever worker wrote first
+            quote(server, "AMD", 98.0)
+        server.wait_drained()
+        assert [reader.sync() for reader in readers] == [[]] * READERS
+    assert alerts(server, "AMD") == told
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.long
+def test_of_two_hosts_without_a_bus_one_looks_and_both_tell_their_readers(
+    make_server: MakeServer, database: Database
+) -> None:
+    hosts = [make_server("--database-url", database.url(), workers=1) for _ in range(2)]
+    for server in hosts:
+        server.database = database
+        server.start().wait_ready()
+    quote(hosts[0], "AMD", 99.0)
+    hosts[0].wait_drained()
+    rule(hosts[0], symbol="AMD", threshold=100.0)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(client(server)) for server in hosts]
+        for reader in readers:
+            reader.subscribe("AMD", channels=["alerts"])
+        _settle(readers)
+        first = leader(hosts[0])
+        for number, server in enumerate([*hosts, *hosts]):
+            quote(server, "AMD", 101.0 + number, 101.2 + number)
+            assert [reader.next("alert")["value"] for reader in readers] == [101.0 + number] * 2
+            quote(server, "AMD", 98.0)
+            server.wait_drained()
+        assert leader(hosts[0]) == first
+        assert [reader.sync() for reader in readers] == [[], []]
+    assert alerts(hosts[0], "AMD") == [101.0, 102.0, 103.0, 104.0]
+
+
+def _settle(readers: list[Client]) -> None:
+    """Wait until the workers have looked where the alerts are: what is told from now on is found, whoever tells it."""
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        for reader in readers:
+            assert reader.sync() == []
+        time.sleep(0.1)
 
 
 def _quote_somewhere(server: Server, symbol: str, bid: float) -> None:

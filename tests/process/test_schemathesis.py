@@ -43,6 +43,11 @@ RELATIONS = re.compile(
             "tz: .* is no time zone",
             "timezone: no time zone is called",
             r"\w+ holds characters that cannot be printed",
+            r"\w+: a text cannot hold a NUL",
+            "time_range: goes up to now",
+            "start: is required where there is an end",
+            "aggregates: .* (is no field of|is a text)",
+            "Unknown symbol: ",
         )
     )
 )

@@ -14,9 +14,11 @@ from app import alerting
 from app.alert_round import NoMoreElected, Round
 from app.alerting import Alerting
 from app.election import Election
+from app.errors import DatabaseAway
 from app.lanes import Lane
 from app.market.committed import Touched
-from app.storage.alert_outbox import StoredAlert
+from app.storage.alert_facts import FIRST_WINDOW_US
+from app.storage.alert_outbox import StoredAlert, ToldAfter
 from app.storage.connection import Connection
 from app.storage.lease import Term
 from app.stream.bus import ALERTS, Bus
@@ -40,9 +42,22 @@ class Desk:
         self.looks: list[Round | Exception] = []
         self.looked = 0
         self.fails_to_note = False
+        self.windows: list[int | None] = []
+        self.steady: list[bool] = []
+        self.stored: list[StoredAlert] = []
 
-    def look(self, connection: object, term: Term, *, has_webhook: bool) -> Round:
+    def told_after(self, cur: object, after_id: int | None, most: int) -> ToldAfter:
+        last_id = max((one.alert_id for one in self.stored), default=0)
+        if after_id is None:
+            return ToldAfter([], last_id)
+        return ToldAfter([one for one in self.stored if one.alert_id > after_id], last_id)
+
+    def look(
+        self, connection: object, term: Term, *, has_webhook: bool, window_us: int | None, is_steady: bool
+    ) -> Round:
         self.looked += 1
+        self.windows.append(window_us)
+        self.steady.append(is_steady)
         found = self.looks.pop(0) if self.looks else Round(symbols=frozenset({"AAPL"}))
         if isinstance(found, Exception):
             raise found
@@ -80,6 +95,10 @@ class Readers:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.there = True
+
+    def wants_alerts(self) -> bool:
+        return self.there
 
     def alerts(self, updates: list[AlertUpdate]) -> None:
         self.told += [one.message for one in updates]
@@ -114,7 +133,7 @@ class Worker:
             cast(Hub, self.readers),
             self.bus,
         )
-        self.greenlet = gevent.spawn(self.alerting.run)
+        self.greenlets = [gevent.spawn(self.alerting.run), gevent.spawn(self.alerting.repair)]
 
     def elect(self, number: int) -> None:
         self.lease.term = Term("desk", "x", number)
@@ -128,7 +147,9 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(alerting, "unpushed", lambda cur, most: made.untold[:most])
     monkeypatch.setattr(alerting, "pushed", made.pushed)
     monkeypatch.setattr(alerting, "_in_transaction", lambda connection, fn: fn(None))
-    for name in ("LEAST_S", "RETRY_S"):
+    monkeypatch.setattr(alerting, "give_up", lambda cur, older_s: 0)
+    monkeypatch.setattr(alerting, "told_after", made.told_after)
+    for name in ("LEAST_S", "RETRY_S", "MORE_S", "REPAIR_S"):
         monkeypatch.setattr(alerting, name, 0.001)
     return made
 
@@ -138,7 +159,7 @@ def workers(desk: Desk) -> Iterator[list[Worker]]:
     made = [Worker(), Worker()]
     made[0].bus.others, made[1].bus.others = [made[1].bus], [made[0].bus]
     yield made
-    gevent.killall([one.greenlet for one in made])
+    gevent.killall([greenlet for one in made for greenlet in one.greenlets])
 
 
 def test_what_is_stored_is_told_to_the_readers_of_every_worker_once(desk: Desk, workers: list[Worker]) -> None:
@@ -185,10 +206,52 @@ def test_a_commit_of_a_symbol_with_rules_is_looked_at_without_waiting(
 
 
 def test_whatever_goes_wrong_it_looks_again(desk: Desk, workers: list[Worker]) -> None:
-    desk.looks = [NoMoreElected(), RuntimeError("a mistake"), Round(more=True), Round(alerts=1)]
+    desk.looks = [NoMoreElected(), RuntimeError("a mistake"), Round(window_us=8), Round(alerts=1)]
     desk.untold = []
     workers[0].elect(1)
     wait_until(lambda: desk.looked >= 4)
+    # After a failure it looks at less, in case that it was too much.
+    assert desk.windows[:4] == [None, FIRST_WINDOW_US, FIRST_WINDOW_US, 8]
+
+
+def test_what_was_stored_while_telling_failed_is_told_in_the_same_term(
+    desk: Desk, workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerting, "SWEEP_S", 0.001)
+    workers[0].elect(1)
+    wait_until(lambda: desk.looked >= 3)
+    desk.looks = [DatabaseAway("its answer was lost, but it had stored")]
+    desk.untold = [alert(1)]
+    wait_until(lambda: not desk.untold)
+    assert [one.readers.told for one in workers] == [["1"], ["1"]]
+
+
+def test_a_worker_that_did_not_hear_of_an_alert_finds_it(desk: Desk, workers: list[Worker]) -> None:
+    desk.stored = [alert(1)]
+    workers[1].readers.there = False
+    wait_until(lambda: workers[0].alerting._repaired_id == 1)
+    workers[0].bus.handler(msgspec.msgpack.encode([alert(2)]))
+    desk.stored += [alert(2), alert(3)]
+    wait_until(lambda: workers[0].readers.told == ["2", "3"])
+    gevent.sleep(0.02)
+    # What was before there were readers is no news to them.
+    assert [one.readers.told for one in workers] == [["2", "3"], []]
+    workers[1].readers.there = True
+    wait_until(lambda: workers[1].alerting._repaired_id == 3)
+    desk.stored.append(alert(4))
+    wait_until(lambda: workers[1].readers.told == ["4"])
+
+
+def test_looks_are_steady_when_they_have_gone_on_for_a_while(
+    desk: Desk, workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerting, "SWEEP_S", 0.001)
+    monkeypatch.setattr(alerting, "STEADY_S", 0.05)
+    workers[0].elect(1)
+    wait_until(lambda: True in desk.steady)
+    assert not desk.steady[0]
+    desk.looks = [DatabaseAway("for a moment")]
+    wait_until(lambda: not desk.looks and False in desk.steady[desk.steady.index(True) :])
 
 
 def test_what_is_no_alert_is_not_told(workers: list[Worker]) -> None:

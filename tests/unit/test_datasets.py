@@ -57,7 +57,7 @@ def test_every_declaration_holds_together_and_says_what_its_fields_are(dataset: 
     assert dataset.help
     assert dataset.record.__doc__
     assert all(column.help for column in dataset.columns)
-    assert set(dataset.order) == set(dataset.keys)
+    assert {column.name for column in dataset.order} == {*dataset.key, *([dataset.time] if dataset.time else [])}
     for column in dataset.values:
         if column.kind in ("float", "int"):
             assert "(" in column.help, f"{column.name} has no unit"
@@ -224,7 +224,7 @@ def rows(*sent: dict[str, Any]) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("policy", "values", "stored", "duplicates", "conflicts"),
+    ("policy", "values", "stored", "duplicates", "later"),
     [
         ("ignore", {"price": 1.0}, 0, 3, 0),
         ("update", {"price": 2.0, "pe_ratio": 5.0}, 2, 1, 0),
@@ -233,18 +233,13 @@ def rows(*sent: dict[str, Any]) -> list[Row]:
     ],
 )
 def test_of_several_of_one_key_the_policy_makes_one(
-    policy: Policy, values: dict[str, Any], stored: int, duplicates: int, conflicts: int
+    policy: Policy, values: dict[str, Any], stored: int, duplicates: int, later: int
 ) -> None:
     folded = fold(
         INFO, policy, rows({"price": 1.0}, {"price": 2.0}, {"pe_ratio": 5.0}, {"price": 2.0, "pe_ratio": 5.0})
     )
     assert [row.values for row in folded.rows] == [values]
-    assert (folded.stored, folded.duplicates, len(folded.conflicts)) == (stored, duplicates, conflicts)
-
-
-def test_the_same_again_is_a_duplicate_and_no_conflict() -> None:
-    folded = fold(INFO, "error", rows({"price": 1.0, "pe_ratio": None}, {"price": 1.0}))
-    assert (folded.duplicates, folded.conflicts) == (1, [])
+    assert (folded.stored, folded.duplicates, len(folded.later)) == (stored, duplicates, later)
 
 
 # formats that only datasets have

@@ -41,6 +41,14 @@ def test_a_star_is_every_symbol(fields: dict[str, Any]) -> None:
     assert said(action="subscribe", **fields).symbols is None
 
 
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+def test_alerts_alone_need_no_symbol_for_some_are_about_none(action: str) -> None:
+    found = said(action=action, channels=["alerts"])
+    assert (found.symbols, found.channels) == (None, ("alerts",))
+    with pytest.raises(MissingField):
+        said(action=action, channels=["alerts", "quotes"])
+
+
 def test_to_unsubscribe_without_channels_means_all_of_them() -> None:
     assert said(action="unsubscribe", symbol="AAPL") == Unsubscribe(("AAPL",), get_args(Channel))
     assert said(action="unsubscribe", symbol="AAPL", channels="bars", interval="5m") == Unsubscribe(

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import gevent
+import msgspec
 import pytest
 
+from app.datasets.rollup import rollup_keys
+from app.machine import Machine
+from app.metrics_history import GROUPS, Group
 from app.stream.hub import MAX_STALL_S
 from app.stream.subscriber import Subscriber
-from app.web import current_metrics, metrics_feed
-from app.web.current_metrics import CurrentMetrics, Machine
+from app.web import metrics_feed
+from app.web.current_metrics import CurrentMetrics, ExecutionFigures, MarketFigures, StrategyFigures, SystemFigures
 from app.web.metrics_feed import MetricsFeed
 
 WAIT_S = 20.0
@@ -119,16 +123,24 @@ def test_figures_that_cannot_be_made_end_all_who_watch_and_those_that_come_later
     feed.remove(reader)
 
 
-def test_what_the_processors_do_is_known_from_the_second_look_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_processors_do_is_known_from_the_second_look_on(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    assert machine.percents()[0] is None
-    assert machine.percents()[0] is None, "too soon for a second look"
-    monkeypatch.setattr(current_metrics, "SYSTEM_EVERY_S", 0.0)
+    assert machine.look().cpu is None
     for _ in range(2):
         gevent.sleep(0.1)
-        processors, memory, disk = machine.percents()
-        assert processors is not None
-        for share in (processors, memory, disk):
+        for share in machine.look():
+            assert share is not None
             assert 0 <= share <= 100
+
+
+@pytest.mark.parametrize(
+    ("figures", "group"),
+    [(StrategyFigures, "strategy"), (ExecutionFigures, "execution"), (SystemFigures, "system"), (MarketFigures, "")],
+)
+def test_the_figures_of_a_group_are_the_fields_of_its_dataset(
+    figures: type[msgspec.Struct], group: Group | str
+) -> None:
+    dataset = GROUPS[cast(Group, group or "market_data")]
+    named = {column.name for column in dataset.columns}
+    keys = {column.name for column in rollup_keys(dataset)}
+    assert set(figures.__struct_fields__) - {"host", "stale"} == named - keys
