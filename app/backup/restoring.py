@@ -20,7 +20,7 @@ from app.backup.catalog import Catalog, Note
 from app.backup.journals import Cut, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import needed, restore_command
+from app.backup.wal import following, needed, restore_command
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_restore import Workshop, clean_settings, clear, own, put_in_place, trial, workshop
@@ -29,6 +29,8 @@ from app.storage.schema import revision
 
 RECOVERY_S = 120.0
 """Without any progress of the recovery."""
+
+_NOT_REACHED = "before configured recovery target was reached"
 
 Say = Callable[[str], None]
 
@@ -91,13 +93,17 @@ def restore(
         clean_settings(shop)
         (shop.fresh / "recovery.signal").touch(mode=0o600)
         own(shop, shop.fresh)
-        with trial(shop, _recovery(_wal(catalog, shop, chain[-1]), at), log, RECOVERY_S) as url:
-            say("recovered; looking at it")
-            restored, next_rows = _look(note, url)
+        wal = _wal(catalog, shop, chain[-1])
+        try:
+            restored, next_rows = _recover(shop, note, wal, at, log)
+        except EmbeddedError as why:
+            if at is None or _NOT_REACHED not in str(why):
+                raise BackupError(str(why)) from why
+            _check_followed(catalog, note, at)
+            # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
+            say("no commit after that moment was received: all of the WAL is from before it")
+            restored, next_rows = _recover(shop, note, wal, None, log)
         clean_settings(shop)
-    except EmbeddedError as why:
-        clear(shop)
-        raise BackupError(_explained(str(why), at)) from why
     except BaseException:
         clear(shop)
         raise
@@ -112,6 +118,23 @@ def restore(
         return restored
     _put_in_place(config, shop, journals, fresh_journals, restored)
     return restored
+
+
+def _recover(
+    shop: Workshop, note: Note, wal: Path, at: datetime | None, log: Path
+) -> tuple[Restored, dict[str, int]]:
+    with trial(shop, _recovery(wal, at), log, RECOVERY_S) as url:
+        return _look(note, url)
+
+
+def _check_followed(catalog: Catalog, note: Note, at: datetime) -> None:
+    """Raise BackupError unless everything from the backup to that moment was received."""
+    followed = following(catalog.wal)
+    if followed is None or followed.since > note.ended_at or followed.until < at:
+        until = "no WAL was received" if followed is None else f"WAL was received until {followed.until:%H:%M:%S}Z"
+        raise BackupError(
+            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z ({until}): without --at all that there is comes back"
+        )
 
 
 def _wal(catalog: Catalog, shop: Workshop, note: Note) -> Path:
@@ -165,11 +188,3 @@ def _put_in_place(config: EmbeddedConfig, shop: Workshop, journals: Path, fresh:
         restored.aside.append(cluster)
     if fresh.exists():
         fresh.rename(journals)
-
-
-def _explained(said: str, at: datetime | None) -> str:
-    if at is not None and "before configured recovery target was reached" in said:
-        return (
-            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z: without --at everything that there is comes back"
-        )
-    return said

@@ -10,15 +10,43 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from app.backup.catalog import Note
 from app.backup.tools import BackupError, Tools
 
 SLOT = "tickhub_backup"
+FOLLOWING = "following.json"
 STATUS_INTERVAL_S = 5
 _SEGMENT_NAME = 24
 _STOP_WITHIN_S = 10.0
+
+
+class Following(msgspec.Struct, frozen=True):
+    """Between these moments (UTC) everything was followed: the slot kept the WAL, and journals were copied."""
+
+    since: datetime
+    until: datetime
+
+
+def following(directory: Path) -> Following | None:
+    """Return what was followed, None when nothing was."""
+    try:
+        return msgspec.json.decode((directory / FOLLOWING).read_bytes(), type=Following)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def note_following(directory: Path, since: datetime | None, until: datetime) -> None:
+    """Note that all until this moment is here; since: when the slot was made, None: it goes on from before."""
+    before = following(directory)
+    start = since if since is not None else before.since if before is not None else until
+    fresh = directory / f"{FOLLOWING}.new"
+    fresh.write_bytes(msgspec.json.encode(Following(start, until)))
+    fresh.replace(directory / FOLLOWING)
 
 
 class WalReceiver:
@@ -28,12 +56,14 @@ class WalReceiver:
         self._tools, self._directory = tools, directory
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> str | None:
-        """Start it; return what has to be known: a slot that was lost and made anew. Raises BackupError."""
+    def start(self) -> bool:
+        """Start it; return whether the slot was made for it: what was before is not here. Raises BackupError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lost = self._tools.row(
-            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s AND wal_status = 'lost'", (SLOT,)
-        )[0]
+        there, lost = self._tools.row(
+            "SELECT count(*), count(*) FILTER (WHERE wal_status = 'lost') FROM pg_replication_slots"
+            " WHERE slot_name = %s",
+            (SLOT,),
+        )
         if lost:
             self._tools.row("SELECT pg_drop_replication_slot(%s)::text", (SLOT,))
         self._tools.run("pg_receivewal", "--slot", SLOT, "--create-slot", "--if-not-exists", "--no-password")
@@ -54,7 +84,7 @@ class WalReceiver:
             stderr=None,
             umask=0o077,
         )
-        return "the slot of the WAL was lost: take a full backup, older ones end before the gap" if lost else None
+        return bool(lost or not there)
 
     @property
     def ended(self) -> int | None:

@@ -19,7 +19,7 @@ from app.backup.pruning import prune
 from app.backup.taking import can_be_incremental, take
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import WalReceiver
+from app.backup.wal import WalReceiver, note_following
 from app.cli import add_setting_flags, database
 from app.runtime_config import database_url
 from app.settings import BY_NAME, DAYS, Settings
@@ -123,24 +123,32 @@ def _wal(catalog: Catalog, settings: Settings) -> int:
         signal.signal(number, lambda *_: ended.set())
     receiver = WalReceiver(tools_of(settings), catalog.wal)
     pause_s, again_s, elapsed_s = RESTART_FIRST_S, 0.0, 0.0
-    running = False
+    running, last, since = False, False, None
     try:
-        while not ended.is_set():
+        while True:
             if running and receiver.ended is not None:
                 running = False
                 print(f"pg_receivewal ended with status {receiver.ended}", file=sys.stderr)
             if not running and elapsed_s >= again_s:
                 try:
-                    lost = receiver.start()
-                    print(lost or f"receiving WAL into {catalog.wal}", file=sys.stderr)
+                    if receiver.start():
+                        since = datetime.now(UTC)
+                        print("WAL from before now is not kept: take a full backup", file=sys.stderr)
+                    print(f"receiving WAL into {catalog.wal}", file=sys.stderr)
                     running, pause_s = True, RESTART_FIRST_S
                 except BackupError as why:
                     print(f"no WAL yet: {why}", file=sys.stderr)
                     again_s, pause_s = elapsed_s + pause_s, min(2 * pause_s, RESTART_MOST_S)
+            until = datetime.now(UTC)
             journals.copy_new(settings.data_dir / "journal", catalog.journal)
-            ended.wait(COPY_INTERVAL_S)
+            if running and receiver.ended is None:
+                note_following(catalog.wal, since, until)
+                since = None
+            if last:
+                break
+            # Once more when it was told to end: what was acknowledged until then is followed.
+            last = ended.wait(COPY_INTERVAL_S)
             elapsed_s += COPY_INTERVAL_S
-        journals.copy_new(settings.data_dir / "journal", catalog.journal)
     finally:
         receiver.stop()
     return 0

@@ -178,5 +178,5 @@ def clean_settings(shop: Workshop) -> None:
 
 def _said(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    told = [line for line in lines[-200:] if "FATAL" in line or "ERROR" in line or "LOG" in line or "HINT" in line]
-    return " | ".join(line.strip() for line in told[-3:]) or "no word from it"
+    fatal = [line for line in lines[-200:] if any(word in line for word in ("FATAL:", "PANIC:", "HINT:"))]
+    return " | ".join(line.strip() for line in (fatal or lines)[-3:]) or "no word from it"

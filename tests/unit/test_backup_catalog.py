@@ -1,0 +1,113 @@
+"""Which backups may go, and which are needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.backup.catalog import Catalog, Kind, Note, removable
+from app.backup.tools import BackupError
+from app.backup.wal import needed, received, remove_older, restore_command
+
+DAY = datetime(2026, 1, 4, 2, tzinfo=UTC)  # a Sunday
+
+
+def note(day: int, kind: Kind, parent: Note | None = None, *, damage: str | None = None, lsn: str = "0/0") -> Note:
+    at = DAY + timedelta(days=day)
+    return Note(
+        label=f"{at:%Y%m%dT%H%M%SZ}-{kind}",
+        kind=kind,
+        parent=None if parent is None else parent.label,
+        began_at=at,
+        ended_at=at + timedelta(minutes=5),
+        start_lsn=lsn,
+        end_lsn=lsn,
+        timeline=1,
+        wal_segment_bytes=1 << 24,
+        bytes=1,
+        server_version="18.6",
+        system_identifier="7",
+        schema_revision="0014",
+        verified_at=at,
+        damage=damage,
+    )
+
+
+def weeks(count: int) -> list[Note]:
+    """A full backup each Sunday, incremental ones on the other days, each on the one before."""
+    found: list[Note] = []
+    for day in range(7 * count):
+        found.append(note(day, "incremental", found[-1]) if day % 7 else note(day, "full"))
+    return found
+
+
+def test_a_month_is_kept_with_all_that_it_needs() -> None:
+    notes = weeks(8)
+    now = notes[-1].ended_at + timedelta(hours=1)
+    gone = removable(notes, now, 30, 0)
+    # 30 days before the 56th lie in the fourth week: its chain stays as a whole.
+    assert [one.label for one in gone] == [one.label for one in reversed(notes[:21])]
+
+
+def test_a_number_of_full_backups_is_kept_whatever_their_age() -> None:
+    notes = weeks(5)
+    now = notes[-1].ended_at + timedelta(days=1000)
+    assert removable(notes, now, 30, 2) == list(reversed(notes[:21]))
+    assert removable(notes, now, 0, 0) == []
+
+
+def test_the_newest_sound_one_stays_whatever_is_asked() -> None:
+    good, bad = note(0, "full"), note(7, "full", damage="a byte")
+    late = bad.ended_at + timedelta(days=1000)
+    assert removable([good, bad], late, 1, 0) == [bad]
+    assert removable([bad], late, 1, 0) == []
+
+
+def test_a_chain_is_as_whole_as_its_links(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    first, second, third = weeks(1)[:3]
+    with catalog.alone():
+        for one in (first, second, third):
+            catalog.path(one.label).mkdir()
+            catalog.save(one)
+    assert [one.label for one in catalog.chain(third.label)] == [first.label, second.label, third.label]
+    catalog.remove(second)
+    with pytest.raises(BackupError, match="which is gone"):
+        catalog.chain(third.label)
+    with pytest.raises(BackupError, match="no backup"):
+        catalog.note("nothing")
+
+
+def test_what_has_no_note_was_never_finished(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    with catalog.alone():
+        catalog.path("20260104T020000Z-full").mkdir()
+        assert catalog.notes() == []
+        assert [path.name for path in catalog.unfinished()] == ["20260104T020000Z-full"]
+        with pytest.raises(BackupError, match="another backup command"), catalog.alone():
+            pass
+
+
+def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
+    for name in ("000000010000000000000003", "0000000100000000000000FE", "000000020000000100000000"):
+        (tmp_path / name).touch()
+    (tmp_path / "000000020000000100000001.partial").touch()
+    (tmp_path / "00000002.history").touch()
+    kept = note(0, "full", lsn="0/FE000028")
+    assert [path.name for path in needed(tmp_path, kept)] == [
+        "0000000100000000000000FE",
+        "00000002.history",
+        "000000020000000100000000",
+        "000000020000000100000001.partial",
+    ]
+    assert remove_older(tmp_path, []) == 0
+    assert remove_older(tmp_path, [kept]) == 1
+    assert received(tmp_path)[0] == "0000000100000000000000FE"
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "100%", "back\\slash", "$HOME", "`id`"])
+def test_a_directory_that_a_shell_would_misread_is_refused(name: str) -> None:
+    with pytest.raises(BackupError, match="quotes"):
+        restore_command(Path("/backups") / name)
