@@ -99,7 +99,7 @@ def _look(cur: Cursor, term: Term, *, has_webhook: bool, window_us: int | None, 
     alerts, moved, window_us = _look_at_ticks(cur, on_ticks, facts, window_us)
     volumes = minute_volumes(cur, [one.symbol_id for one in _of(watched, "volume_spike") if one.symbol_id is not None])
     values = values_of(cur, [asked for asked in map(_wanted, watched) if asked is not None])
-    is_steady = is_steady and window_us is None and not (_of(watched, "no_tick") and is_catching_up(cur))
+    is_steady = is_steady and window_us is None and bool(watched) and not is_catching_up(cur)
     for one in watched:
         if one.rule.alert_type == "no_tick" and not is_steady:
             continue
@@ -107,7 +107,7 @@ def _look(cur: Cursor, term: Term, *, has_webhook: bool, window_us: int | None, 
             alerts += [(one.symbol_id, alert) for alert in _look_at_others(one, facts, volumes, values, at_us)]
         if one.state.seen_us != seen[one.rule.rule_id]:
             one.state.looked_us = at_us
-        elif window_us is None:
+        elif is_steady:
             alerts += [(one.symbol_id, alert) for alert in overdue(one.rule, one.state, at_us)]
     changed = [(one.rule.rule_id, encode_state(one.state)) for one in watched]
     changed = [(rule_id, state) for rule_id, state in changed if state != before[rule_id]]

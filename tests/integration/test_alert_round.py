@@ -316,6 +316,8 @@ def test_what_was_beyond_within_the_cool_down_is_told_after_it_though_nothing_co
         "UPDATE alert_rules SET state = jsonb_set(state, '{looked_us}', to_jsonb((state->>'looked_us')::bigint - %s))",
         58 * S,
     )
+    world.look(is_steady=False)  # what came meanwhile may not be written yet
+    assert world.stored() == [(1.0, 101.0)]
     world.look()
     (_, (at_s, value)) = world.stored()
     assert (value, 61 <= at_s < 100) == (102.0, True)
