@@ -49,7 +49,10 @@ RANGES_S: Mapping[TimeRange, int] = {
 }
 DEFAULT_RANGE: TimeRange = "HOUR_1"
 
-Moment = Annotated[Time, Meta(extra_json_schema={"type": ["string", "number"], "minimum": 0, "maximum": 1e18})]
+MOST_NUMBER = 9 * 10**18
+"""Nanoseconds up to the year 2255."""
+
+Moment = Annotated[Time, Meta(extra_json_schema={"type": ["string", "number"], "minimum": 0, "maximum": MOST_NUMBER})]
 Chosen = Annotated[str, Meta(max_length=500)] | None
 _Range = Annotated[
     TimeRange | None,
@@ -102,6 +105,8 @@ class SummaryParams(Struct, kw_only=True):
 def _time(kind: type, value: Any) -> Any:
     if kind is not Time or isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("a time is a text or a number")
+    if not isinstance(value, str) and not 0 <= value <= MOST_NUMBER:
+        raise ValueError("as a number a time is one of seconds, milliseconds, microseconds or nanoseconds since 1970")
     try:
         return Time(parse_time(f"{value:f}" if isinstance(value, float) else str(value)))
     except BadParameter as error:
