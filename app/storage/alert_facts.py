@@ -43,24 +43,26 @@ MINUTES = 20
 
 _US = "(extract(epoch FROM {}) * 1000000)::bigint"
 
-# The floors keep it to the newest end of the key, whatever is imported meanwhile: older ticks are no news.
+# The floors keep it to the newest end of the key, whatever is imported meanwhile: older ticks are no news. OFFSET 0, or
+# the planner, which does not know where floors are, goes by arrival: through the newest ticks of all symbols.
 _TICKS = f"""
     SELECT t.symbol_id, {_US.format("t.time")}, {_US.format("t.received_at")}, t.bid, t.ask, t.last, t.spread,
         t.flags & 8 <> 0
     FROM unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
     CROSS JOIN LATERAL (
         SELECT k.symbol_id, k.time, k.received_at, k.bid, k.ask, k.last, k.spread, k.flags, k.journal_no
-        FROM ticks k JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[])
-            AS j (no, low, high) ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
-        WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor) t
+        FROM ticks k WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor OFFSET 0) t
+    JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
+        ON t.journal_no = j.no AND t.received_at > j.low AND t.received_at <= j.high
     ORDER BY t.received_at, t.journal_no LIMIT %(limit)s
 """  # noqa: S608 - the constants above
-# As above for those that came within a window: an index of arrivals finds them, however many came after.
+# As above for those that came within a window: an index of arrivals finds them, however many came after. + 0, so that
+# the key is not gone through as well.
 _ARRIVED = f"""
     SELECT k.symbol_id, {_US.format("k.time")}, {_US.format("k.received_at")}, k.bid, k.ask, k.last, k.spread,
         k.flags & 8 <> 0
     FROM ticks k JOIN unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
-        ON k.symbol_id = s.symbol_id AND k.time >= s.floor
+        ON k.symbol_id + 0 = s.symbol_id AND k.time >= s.floor
     JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
         ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
     WHERE k.received_at > %(from)s::timestamptz AND k.received_at <= %(to)s::timestamptz
