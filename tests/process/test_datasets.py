@@ -238,6 +238,57 @@ def test_what_follows_from_a_declaration_is_there(server: Server, dataset: Datas
         assert f'tickhub_records_total{{dataset="{dataset.name}",outcome="{outcome}"}}' in metrics
 
 
+def test_every_dataset_of_the_interface_is_there() -> None:
+    assert set(DATASETS) == {
+        *("trades", "price_history", "option_quotes", "financial_info", "news", "corporate_actions", "instruments"),
+        *("foreign_snapshots", "basis_history", "alerts", "market_data", "strategy_metrics", "execution_metrics"),
+        *("system_metrics", "fills", "strategies", "backtests"),
+    }
+
+
+def test_instruments_that_are_sent_are_those_that_ticks_may_have(server: Server) -> None:
+    dataset = DATASETS["instruments"]
+    about = {"sector": "Energy", "digits": 3, "currency": "USD", "timezone": "America/New_York"}
+    assert send(server, dataset, [{"symbol": "NatGas", **about}, {"symbol": "GasOil", **about}]).status == 200
+    drained(server)
+    # By an alias, in another case; and another one in another case is the same one.
+    assert (
+        send(server, dataset, [{"symbol": "naTgas", "digits": 4}, {"symbol": "GASOIL", "sector": "Oil"}]).status == 200
+    )
+    drained(server)
+    found = {one["symbol"]: one for one in read_all(server, dataset) if one["symbol"].upper() in ("NATGAS", "GASOIL")}
+    assert found.keys() == {"NatGas", "GasOil"}
+    wanted = ("Energy", 4, "USD"), ("Oil", 3, "USD")
+    assert tuple((one["sector"], one["digits"], one["currency"]) for _, one in sorted(found.items())[::-1]) == wanted
+    tick = {"symbol": "gasoil", "bid": 1.5, "ask": 2.5, "spread": None, "volume": 0, "flags": 6}
+    assert post(server, json.dumps(tick | {"timestamp": "2026-01-13T05:00:00Z"}).encode(), "/tick").status == 200
+    drained(server)
+    answer = ask(server, "GET", "/api/ticks?symbol=GASOIL&limit=5").json
+    assert (answer["dataset"], answer["next_page_token"]) == ("ticks", None)
+    ticks = [(one["symbol"], one["timestamp"], one["bid"], one["spread"]) for one in answer["records"]]
+    assert ticks == [("GasOil", "2026-01-13T05:00:00.000000Z", 1.5, 1000.0)]
+    as_csv = ask(server, "GET", "/api/ticks?symbol=GASOIL&format=csv").data.decode().splitlines()
+    assert as_csv[0].startswith("symbol,timestamp,bid,ask")
+    assert as_csv[1].startswith("GasOil,2026-01-13T05:00:00.000000Z,1.5,2.5")
+    assert ask(server, "GET", "/api/ticks").json["message"] == "symbol: is required"
+    assert ask(server, "GET", "/api/ticks?symbol=FOO").status == 404
+
+
+def test_an_alert_about_no_symbol_is_one(server: Server) -> None:
+    dataset = DATASETS["alerts"]
+    alert = {"timestamp": "2026-01-13T06:00:00Z", "alert_type": "disk", "message": "it is full"}
+    for symbol in ({}, {"symbol": None}, {"symbol": "AAPL"}, {"symbol": "aapl.us"}):
+        assert send(server, dataset, [alert | symbol | {"severity": "critical"}]).status == 200
+    drained(server)
+    found = read(server, dataset, severity="critical", alert_type="disk")
+    assert [one["symbol"] for one in found] == [None, "AAPL"]
+    told = ask(server, "GET", "/api/history/alerts?alert_type=disk").json["alerts"]
+    assert sorted(str(one["symbol"]) for one in told) == ["AAPL", "None"]
+    assert [one["symbol"] for one in read(server, dataset, symbol="AAPL", alert_type="disk")] == ["AAPL"]
+    nul = ask(server, "GET", "/api/alerts?severity=%00")
+    assert (nul.status, nul.json["code"]) == (400, "bad_parameter")
+
+
 def test_a_dataset_that_is_none_is_said_to_be_none(server: Server) -> None:
     for method, path in (("GET", "/api/nothing"), ("POST", "/ingest/nothing")):
         answer = ask(server, method, path, b"[]" if method == "POST" else None)
