@@ -22,6 +22,7 @@ from app.market.positions import Positions
 from app.storage.alert_facts import (
     InstrumentFacts,
     TickRow,
+    Wanted,
     instrument_facts,
     is_catching_up,
     minute_volumes,
@@ -97,15 +98,16 @@ def _look(cur: Cursor, term: Term, *, has_webhook: bool, window_us: int | None, 
     on_ticks = [one for one in watched if one.rule.alert_type in TICK_TYPES]
     alerts, moved, window_us = _look_at_ticks(cur, on_ticks, facts, window_us)
     volumes = minute_volumes(cur, [one.symbol_id for one in _of(watched, "volume_spike") if one.symbol_id is not None])
-    is_steady = is_steady and window_us is None and not (_of(watched, "no_tick") and is_catching_up(cur))
+    values = values_of(cur, [asked for asked in map(_wanted, watched) if asked is not None])
+    is_steady = is_steady and window_us is None and bool(watched) and not is_catching_up(cur)
     for one in watched:
         if one.rule.alert_type == "no_tick" and not is_steady:
             continue
         if one.rule.alert_type not in TICK_TYPES:
-            alerts += [(one.symbol_id, alert) for alert in _look_at_others(cur, one, facts, volumes, at_us)]
+            alerts += [(one.symbol_id, alert) for alert in _look_at_others(one, facts, volumes, values, at_us)]
         if one.state.seen_us != seen[one.rule.rule_id]:
             one.state.looked_us = at_us
-        elif window_us is None:
+        elif is_steady:
             alerts += [(one.symbol_id, alert) for alert in overdue(one.rule, one.state, at_us)]
     changed = [(one.rule.rule_id, encode_state(one.state)) for one in watched]
     changed = [(rule_id, state) for rule_id, state in changed if state != before[rule_id]]
@@ -182,10 +184,10 @@ def _tick_values(ticks: Iterable[TickRow], facts: InstrumentFacts, field: str, a
 
 
 def _look_at_others(
-    cur: Cursor,
     one: Watched,
     facts: dict[int, InstrumentFacts],
     volumes: dict[int, list[Value]],
+    values: dict[int, list[Value]],
     at_us: int,
 ) -> list[Alert]:
     """Return alerts of a rule that looks at the clock, at bars, or at another dataset."""
@@ -196,12 +198,16 @@ def _look_at_others(
     if one.symbol_id is not None and rule.alert_type == "volume_spike":
         ratio = volume_ratio(volumes.get(one.symbol_id, []))
         return [] if ratio is None else _evaluate_now(one, at_us, ratio)
-    if rule.alert_type == "basis_beyond":
-        return evaluate(rule, state, values_of(cur, "basis_history", rule.subject, "basis", state.seen_us))
-    if rule.dataset is None or rule.field is None:
-        return []
-    about = one.symbol_id if rule.symbol is not None else rule.subject
-    return evaluate(rule, state, values_of(cur, rule.dataset, about, rule.field, state.seen_us))
+    return evaluate(rule, state, values.get(rule.rule_id, []))
+
+
+def _wanted(one: Watched) -> Wanted | None:
+    """Return what a rule asks of another dataset, None where it asks nothing."""
+    rule, about = one.rule, one.rule.subject if one.symbol_id is None else one.symbol_id
+    dataset, field = ("basis_history", "basis") if rule.alert_type == "basis_beyond" else (rule.dataset, rule.field)
+    if dataset is None or field is None:
+        return None
+    return Wanted(rule.rule_id, dataset, field, about, one.state.seen_us)
 
 
 def _evaluate_now(one: Watched, at_us: int, value: float) -> list[Alert]:

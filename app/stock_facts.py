@@ -68,13 +68,17 @@ class StockFacts:
 
 
 def read_price(cur: Cursor, ticker: str) -> StockFacts:
-    """Return what a stock's price is made of. Raises UnknownSymbol."""
-    return _priced(cur, ticker)[1]
+    """Return what a stock's price is made of, its close only where no tick has a price. Raises UnknownSymbol."""
+    symbol_id, facts, is_quoted = _said(cur, ticker)
+    if not is_quoted:
+        facts.close = _newest_close(cur, symbol_id)
+    return facts
 
 
 def read_stock(cur: Cursor, ticker: str, query: StockQuery) -> StockFacts:
     """Return all that is known of a stock. Raises UnknownSymbol, BadParameter."""
-    symbol_id, facts = _priced(cur, ticker)
+    symbol_id, facts, _ = _said(cur, ticker)
+    facts.close = _newest_close(cur, symbol_id)
     if query.days:
         facts.days = _days(cur, symbol_id, facts, query)
     facts.financial_info = _first(FINANCIAL_INFO, _newest(cur, FINANCIAL_INFO, symbol_id, 1))
@@ -91,25 +95,29 @@ def read_financial_info(cur: Cursor, ticker: str, day: datetime.date | None) -> 
     return found.symbol, _first(FINANCIAL_INFO, _newest(cur, FINANCIAL_INFO, found.symbol_id, 1, end_us))
 
 
-def _priced(cur: Cursor, ticker: str) -> tuple[int, StockFacts]:
+def _said(cur: Cursor, ticker: str) -> tuple[int, StockFacts, bool]:
+    """Return the instrument's id, what its newest ticks say, and whether one of them has a bid or last."""
     found = find(cur, ticker)
     if found is None:
         raise UnknownSymbol(f"Unknown symbol: {ticker[:64]}")
     facts = StockFacts(found.symbol)
-    ticks = read_ticks(
-        cur, found.symbol_id, None, None, after=None, descending=True, max_rows=LOOK_BACK_TICKS
-    ).table
-    by_name: dict[str, Any] = dict(zip((one.name for one in ticks.fields), ticks.columns, strict=True))
-    if len(ticks):
-        facts.tick_us = int(by_name["timestamp"][0])
-        saying = np.flatnonzero(by_name["last"] > 0)  # NaN is not
-        if len(saying):
-            facts.said = SaidPrice(int(by_name["timestamp"][saying[0]]), float(by_name["last"][saying[0]]))
-    newest = read_days(cur, found.symbol_id, None, None, descending=True, max_rows=1).table
-    if len(newest):
-        close = newest.columns[[one.name for one in newest.fields].index("close")]
-        facts.close = SaidPrice(int(newest.columns[0][0] or 0), float(close[0] or 0.0))
-    return found.symbol_id, facts
+    table = read_ticks(cur, found.symbol_id, None, None, after=None, descending=True, max_rows=LOOK_BACK_TICKS).table
+    if not len(table):
+        return found.symbol_id, facts, False
+    columns: dict[str, Any] = dict(zip((one.name for one in table.fields), table.columns, strict=True))
+    facts.tick_us = int(columns["timestamp"][0])
+    saying = np.flatnonzero(columns["last"] > 0)  # NaN is not
+    if len(saying):
+        facts.said = SaidPrice(int(columns["timestamp"][saying[0]]), float(columns["last"][saying[0]]))
+    return found.symbol_id, facts, bool(len(saying) or (columns["bid"] > 0).any())
+
+
+def _newest_close(cur: Cursor, symbol_id: int) -> SaidPrice | None:
+    table = read_days(cur, symbol_id, None, None, descending=True, max_rows=1).table
+    if not len(table):
+        return None
+    columns: dict[str, Any] = dict(zip((one.name for one in table.fields), table.columns, strict=True))
+    return SaidPrice(int(columns["timestamp"][0]), float(columns["close"][0]))
 
 
 def _days(cur: Cursor, symbol_id: int, facts: StockFacts, query: StockQuery) -> msgspec.Raw:

@@ -669,11 +669,15 @@ CREATE FUNCTION public.trades_between(p_start timestamp with time zone, p_end ti
      t.seq,
      t.price,
      t.volume,
-     COALESCE(t.value, (t.price * t.volume)) AS "coalesce",
+     COALESCE(t.value,
+         CASE
+             WHEN ((abs(t.price) < '1e-150'::double precision) OR (t.volume < '1e-150'::double precision)) THEN (t.volume * (0)::double precision)
+             ELSE (t.price * t.volume)
+         END) AS "coalesce",
      COALESCE(t.trade_type,
          CASE
-             WHEN (t.price > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
-             WHEN (t.price < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             WHEN ((t.price * (2)::double precision) > (quote.bid + quote.ask)) THEN 'buy'::text
+             WHEN ((t.price * (2)::double precision) < (quote.bid + quote.ask)) THEN 'sell'::text
              ELSE 'neutral'::text
          END) AS "coalesce",
      quote.bid,
@@ -740,13 +744,16 @@ CREATE FUNCTION public.trades_between(p_start timestamp with time zone, p_end ti
      t.seq,
      t.last,
      t.volume,
-     (t.last * t.volume),
+         CASE
+             WHEN ((abs(t.last) < '1e-150'::double precision) OR (t.volume < '1e-150'::double precision)) THEN (t.volume * (0)::double precision)
+             ELSE (t.last * t.volume)
+         END AS "case",
          CASE
              WHEN ((t.flags & 96) = 32) THEN 'buy'::text
              WHEN ((t.flags & 96) = 64) THEN 'sell'::text
              WHEN ((t.flags & 96) = 96) THEN 'neutral'::text
-             WHEN (t.last > ((quote.bid + quote.ask) / (2)::double precision)) THEN 'buy'::text
-             WHEN (t.last < ((quote.bid + quote.ask) / (2)::double precision)) THEN 'sell'::text
+             WHEN ((t.last * (2)::double precision) > (quote.bid + quote.ask)) THEN 'buy'::text
+             WHEN ((t.last * (2)::double precision) < (quote.bid + quote.ask)) THEN 'sell'::text
              ELSE 'neutral'::text
          END AS "case",
      quote.bid,
@@ -2558,7 +2565,14 @@ CREATE VIEW public.options_volume_daily AS
     sum(volume) AS volume,
     sum(volume) FILTER (WHERE (option_type = 'call'::text)) AS call_volume,
     sum(volume) FILTER (WHERE (option_type = 'put'::text)) AS put_volume,
-    (sum(volume) FILTER (WHERE (option_type = 'put'::text)) / NULLIF(sum(volume) FILTER (WHERE (option_type = 'call'::text)), (0)::double precision)) AS put_call_ratio,
+        CASE
+            WHEN (sum(volume) FILTER (WHERE (option_type = 'call'::text)) > (0.000000001)::double precision) THEN
+            CASE
+                WHEN (sum(volume) FILTER (WHERE (option_type = 'put'::text)) < (0.000000001)::double precision) THEN (0)::double precision
+                ELSE (sum(volume) FILTER (WHERE (option_type = 'put'::text)) / sum(volume) FILTER (WHERE (option_type = 'call'::text)))
+            END
+            ELSE NULL::double precision
+        END AS put_call_ratio,
     sum(open_interest) AS open_interest,
     sum(open_interest) FILTER (WHERE (option_type = 'call'::text)) AS call_open_interest,
     sum(open_interest) FILTER (WHERE (option_type = 'put'::text)) AS put_open_interest,

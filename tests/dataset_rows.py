@@ -6,6 +6,7 @@ import datetime
 import json
 import random
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -61,6 +62,7 @@ def value(dataset: Dataset, column: Column, rng: random.Random) -> Any:
     return key_value(column, rng.randrange(1000))
 
 
+@cache
 def _fits(dataset: Dataset, name: str, number: float) -> bool:
     kind = next(info.type for info in msgspec.structs.fields(dataset.record) if info.name == name)
     try:

@@ -74,7 +74,13 @@ class NewRule(Struct, forbid_unknown_fields=True):
         float, Meta(description="least time between two alerts of one direction, s", extra_json_schema={"minimum": 0})
     ] = DEFAULT_COOLDOWN_S
     severity: Severity = "warning"
-    name: Annotated[str | None, Meta(description="for people; the messages begin with it")] = None
+    name: Annotated[
+        str | None,
+        Meta(
+            description="for people; the messages begin with it",
+            extra_json_schema={"minLength": 1, "maxLength": MAX_TEXT},
+        ),
+    ] = None
 
 
 class Rule(Struct):

@@ -8,8 +8,6 @@ from msgspec import UNSET, Meta, Struct
 
 from app.datasets.declare import Dataset, Maybe, Moment, Name, Number, Symbol
 
-MAX_ID = 2**31 - 1
-
 
 class Alert(Struct, kw_only=True):
     """An alert."""
@@ -21,13 +19,10 @@ class Alert(Struct, kw_only=True):
     alert_type: Annotated[Name, Meta(description="kind of alert (word)")]
     message: Annotated[str, Meta(min_length=1, max_length=1000, description="what is told, for people")]
     severity: Annotated[Maybe[Name], Meta(description="info, warning, critical, or what a sender says (word)")] = UNSET
-    rule_id: Annotated[
-        Maybe[Annotated[int, Meta(ge=1, le=MAX_ID)]],
-        Meta(description="rule that gave it, which may be gone (number); null: it was sent from outside"),
-    ] = UNSET
     value: Annotated[Maybe[Number], Meta(description="the value that gave it (unit of the rule)")] = UNSET
 
 
+# Without rule_id: alerts that have one are written by the elected process alone, which tells them by their numbers.
 DATASET = Dataset(
     name="alerts",
     record=Alert,

@@ -86,8 +86,9 @@ def read_command(body: bytes, max_rows: int) -> Command:
         made = shape.made(sent_row)
         if isinstance(made, tuple):
             command.refused[index] = made
-            made = None
-        rows.append(_ENCODER.encode(made).encode())
+            rows.append(b"null")
+        else:
+            rows.append(_ENCODER.encode(made).encode())
     body = b"[" + b",".join(rows) + b"]"
     command.body = b'{"ticks":' + body + b"}" if shape.target == TICKS else body
     return command

@@ -107,23 +107,13 @@ def _words(column: RollupColumn) -> str:
     return f"{what} of: {help_}; NULL: no record has one"
 
 
-@dataclass(frozen=True, slots=True)
-class Remaking:
-    """The statements that make buckets again. Their parameters are arrays, those of the key by column and `starts` (s).
-
-    lock: takes the hours, in order, so that who else touches them waits. remake: by resolution; also `low` and `high`
-    (s), around all buckets. sweep: removes hours that turned out to have no record.
-    """
-
-    lock: str
-    remake: tuple[tuple[int, str], ...]
-    sweep: str
-
-
 # Names are those of declarations, never a user's.
 # ruff: noqa: S608
-def remaking(dataset: Dataset) -> Remaking:
-    """Return the statements for a dataset."""
+def remaking(dataset: Dataset) -> tuple[tuple[int, str], ...]:
+    """Return the statements that make buckets again from what is stored, by resolution (s), in this order.
+
+    Their parameters are arrays, those of the key by column and `starts` (s), and `low` and `high` (s), around all.
+    """
     table, keys = rollup_table(dataset), [quoted(column.column) for column in rollup_keys(dataset)]
     arrays = [f"%({column.column})s::{TYPES[column.kind]}[]" for column in rollup_keys(dataset)]
     columns = rollup_columns(dataset)
@@ -133,14 +123,7 @@ def remaking(dataset: Dataset) -> Remaking:
     )
     order = ", ".join([*(f"b.{key}" for key in keys), "b.time"])
     listed = ", ".join([*keys, "resolution", "time"])
-    unique = listed
-    hour = RESOLUTIONS_S[-1]
     begun = "".join(f"b.{key}, " for key in keys)
-    lock = (
-        f"INSERT INTO {table} AS t ({listed}, rows) SELECT {begun}{hour}, b.time, 0 FROM {touched} ORDER BY {order} "
-        # A row that the condition excludes is locked all the same, and not written.
-        f"ON CONFLICT ({unique}) DO UPDATE SET rows = t.rows WHERE FALSE"
-    )
     same = "".join(f"t.{key} = b.{key} AND " for key in keys)
     names = ["rows", "first_time", "last_time", *(column.name for column in columns)]
     sets = ", ".join(f"{name} = excluded.{name}" for name in names)
@@ -158,13 +141,10 @@ def remaking(dataset: Dataset) -> Remaking:
                 f"t.time >= b.time AND t.time < b.time + interval '{seconds} seconds' "
                 "AND t.time >= to_timestamp(%(low)s) AND t.time < to_timestamp(%(high)s)"
                 f") m ({', '.join(names)}) WHERE m.rows > 0 ORDER BY {order} "
-                f"ON CONFLICT ({unique}) DO UPDATE SET {sets}",
+                f"ON CONFLICT ({listed}) DO UPDATE SET {sets}",
             )
         )
-    sweep = (
-        f"DELETE FROM {table} t USING {touched} WHERE {same}t.time = b.time AND t.resolution = {hour} AND t.rows = 0"
-    )
-    return Remaking(lock, tuple(remake), sweep)
+    return tuple(remake)
 
 
 def _of_records(columns: tuple[RollupColumn, ...]) -> list[str]:

@@ -53,12 +53,15 @@ def derive(columns: dict[str, list[Any]]) -> None:
         return
     names = sorted({columns["symbol"][at] for at in rows})
     numbers = {name: number for number, name in enumerate(names)}
-    prices = [_floats(columns[name], rows) for name in ("bid_price", "ask_price", "price", "volume")]
+    bid, ask, price, volume = (_floats(columns[name], rows) for name in ("bid_price", "ask_price", "price", "volume"))
     found = derive_seq(
         names,
         np.array([numbers[columns["symbol"][at]] for at in rows], np.int32),
         np.array([columns["timestamp"][at] for at in rows], np.int64),
-        *prices,
+        bid,
+        ask,
+        price,
+        volume,
         np.array([LAST | VOLUME | _SIDES.get(columns["trade_type"][at], 0) for at in rows], np.int32),
     )
     for at, seq in zip(rows, found.tolist(), strict=True):

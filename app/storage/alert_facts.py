@@ -14,6 +14,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from app.alerts.evaluate import Value
+from app.datasets.declare import Dataset
 from app.datasets.registry import DATASETS
 from app.market.positions import Positions
 from app.storage.tick_reader import timestamp
@@ -31,7 +32,8 @@ LEAST_WINDOW_US, MOST_WINDOW_US = 1_000, 1 << 50
 MOST_LOOKS = 500_000
 """Ticks of one look times rules: half a second, where no two ticks are in order."""
 
-MOST_VALUES = 1000
+MOST_VALUES, LEAST_VALUES = 20_000, 20
+"""Values of other datasets: of all rules at a look, and of each at least. What is left comes with the next one."""
 
 CATCHING_UP_S = 10.0
 """What is written so much later than it came was held up."""
@@ -41,24 +43,26 @@ MINUTES = 20
 
 _US = "(extract(epoch FROM {}) * 1000000)::bigint"
 
-# The floors keep it to the newest end of the key, whatever is imported meanwhile: older ticks are no news.
+# The floors keep it to the newest end of the key, whatever is imported meanwhile: older ticks are no news. OFFSET 0, or
+# the planner, which does not know where floors are, goes by arrival: through the newest ticks of all symbols.
 _TICKS = f"""
     SELECT t.symbol_id, {_US.format("t.time")}, {_US.format("t.received_at")}, t.bid, t.ask, t.last, t.spread,
         t.flags & 8 <> 0
     FROM unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
     CROSS JOIN LATERAL (
         SELECT k.symbol_id, k.time, k.received_at, k.bid, k.ask, k.last, k.spread, k.flags, k.journal_no
-        FROM ticks k JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[])
-            AS j (no, low, high) ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
-        WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor) t
+        FROM ticks k WHERE k.symbol_id = s.symbol_id AND k.time >= s.floor OFFSET 0) t
+    JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
+        ON t.journal_no = j.no AND t.received_at > j.low AND t.received_at <= j.high
     ORDER BY t.received_at, t.journal_no LIMIT %(limit)s
 """  # noqa: S608 - the constants above
-# As above for those that came within a window: an index of arrivals finds them, however many came after.
+# As above for those that came within a window: an index of arrivals finds them, however many came after. + 0, so that
+# the key is not gone through as well.
 _ARRIVED = f"""
     SELECT k.symbol_id, {_US.format("k.time")}, {_US.format("k.received_at")}, k.bid, k.ask, k.last, k.spread,
         k.flags & 8 <> 0
     FROM ticks k JOIN unnest(%(ids)s::integer[], %(floors)s::timestamptz[]) AS s (symbol_id, floor)
-        ON k.symbol_id = s.symbol_id AND k.time >= s.floor
+        ON k.symbol_id + 0 = s.symbol_id AND k.time >= s.floor
     JOIN unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
         ON k.journal_no = j.no AND k.received_at > j.low AND k.received_at <= j.high
     WHERE k.received_at > %(from)s::timestamptz AND k.received_at <= %(to)s::timestamptz
@@ -103,6 +107,18 @@ class InstrumentFacts(NamedTuple):
     has_trades: bool
     nonpositive_ok: bool
     newest_us: int | None
+
+
+class Wanted(NamedTuple):
+    """Values that a rule asks for. about: which symbol_id, futures symbol, strategy or host; None: nothing tells rows
+    apart. seen_us: UTC microseconds, 0: none was seen.
+    """
+
+    rule_id: int
+    dataset: str
+    field: str
+    about: int | str | None
+    seen_us: int
 
 
 def now_us(cur: Cursor) -> int:
@@ -193,24 +209,44 @@ def minute_volumes(cur: Cursor, ids: Sequence[int]) -> dict[int, list[Value]]:
     return found
 
 
-def values_of(cur: Cursor, dataset: str, about: object, field: str, seen_us: int) -> list[Value]:
-    """Return values of a field of a dataset that are later than seen_us, rising in time; 0: only the newest one.
+def values_of(cur: Cursor, asked: Sequence[Wanted]) -> dict[int, list[Value]]:
+    """Return values of datasets that are later than those seen, rising in time, by rule; none seen: the newest one.
 
-    about: of which symbol_id, futures symbol, strategy or host; nothing to a dataset that has one row a time.
+    Two statements a field at most, however many rules ask for it.
     """
-    declared = DATASETS[dataset]
-    key = next((column for column in declared.keys if column.kind != "time"), None)
-    value = sql.SQL("t.{}").format(sql.Identifier(declared.by_name[field].column))
-    if field in declared.computed:
-        value = sql.SQL("coalesce({}, {})").format(value, sql.SQL(declared.computed[field]))
-    query = sql.SQL(
-        "SELECT (extract(epoch FROM t.time) * 1000000)::bigint, ({value})::float8 FROM {table} t"
-        " WHERE ({value}) IS NOT NULL AND t.time > %(seen)s::timestamptz{about} ORDER BY t.time {order} LIMIT %(limit)s"
+    alike: dict[tuple[str, str, bool], list[Wanted]] = {}
+    for one in asked:
+        alike.setdefault((one.dataset, one.field, one.seen_us > 0), []).append(one)
+    most = max(LEAST_VALUES, MOST_VALUES // max(1, len(asked)))
+    found: dict[int, list[Value]] = {one.rule_id: [] for one in asked}
+    for (dataset, field, has_seen), group in alike.items():
+        parameters = {
+            "rules": [one.rule_id for one in group],
+            "abouts": [one.about for one in group],
+            "seen": [timestamp(one.seen_us) for one in group],
+            "limit": most if has_seen else 1,
+        }
+        cur.execute(_values(DATASETS[dataset], field, rising=has_seen), parameters)
+        for rule_id, at_us, value in cur.fetchall():
+            found[rule_id].append((at_us, value))
+    return found
+
+
+def _values(dataset: Dataset, field: str, *, rising: bool) -> sql.Composed:
+    key = next((column for column in dataset.keys if column.kind != "time"), None)
+    value = sql.SQL("t.{}").format(sql.Identifier(dataset.by_name[field].column))
+    if field in dataset.computed:
+        value = sql.SQL("coalesce({}, {})").format(value, sql.SQL(dataset.computed[field]))
+    return sql.SQL(
+        "SELECT s.rule_id, (extract(epoch FROM v.time) * 1000000)::bigint, v.value"
+        " FROM unnest(%(rules)s::integer[], %(abouts)s::{kind}[], %(seen)s::timestamptz[]) AS s (rule_id, about, seen)"
+        " CROSS JOIN LATERAL (SELECT t.time, ({value})::float8 AS value FROM {table} t"
+        " WHERE ({value}) IS NOT NULL AND t.time > s.seen{about} ORDER BY t.time {order} LIMIT %(limit)s) v"
+        " ORDER BY s.rule_id, v.time"
     ).format(
+        kind=sql.SQL("integer" if key is not None and key.kind == "symbol" else "text"),
         value=value,
-        table=sql.Identifier(declared.table),
-        about=sql.SQL("") if key is None else sql.SQL(" AND t.{} = %(about)s").format(sql.Identifier(key.column)),
-        order=sql.SQL("ASC" if seen_us else "DESC"),
+        table=sql.Identifier(dataset.table),
+        about=sql.SQL("") if key is None else sql.SQL(" AND t.{} = s.about").format(sql.Identifier(key.column)),
+        order=sql.SQL("ASC" if rising else "DESC"),
     )
-    cur.execute(query, {"seen": timestamp(seen_us), "about": about, "limit": MOST_VALUES if seen_us else 1})
-    return list(cur.fetchall())

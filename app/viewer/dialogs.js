@@ -45,4 +45,5 @@ export async function askInstrument(name, add) {
   return null;
 }
 
+export const showAlerts = () => asked(byId("alerts-dialog"));
 export const showHelp = () => asked(byId("help-dialog"));

@@ -1,11 +1,12 @@
 /** The page: makes its parts and joins them. Each part is a module that knows its own concern only. */
 
+import { Alerts } from "./alerts.js";
 import { Api, Keys } from "./api.js";
 import { Bars, placeOf } from "./bars.js";
 import { Chart } from "./chart.js";
 import { Clock } from "./clock.js";
 import { segments } from "./controls.js";
-import { askInstrument, askKey, showHelp } from "./dialogs.js";
+import { askInstrument, askKey, showAlerts, showHelp } from "./dialogs.js";
 import { Frames, whileSeen, write } from "./frame.js";
 import { Heading } from "./heading.js";
 import { Instruments } from "./instruments.js";
@@ -109,12 +110,23 @@ const live = new Live(socketUrl(), keys, {
   state: () => frames.mark(writeConnection),
   opened: () => {
     status.ask();
+    alerts.ask();
     if (bars.symbol) bars.refresh();
   },
   message: received,
 });
 
 const status = new Status({ list: byId("status"), api, quotes, isOpen: () => live.state === "open" });
+
+const alerts = new Alerts({
+  button: byId("alerts-open"),
+  count: byId("alerts-new"),
+  list: byId("alerts-list"),
+  api,
+  settings,
+  isOpen: () => live.state === "open",
+  notify,
+});
 
 function socketUrl() {
   const url = new URL("/ws", location.href);
@@ -290,6 +302,10 @@ const actions = {
     }
     live.retryNow();
   },
+  "alerts-open": () => {
+    alerts.seen();
+    showAlerts();
+  },
   "help-open": showHelp,
 };
 for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
@@ -362,6 +378,7 @@ function started() {
   isStarted = true;
   live.start();
   status.start();
+  alerts.start();
   whileSeen(1_000, () => watch.ages());
 }
 

@@ -20,6 +20,8 @@ const FIELDS = {
   side: oneOf(SIDES, "bid"),
   theme: oneOf(THEMES, "auto"),
   zone: oneOf(ZONES, "local"),
+  /** Number of the newest alert that was looked at. */
+  alert: (value) => (Number.isSafeInteger(value) ? value : 0),
 };
 
 export class Settings {

@@ -73,7 +73,7 @@ class AlertParams(Struct, kw_only=True):
     format: FormatParameter = None
 
 
-ToldAlert = row_type("ToldAlert", ALERTS)
+ToldAlert = row_type("ToldAlert", ALERTS, nullable=("rule_id",))
 AlertHistory = list_type("AlertHistory", [("symbol", str | None)], "alerts", ToldAlert)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -23,10 +23,11 @@ Timestamp = Annotated[
 _TYPES: dict[str, Any] = {"time": Timestamp, "float": float | None, "int": int, "bool": bool, "text": str | None}
 
 
-def row_type(name: str, fields: Sequence[Field]) -> type[Struct]:
-    """Return the type of a row with these fields, as JSON shows it."""
+def row_type(name: str, fields: Sequence[Field], nullable: Collection[str] = ()) -> type[Struct]:
+    """Return the type of a row with these fields, as JSON shows it. nullable: integers and times that may be null."""
+    kinds = {one.name: _TYPES[one.kind] | None if one.name in nullable else _TYPES[one.kind] for one in fields}
     return msgspec.defstruct(
-        name, [(field.name, Annotated[_TYPES[field.kind], Meta(description=field.help)]) for field in fields]
+        name, [(field.name, Annotated[kinds[field.name], Meta(description=field.help)]) for field in fields]
     )
 
 

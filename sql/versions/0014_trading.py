@@ -163,7 +163,10 @@ TICK_SIDES = ",".join(
 )
 
 # A product that is less than any float is an error in PostgreSQL; so is half of the least one.
-VALUE = "CASE WHEN abs({price}) < 1e-150 OR t.volume < 1e-150 THEN t.volume * 0 ELSE {price} * t.volume END"
+VALUE = (
+    "CASE WHEN abs({price}) < float8 '1e-150' OR t.volume < float8 '1e-150' THEN t.volume * 0 "
+    "ELSE {price} * t.volume END"
+)
 
 # Inlined wherever it is called, so that conditions reach the tables, and bounds that are constants spare the planner
 # all other partitions. OFFSET 0: the quote is looked for once, not for each column that needs it.

@@ -30,19 +30,24 @@ def encoded(dataset: Dataset, count: int, rows: int) -> list[bytes]:
 
 
 def _record(dataset: Dataset, number: int, rng: random.Random) -> dict[str, Any]:
-    """Return a record with all its fields: of each symbol in turn, one moment (or day) after the other."""
-    turn, symbol = divmod(number, len(SYMBOLS)) if dataset.symbol in dataset.key else (number, 0)
+    """Return a record with all its fields."""
+    kinds = {column.kind for column in dataset.keys}
+    named = len(kinds & {"time", "date"}) > 0 and len(dataset.keys) > 1
+    turn, name = divmod(number, len(SYMBOLS)) if named else (number, 0)
     return {
-        column.name: _key(column, number, turn, symbol) if column in dataset.keys else value(dataset, column, rng)
+        column.name: _key(column, number, turn, name) if column in dataset.keys else value(dataset, column, rng)
         for column in dataset.columns
     }
 
 
-def _key(column: Column, number: int, turn: int, symbol: int) -> Any:
+def _key(column: Column, number: int, turn: int, name: int) -> Any:
+    """Return a key's field: what has names has as many as there are symbols, each at one moment after the other."""
     if column.kind == "symbol":
-        return SYMBOLS[symbol]
+        return SYMBOLS[name]
     if column.kind == "time":
         return (FIRST + datetime.timedelta(seconds=turn)).isoformat(timespec="microseconds")
     if column.kind == "date":
         return (LAST_DAY - datetime.timedelta(days=turn)).isoformat()
+    if column.kind == "text" and not column.choices and turn != number:
+        return f"{column.name} {name}"
     return key_value(column, number)

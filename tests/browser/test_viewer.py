@@ -362,3 +362,35 @@ def test_an_unseen_page_writes_nothing(browser: Browser, make_server: MakeServer
     page.evaluate(hide, False)
     expect(bid).to_have_text("191.00")
     holds(page, "tickhub.chart.candles.data().at(-1)?.close === 191")
+
+
+@SIZES
+def test_alerts_are_counted_told_and_listed(browser: Browser, make_server: MakeServer, size: tuple[int, int]) -> None:
+    server = make_server().start().wait_ready()
+    store(server, [tick(symbol="AAPL", bid=99.0, timestamp=now_ms())])
+    page = opened(browser, server, size)
+    flag = page.locator("#alerts-open")
+    expect(page.locator("#watch-rows tr")).to_have_count(1)
+    expect(flag).to_be_hidden()
+    new = {"alert_type": "price_crosses", "symbol": "AAPL", "threshold": 100, "direction": "above", "cooldown_s": 0}
+    named = {"severity": "critical", "name": "<b>up</b>"}
+    assert ask(server, "POST", "/api/alert_rules", json.dumps(new | named).encode()).status == 201
+    quoted(server, "AAPL", 101.0)
+    expect(page.locator("#notice")).to_have_text("<b>up</b>: AAPL price 101 crossed 100 upwards")
+    expect(flag).to_have_text(re.compile(r"^\s*⚑ 1\s*$"))
+    for bid in (98.0, 102.0):
+        quoted(server, "AAPL", bid)
+        server.wait_drained()
+    expect(flag).to_have_text(re.compile(r"^\s*⚑ 2\s*$"))
+    flag.click()
+    rows = page.locator("#alerts-list li")
+    expect(rows.locator("span")).to_have_text([re.compile("price 102 crossed"), re.compile("price 101 crossed")])
+    expect(rows.first).to_have_attribute("data-severity", "critical")
+    without_scrolling(page, size)
+    page.keyboard.press("Escape")
+    expect(flag).to_have_text(re.compile(r"^\s*⚑\s*$"))
+    page.reload()
+    connected(page)
+    expect(flag).to_be_visible()
+    expect(flag).to_have_attribute("aria-label", "Alerts")
+    without_scrolling(page, size)

@@ -22,6 +22,7 @@ ANSWERS: dict[str, Any] = {
     "/api/symbols": {"symbols": SYMBOLS},
     "/stats": {"ticks_per_second": 0, "buffer_size": 0, "database_status": "connected", "errors": 0, "workers": 1}
     | {"uptime_seconds": 1, "warnings": []},
+    "/api/history/alerts": {"alerts": [], "next_page_token": None},
     "/api/bars/AAPL": {"bars": [], "next_page_token": None},
 }
 QUOTE = {"type": "quote", "symbol": "AAPL", "price": 1.5, "bid": 1.5, "ask": 1.6, "last": None, "spread": 10}

@@ -316,6 +316,8 @@ def test_what_was_beyond_within_the_cool_down_is_told_after_it_though_nothing_co
         "UPDATE alert_rules SET state = jsonb_set(state, '{looked_us}', to_jsonb((state->>'looked_us')::bigint - %s))",
         58 * S,
     )
+    world.look(is_steady=False)  # what came meanwhile may not be written yet
+    assert world.stored() == [(1.0, 101.0)]
     world.look()
     (_, (at_s, value)) = world.stored()
     assert (value, 61 <= at_s < 100) == (102.0, True)
@@ -409,6 +411,33 @@ def test_a_metric_is_looked_at(world: World, fields: dict[str, Any], columns: st
         world.look()
         world.look()
     assert [value for _, value in world.stored()] == [0.9, 0.6]
+
+
+def test_many_rules_of_one_field_each_have_their_values_and_what_is_left_comes_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_facts, "MOST_VALUES", 6)
+    monkeypatch.setattr(alert_facts, "LEAST_VALUES", 2)
+    for name in ("a", "b"):
+        for threshold in (5.0, 50.0):
+            world.add("basis_beyond", threshold, subject=name, hysteresis=1)
+
+    def send(rows: list[tuple[str, float]], at_s: int) -> None:
+        for number, (name, basis) in enumerate(rows):
+            world.run(
+                "INSERT INTO basis_history (futures_symbol, time, basis, received_at)"
+                " VALUES (%s, to_timestamp(%s), %s, now())",
+                *(name, NOON_US // S + at_s + number, basis),
+            )
+
+    send([("a", 1), ("b", 1)], 0)
+    world.look()
+    send([("a", 6), ("a", 1), ("a", 7), ("b", 60), ("a", 2), ("a", 8)], 2)
+    for looks in range(1, 4):
+        world.look()
+        if looks == 1:
+            assert world.stored() == [(2.0, 6.0), (5.0, 60.0), (5.0, 60.0)]
+    assert sorted(world.stored()) == [(2.0, 6.0), (4.0, 7.0), (5.0, 60.0), (5.0, 60.0), (7.0, 8.0)]
 
 
 def test_every_metric_that_can_be_looked_at_is_a_field_of_its_dataset() -> None:

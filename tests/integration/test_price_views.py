@@ -17,7 +17,9 @@ import pytest
 from psycopg2.extensions import connection
 from psycopg2.extras import execute_values
 
+from app.datasets.registry import DATASETS
 from app.market.adjusting import Action, adjusted_closes, daily_returns, volatility
+from app.storage.rows_reader import read_rows
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 Day = tuple[str, date, float, float, float, float, float]
@@ -244,6 +246,44 @@ def test_sql_adjusts_as_python_does(conn: connection) -> None:
         actions.append(Action((ex - date(1970, 1, 1)).days, kind, amount, ratio))
     act(conn, "AAPL", "2099-01-01", "split", None, 2.0)
     assert_computed_as_in_python(conn, days, actions)
+
+
+def test_rows_that_are_read_are_computed_by_source_whatever_page_they_are_on(conn: connection) -> None:
+    put(conn, walk("AAPL", 60), "vendor")
+    put(conn, walk("AAPL", 60, seed=9), "another", adj_close=5.0)
+    put(conn, walk("MSFT", 60, seed=4), "vendor")
+    for symbol, at in (("AAPL", "2022-02-15"), ("MSFT", "2022-03-01")):
+        act(conn, symbol, at, "split", None, 7.0)
+    everything: dict[tuple[str, int, str], tuple[float, ...]] = {}
+    dataset = DATASETS["price_history"]
+    for size in (7, 10_000):
+        after, more, found = None, True, {}
+        while more:
+            with conn, conn.cursor() as cur:
+                page = read_rows(
+                    cur,
+                    dataset,
+                    symbol_id=None,
+                    chosen={},
+                    start_us=None,
+                    end_us=None,
+                    after=after,
+                    descending=size == 7,
+                    max_rows=size,
+                )
+            columns = {field.name: column for field, column in zip(page.table.fields, page.table.columns, strict=True)}
+            for row in range(len(columns["symbol"])):
+                key = (columns["symbol"][row], int(columns["timestamp"][row]), columns["source"][row])
+                found[key] = tuple(float(columns[name][row]) for name in ("adj_close", "daily_return", "volatility"))
+            after, more = page.last_key, page.more
+        assert len(found) == 180
+        assert not everything or found.keys() == everything.keys()
+        for key, values in everything.items():
+            np.testing.assert_allclose(found[key], values, rtol=1e-9, atol=1e-12)
+        everything = found
+    vendor = [values for key, values in sorted(everything.items()) if (key[0], key[2]) == ("AAPL", "vendor")]
+    np.testing.assert_allclose(vendor, np.array(ask(conn, COMPUTED), dtype=float), rtol=1e-9, atol=1e-12)
+    assert {values[0] for (_, _, source), values in everything.items() if source == "another"} == {5.0}
 
 
 def test_an_action_that_cannot_be_leaves_what_it_touches_unknown(conn: connection) -> None:

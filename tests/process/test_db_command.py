@@ -78,8 +78,9 @@ def test_a_data_frame_comes_in_as_its_records(server: Server, index_col: str | N
         ("2026-01-13T15:01:00.000000Z", None, 11.5, 11.2),
         ("2026-01-13T15:02:00.000000Z", 12.0, 12.5, None),
     ]
-    # And as pandas itself writes JSON: null for NaN, epoch milliseconds for times.
-    rows = json.loads(frame.reset_index().to_json(orient="records", date_unit="ms", date_format="epoch"))
+    # And as pandas itself writes JSON: null for NaN; with epoch milliseconds for times.
+    plain = frame.assign(**{orient: frame.index.as_unit("ms").asi8}).reset_index(drop=True)
+    rows = json.loads(plain.to_json(orient="records"))
     answer = command(server, "save_realtime_data", ticker=symbol, data_type="quote", data=rows, **more)
     assert answer.json["received"] == 3
     assert len(ticks(server, symbol)) == 3, "the same ticks"

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,10 @@ def in_every_format(server: Server, path: str, name: str, **params: Any) -> dict
 
 
 def _typed(text: str) -> Any:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return text
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text or None
 
 
 def _plain(value: Any) -> Any:
@@ -201,23 +202,23 @@ def test_real_days_come_back_as_they_were_sent(server: Server) -> None:
 def test_trades_of_a_day_are_those_of_the_exchanges_day(server: Server) -> None:
     server.database.rows("UPDATE instruments SET timezone = 'America/New_York' WHERE symbol = 'META'")
     at = [f"2026-01-{moment}:00Z" for moment in ("13T04:59", "13T05:00", "13T20:00", "14T04:59", "14T05:00")]
-    ticks = [tick(symbol="META", last=float(number), flags=56, volume=10, timestamp=at[number]) for number in (0, 2, 3)]
+    ticks = [tick(symbol="META", last=1.0 + number, flags=56, volume=10, timestamp=at[number]) for number in (0, 2, 3)]
     store(server, [*ticks, tick(symbol="META", timestamp=at[2], last=9.0)])  # a quote is none
-    sent = [{"symbol": "META", "timestamp": at[number], "price": float(number), "volume": 5} for number in (1, 4)]
+    sent = [{"symbol": "META", "timestamp": at[number], "price": 1.0 + number, "volume": 5} for number in (1, 4)]
     send(server, "trades", sent)
 
     def told(**params: Any) -> list[float]:
         return [row["price"] for row in get(server, "/api/history/META/trades", **params)["trades"]]
 
-    assert told(date="2026-01-13") == [1.0, 2.0, 3.0]
-    assert told(date="2026-01-14") == [4.0]
-    assert told(date="2026-01-12") == [0.0]
+    assert told(date="2026-01-13") == [2.0, 3.0, 4.0]
+    assert told(date="2026-01-14") == [5.0]
+    assert told(date="2026-01-12") == [1.0]
     assert told(date="2026-01-15") == []
-    assert told(start="2026-01-13", end="2026-01-14") == [0.0, 1.0, 2.0], "a bare date is midnight UTC"
+    assert told(start="2026-01-13", end="2026-01-14") == [1.0, 2.0, 3.0], "a bare date is midnight UTC"
     whole = get(server, "/api/history/meta.us/trades")
-    assert (whole["symbol"], [row["price"] for row in whole["trades"]]) == ("META", [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert (whole["symbol"], [row["price"] for row in whole["trades"]]) == ("META", [1.0, 2.0, 3.0, 4.0, 5.0])
     assert [row["trade_type"] for row in whole["trades"][2:4]] == ["buy", "buy"]
-    assert whole["trades"][1]["value"] == 5.0
+    assert whole["trades"][1]["value"] == 10.0
     assert every_page(server, "/api/history/META/trades", "trades", limit=2, order="asc") == whole["trades"]
     every = in_every_format(server, "/api/history/META/trades", "trades", date="2026-01-13")
     assert all(rows == whole["trades"][1:4] for rows in every.values())

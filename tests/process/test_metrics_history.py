@@ -130,6 +130,13 @@ def test_an_interval_that_the_range_cuts_has_what_lies_inside(server: Server) ->
     assert rows(server, "market_data", start=f"{DAY}10:05:00.000001Z") == []
 
 
+def test_a_time_may_be_a_number_of_any_unit(server: Server) -> None:
+    begin_s, end_s = 1_768_298_400, 1_768_302_000
+    wanted = rows(server, "market_data")
+    for unit in (1, 10**3, 10**6, 10**9):
+        assert rows(server, "market_data", start=begin_s * unit, end=float(end_s * unit)) == wanted
+
+
 def test_one_symbol_strategy_or_host_can_be_asked_for(server: Server) -> None:
     assert {row["symbol"] for row in rows(server, "market_data", symbol="TSLA.us")} == {"TSLA"}
     assert rows(server, "strategy", strategy_name="other") == []
@@ -170,6 +177,8 @@ def test_what_was_sent_just_now_is_in_the_last_five_minutes(server: Server) -> N
         ({"start": "2026-01-13T10:00:00"}, "start"),
         ({"start": "2026-01-14", "end": "2026-01-13"}, "end"),
         ({"start": True}, "start"),
+        ({"start": -1}, "start"),
+        ({"start": 10**19}, "start"),
         ({"interval": "2m"}, "interval"),
         ({"interval": None}, "interval"),
         ({"metric_types": []}, "metric_types"),

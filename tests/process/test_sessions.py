@@ -29,7 +29,11 @@ def at(text: str, zone: str) -> int:
 
 
 def add(server: Server, **fields: Any) -> dict[str, Any]:
-    answer = ask(server, "POST", "/api/symbols", json.dumps(fields))
+    # A worker that has just started answers 503 until it is connected.
+    answer = wait_until(
+        lambda: (one := ask(server, "POST", "/api/symbols", json.dumps(fields))).status != 503 and one,
+        what="a worker that is connected",
+    )
     assert answer.status == 201, answer
     return dict(answer.json)
 

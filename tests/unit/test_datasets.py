@@ -26,6 +26,7 @@ from app.market.clock import BrokerClock
 from app.market.decode import Rejected
 from app.market.symbols import SEED, SymbolMap
 from app.storage.rows_folding import Row, fold
+from tests.dataset_list import PAGE, page
 
 NEWS, SNAPSHOTS, INFO = DATASETS["news"], DATASETS["foreign_snapshots"], DATASETS["financial_info"]
 NOW_US = 1_768_400_000_000_000  # 2026-01-14T14:13:20Z
@@ -61,6 +62,28 @@ def test_every_declaration_holds_together_and_says_what_its_fields_are(dataset: 
     for column in dataset.values:
         if column.kind in ("float", "int"):
             assert "(" in column.help, f"{column.name} has no unit"
+
+
+def test_the_list_in_the_documentation_is_what_the_declarations_say() -> None:
+    assert PAGE.read_text() == page(), "python -m tests.dataset_list"
+
+
+def test_instruments_are_called_as_they_are_known_or_as_they_may_be() -> None:
+    sent = [{"symbol": "aapl.us", "digits": 2}, {"symbol": " New/One "}, {"symbol": "no;good"}, {"symbol": "X" * 65}]
+    sent += [{"symbol": "A", "timezone": "Moon/Base"}, {"symbol": "A", "name": "a\tb"}, {"symbol": "A", "digits": 16}]
+    found = accepted(DATASETS["instruments"], json.dumps(sent).encode())
+    assert found.records.columns["symbol"] == ["AAPL", "New/One"]
+    assert refusals(found) == [
+        (2, "bad_field", "symbol is not a usable name: 'no;good'"),
+        (3, "bad_field", "symbol must have length <= 64"),
+        (
+            4,
+            "bad_field",
+            "timezone: no time zone is called 'Moon/Base': give an IANA name, as America/New_York",
+        ),
+        (5, "bad_field", "name holds characters that cannot be printed, or nothing"),
+        (6, "bad_field", "digits must be <= 15"),
+    ]
 
 
 @pytest.mark.parametrize(
