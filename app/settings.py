@@ -1,31 +1,26 @@
 """Every setting of the server, once: name, default, unit, help, and where its value may come from.
 
-`python -m app.settings` prints them as a table. Light on purpose: gunicorn's configuration imports this
-before gevent has patched the standard library.
+`python -m app.settings` prints them as a table; `setting_sources` reads and checks them. Light on purpose: gunicorn's
+configuration imports this before gevent has patched the standard library.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.errors import SettingsError
-from app.setting_values import GIB, KIB, MIB, PREFIX, Setting, parse, suggest, text_of
+from app.setting_sources import check_together, cores, markdown_rows, read_values
+from app.setting_values import GIB, KIB, MIB, Setting, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository root: beside wsgi.py lives .env, and relative paths of the environment start here."""
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-
-SPARE_CONNECTIONS = 10
-"""Connections of the embedded server that workers may not plan with: PostgreSQL keeps 3 for superusers, the
-rest serves the keeper's probes, migrations, commands and psql."""
 
 T = TypeVar("T")
 
@@ -270,120 +265,17 @@ def load(
     Relative paths start at the current directory in flags, at the repository root elsewhere; workers = 0
     becomes the number of cores. Raises SettingsError, one line, for anything unknown, invalid, contradictory.
     """
-    environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {}
-    for source, texts in ((".env", _read_env_file(env_file)), ("environment", environ)):
-        _refuse_unknown(texts, source)
-        for row in TABLE:
-            for name in reversed(row.env_names):  # the main name is read last, so it wins over its aliases
-                _take(values, row, texts.get(name), name, ROOT)
-    for name, text in (flags or {}).items():
-        if name not in BY_NAME:
-            raise SettingsError(f"unknown setting {name}{suggest(name, BY_NAME)}")
-        _take(values, BY_NAME[name], text, (*BY_NAME[name].flag_names, name)[0], Path.cwd())
+    values = read_values(TABLE, os.environ if environ is None else environ, flags or {}, env_file, ROOT)
     settings = Settings(**values)
     if settings.workers == 0:
-        settings = Settings(**values | {"workers": _cores()})
-    _check_together(settings)
+        settings = Settings(**values | {"workers": cores()})
+    check_together(settings)
     return settings
 
 
 def markdown_table() -> str:
     """Return the settings as a Markdown table, as README.md shows it."""
-    return "\n".join(_markdown_rows()) + "\n"
-
-
-def _markdown_rows() -> Iterator[str]:
-    yield "| environment | flag | default | meaning |"
-    yield "|---|---|---|---|"
-    for row in TABLE:
-        default = "data" if row.name == "data_dir" else text_of(row.default)
-        names = ", ".join(f"`{name}`" for name in row.env_names)
-        flags = ", ".join(f"`{flag}`" for flag in row.flag_names) or "none"
-        choices = f" ({', '.join(row.choices)})" if row.choices else ""
-        unit = f" {row.unit}" if row.unit else ""
-        yield f"| {names} | {flags} | {default + unit if default else ''} | {row.help}{choices} |"
-
-
-def _take(values: dict[str, Any], row: Setting, text: str | None, name: str, base: Path) -> None:
-    # An empty variable (`TICKHUB_PORT=` in a compose file) means "not set", unless empty is a value.
-    if text is None or (not text.strip() and row.default not in ("", ())):
-        return
-    try:
-        values[row.name] = parse(row, text.strip(), base)
-    except ValueError as why:
-        shown = "" if row.secret else f"={text if text.isprintable() else repr(text)}"
-        raise SettingsError(f"{name}{shown}: {why}") from None
-
-
-def _read_env_file(path: Path | None) -> dict[str, str]:
-    if path is None or not path.exists():
-        return {}
-    from dotenv import dotenv_values
-
-    try:
-        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as why:
-        raise SettingsError(f"{path.name} cannot be read: {why}") from why
-    return {name: text for name, text in found.items() if text is not None}
-
-
-def _refuse_unknown(texts: Mapping[str, str], source: str) -> None:
-    known = {name for row in TABLE for name in row.env_names}
-    for name in texts:
-        if name.startswith(PREFIX) and name not in known:
-            raise SettingsError(f"{name}: unknown setting ({source}){suggest(name, known)}")
-
-
-FIRST_YEAR = 1970
-
-
-def _check_together(s: Settings) -> None:
-    if not (_is_loopback(s.host) or s.has_api_keys or s.insecure):
-        raise SettingsError(
-            f"host={s.host} is reachable from other machines and no API key is set: "
-            f"set {PREFIX}API_KEY_INGEST, _READ or _ADMIN, or allow it with --insecure"
-        )
-    # A page anywhere on the web would read, through the browser of whoever opens it, what loopback keeps from others.
-    if "*" in s.cors_origins and not (s.has_api_keys or s.insecure):
-        raise SettingsError(
-            "cors_origins=* lets every web page that somebody opens here read all data, and no API key is set: "
-            f"name the origins, set {PREFIX}API_KEY_READ, or allow it with --insecure"
-        )
-    planned = s.workers * s.db_pool_size + SPARE_CONNECTIONS
-    if not s.database_url and planned > s.pg_max_connections:
-        raise SettingsError(
-            f"{s.workers} workers x db_pool_size {s.db_pool_size} + {SPARE_CONNECTIONS} spare do not fit "
-            f"pg_max_connections={s.pg_max_connections}: raise it with --pg-max-connections {planned}"
-        )
-    if bool(s.ssl_keyfile) != bool(s.ssl_certfile):
-        raise SettingsError("ssl_keyfile and ssl_certfile belong together: give both or none")
-    for name, path in (("ssl_keyfile", s.ssl_keyfile), ("ssl_certfile", s.ssl_certfile)):
-        if path and not os.access(path, os.R_OK):
-            raise SettingsError(f"{name}={path}: there is no such file, or it cannot be read")
-    # A zipped body counts zipped and unzipped, each twice: for its bytes and for the columns made of them.
-    if 4 * s.max_body_mb * MIB > s.inflight_max_bytes:
-        raise SettingsError(
-            f"4 x max_body_mb={s.max_body_mb} does not fit inflight_max_bytes={s.inflight_max_bytes}"
-        )
-    if s.oldest_time.year < FIRST_YEAR:
-        raise SettingsError(f"oldest_time={s.oldest_time} is before {FIRST_YEAR}: ticks are ordered by time since then")
-    if s.journal_segment_bytes > s.journal_max_bytes:
-        raise SettingsError(
-            f"journal_segment_bytes={s.journal_segment_bytes} does not fit "
-            f"journal_max_bytes={s.journal_max_bytes}"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return "\n".join(markdown_rows(TABLE)) + "\n"
 
 
 if __name__ == "__main__":
