@@ -3,6 +3,7 @@
 Light on purpose, as `settings` is: gunicorn's configuration imports both before gevent has patched the standard
 library.
 """
+
 from __future__ import annotations
 
 import ipaddress
