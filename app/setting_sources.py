@@ -96,13 +96,14 @@ def _refuse_unknown(table: tuple[Setting, ...], texts: Mapping[str, str], source
 
 def check_together(s: Settings) -> None:
     """Raise SettingsError where settings that are each right contradict one another."""
-    if not (_is_loopback(s.host) or s.has_api_keys or s.insecure):
+    if not (_is_loopback(s.host) or s.asks_for_keys or s.insecure):
         raise SettingsError(
             f"host={s.host} is reachable from other machines and no API key is set: "
-            f"set {PREFIX}API_KEY_INGEST, _READ or _ADMIN, or allow it with --insecure"
+            f"set {PREFIX}API_KEY_INGEST, _READ or _ADMIN, or make keys (python -m app keys) and set "
+            f"{PREFIX}REQUIRE_API_KEYS, or allow it with --insecure"
         )
     # A page anywhere on the web would read, through the browser of whoever opens it, what loopback keeps from others.
-    if "*" in s.cors_origins and not (s.has_api_keys or s.insecure):
+    if "*" in s.cors_origins and not (s.asks_for_keys or s.insecure):
         raise SettingsError(
             "cors_origins=* lets every web page that somebody opens here read all data, and no API key is set: "
             f"name the origins, set {PREFIX}API_KEY_READ, or allow it with --insecure"

@@ -74,6 +74,8 @@ def parse(row: Setting, text: str, base: Path) -> Any:
             value = _keys(text)
         case "origins":
             value = _origins(text)
+        case "hosts":
+            value = _hosts(text)
         case "database":
             value = _database_url(text)
         case "webhook":
@@ -159,6 +161,14 @@ def _origin(text: str) -> str:
     if port is None or int(port) == _DEFAULT_PORTS[scheme]:
         return f"{scheme}://{host}"
     return f"{scheme}://{host}:{int(port)}"
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    for name in found:
+        if name != "*" and not re.fullmatch(r"(?!-)[a-z0-9_.-]{1,253}(?<!-)", name):
+            raise ValueError(f"{name[:60]!r} is no name of a host: write it as desk.example, without scheme and port")
+    return found
 
 
 def _database_url(text: str) -> str:

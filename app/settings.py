@@ -100,6 +100,12 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(
         (), "web pages that may read, by origin: https://desk.example, comma separated; * = all", kind="origins"
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "names, beside its own address and localhost, that a server without API keys may be asked by: desk.example,"
+        " comma separated; * = all",
+        kind="hosts",
+    )
     dev: bool = _setting(False, "restart workers when the code changes")
     demo: bool = _setting(False, "feed a simulated market")
     insecure: bool = _setting(False, "allow an address beyond loopback, or every web page, without API keys")
@@ -215,6 +221,15 @@ class Settings:
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
     api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)
+    require_api_keys: bool = _setting(
+        False, "ask for API keys also where none is in the settings: they are made by `python -m app keys`"
+    )
+    rate_limit_ingest: float = _setting(
+        0.0, "most requests that send data, an API key; 0 = no limit", unit="1/s", minimum=0, maximum=1_000_000
+    )
+    rate_limit_read: float = _setting(
+        500.0, "most other requests, an API key; 0 = no limit", unit="1/s", minimum=0, maximum=1_000_000
+    )
 
     fastconnect_url: str = _setting(
         "https://fc-data.ssi.com.vn", "where `import-ohlc` finds SSI FastConnect Data", kind="vendor"
@@ -234,6 +249,11 @@ class Settings:
     def bind(self) -> str:
         """Return host:port as gunicorn takes it, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Tell whether these settings alone keep out whoever has no API key."""
+        return self.has_api_keys or self.require_api_keys
 
     @property
     def listen_url(self) -> str:

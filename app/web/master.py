@@ -67,7 +67,7 @@ def on_starting(server: Any) -> None:
     for unfinished in (settings.data_dir / "journal").glob(".new-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(run / "metrics")
-    if settings.insecure and not settings.has_api_keys:
+    if settings.insecure and not settings.asks_for_keys:
         server.log.warning("[WARNING] --insecure: everybody who reaches this address may write and read")
 
 
