@@ -2105,6 +2105,53 @@ COMMENT ON COLUMN public.jobs.holder IS 'The process that ran it last (host, pid
 
 COMMENT ON COLUMN public.jobs.term IS 'leases.term in which it did';
 
+CREATE TABLE public.late_ticks (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    bid double precision,
+    ask double precision,
+    last double precision,
+    spread double precision,
+    volume double precision NOT NULL,
+    buy_volume double precision NOT NULL,
+    sell_volume double precision NOT NULL,
+    flags integer NOT NULL,
+    journal_no integer NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    row_no bigint NOT NULL
+);
+
+COMMENT ON TABLE public.late_ticks IS 'Ticks of archived times, accepted and not merged into the archive yet: not in ticks, nor in bars or current';
+
+COMMENT ON COLUMN public.late_ticks.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.late_ticks."time" IS 'When it happened (UTC, microseconds)';
+
+COMMENT ON COLUMN public.late_ticks.seq IS 'Ordinal at that time if >= 0 (the sender''s), else derived from the content';
+
+COMMENT ON COLUMN public.late_ticks.bid IS 'Bid (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.late_ticks.ask IS 'Ask (price); NULL: none was sent';
+
+COMMENT ON COLUMN public.late_ticks.last IS 'Last trade (price); a stale repeat unless flags & 8; NULL: none was sent';
+
+COMMENT ON COLUMN public.late_ticks.spread IS 'ask - bid (points: 10^-digits of a price unit); NULL: not known';
+
+COMMENT ON COLUMN public.late_ticks.volume IS 'Volume as sent (instrument''s units); a stale repeat unless flags & 8';
+
+COMMENT ON COLUMN public.late_ticks.buy_volume IS 'Volume of a trade by a buyer (flags & 8 and & 32; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.late_ticks.sell_volume IS 'Volume of a trade by a seller (flags & 8 and & 64; instrument''s units), else 0';
+
+COMMENT ON COLUMN public.late_ticks.flags IS 'Bits: bid 2, ask 4, last 8, volume 16, buy 32, sell 64; others kept';
+
+COMMENT ON COLUMN public.late_ticks.journal_no IS 'ingest_log.journal_no: where it came from';
+
+COMMENT ON COLUMN public.late_ticks.received_at IS 'When it was accepted (UTC, microseconds); rises within a journal';
+
+COMMENT ON COLUMN public.late_ticks.row_no IS 'Its row number in that journal';
+
 CREATE TABLE public.leases (
     name text NOT NULL,
     holder text NOT NULL,
@@ -3670,6 +3717,13 @@ WITH (fillfactor='70');
 CREATE TABLE public.tick_ranges (
     range tstzrange NOT NULL,
     state text NOT NULL,
+    manifest text,
+    manifest_sha256 text,
+    rows bigint,
+    derived_rows bigint,
+    bytes bigint,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tick_ranges_archived CHECK (((state <> 'archived'::text) OR (ROW(manifest, manifest_sha256, rows, derived_rows, bytes) IS NOT NULL))),
     CONSTRAINT tick_ranges_range_check CHECK ((NOT isempty(range))),
     CONSTRAINT tick_ranges_state_check CHECK ((state = ANY (ARRAY['hot'::text, 'archiving'::text, 'archived'::text, 'dropped'::text])))
 );
@@ -3679,6 +3733,18 @@ COMMENT ON TABLE public.tick_ranges IS 'Where the ticks of a time range are; a r
 COMMENT ON COLUMN public.tick_ranges.range IS 'Time range (UTC)';
 
 COMMENT ON COLUMN public.tick_ranges.state IS 'hot: in ticks; archiving; archived: in files; dropped: nowhere';
+
+COMMENT ON COLUMN public.tick_ranges.manifest IS 'Path of the file that says which files hold the ticks, from archive_dir; NULL: not archived';
+
+COMMENT ON COLUMN public.tick_ranges.manifest_sha256 IS 'SHA-256 of that file (hex); NULL: not archived';
+
+COMMENT ON COLUMN public.tick_ranges.rows IS 'Ticks in those files; NULL: not archived';
+
+COMMENT ON COLUMN public.tick_ranges.derived_rows IS 'Those of them that were sent without seq; NULL: not archived';
+
+COMMENT ON COLUMN public.tick_ranges.bytes IS 'Size of those files (bytes); NULL: not archived';
+
+COMMENT ON COLUMN public.tick_ranges.changed_at IS 'When the row last changed (UTC)';
 
 CREATE VIEW public.ticks_view AS
  SELECT i.symbol,
@@ -3862,6 +3928,9 @@ ALTER TABLE ONLY public.instruments
 ALTER TABLE ONLY public.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.late_ticks
+    ADD CONSTRAINT late_ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
+
 ALTER TABLE ONLY public.leases
     ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
 
@@ -3961,6 +4030,8 @@ CREATE INDEX financial_info_order ON public.financial_info USING btree (date, sy
 CREATE INDEX foreign_snapshots_order ON public.foreign_snapshots USING btree ("time", symbol_id);
 
 CREATE UNIQUE INDEX instruments_upper_symbol ON public.instruments USING btree (upper(symbol));
+
+CREATE INDEX late_ticks_time ON public.late_ticks USING btree ("time");
 
 CREATE INDEX market_data_order ON ONLY public.market_data USING btree ("time", symbol_id);
 
@@ -4130,6 +4201,8 @@ GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_read;
 GRANT SELECT ON TABLE public.ingest_log TO tickhub_read;
 
 GRANT SELECT ON TABLE public.jobs TO tickhub_read;
+
+GRANT SELECT ON TABLE public.late_ticks TO tickhub_read;
 
 GRANT SELECT ON TABLE public.leases TO tickhub_read;
 
