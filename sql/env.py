@@ -18,3 +18,5 @@ with context.begin_transaction():
     connection.execute(text("SET LOCAL lock_timeout = '5s'"))
     connection.execute(text("SET LOCAL search_path = public"))
     context.run_migrations()
+    with connection.connection.cursor() as cur:
+        context.config.attributes["grant"](cur)

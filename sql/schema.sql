@@ -4,6 +4,10 @@ CREATE SCHEMA history;
 
 COMMENT ON SCHEMA history IS 'One view a symbol: <symbol>_history';
 
+CREATE SCHEMA secret;
+
+COMMENT ON SCHEMA secret IS 'What only the owner writes, and only the server and backups read';
+
 CREATE FUNCTION public.action_factor(p_type text, p_amount double precision, p_ratio double precision, p_close double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -3826,6 +3830,52 @@ COMMENT ON COLUMN public.trades.ask_price IS 'Ask (price): as sent, else the tic
 
 COMMENT ON COLUMN public.trades.received_at IS 'When it was accepted (UTC, microseconds)';
 
+CREATE TABLE secret.api_keys (
+    key_no integer NOT NULL,
+    prefix text NOT NULL,
+    name text NOT NULL,
+    hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    rate_per_s double precision,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT api_keys_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT api_keys_prefix_check CHECK ((prefix ~ '^[a-z0-9]{8}$'::text)),
+    CONSTRAINT api_keys_rate_per_s_check CHECK ((rate_per_s > (0)::double precision)),
+    CONSTRAINT api_keys_scopes_check CHECK (((cardinality(scopes) > 0) AND (scopes <@ ARRAY['ingest'::text, 'read'::text, 'admin'::text])))
+);
+
+COMMENT ON TABLE secret.api_keys IS 'API keys (python -m app keys); one that was revoked stays, or the door would open';
+
+COMMENT ON COLUMN secret.api_keys.key_no IS 'Number of the key (count)';
+
+COMMENT ON COLUMN secret.api_keys.prefix IS 'Beginning of the key, by which people know it (name)';
+
+COMMENT ON COLUMN secret.api_keys.name IS 'Whose it is or what for (name)';
+
+COMMENT ON COLUMN secret.api_keys.hash IS 'SHA-256 of the whole key (32 bytes)';
+
+COMMENT ON COLUMN secret.api_keys.scopes IS 'What it allows: ingest, read, admin (names)';
+
+COMMENT ON COLUMN secret.api_keys.rate_per_s IS 'Most requests in a second (1/s); NULL: as the settings say';
+
+COMMENT ON COLUMN secret.api_keys.created_at IS 'When it was made (UTC, microseconds)';
+
+COMMENT ON COLUMN secret.api_keys.expires_at IS 'Until when it holds (UTC, microseconds); NULL: for ever';
+
+COMMENT ON COLUMN secret.api_keys.revoked_at IS 'Since when it holds no more (UTC, microseconds); NULL: never revoked';
+
+ALTER TABLE secret.api_keys ALTER COLUMN key_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME secret.api_keys_key_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_300 FOR VALUES IN (300);
 
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_3600 FOR VALUES IN (3600);
@@ -4009,6 +4059,12 @@ ALTER TABLE ONLY public.ticks
 ALTER TABLE ONLY public.trades_sent
     ADD CONSTRAINT trades_sent_pkey PRIMARY KEY (symbol_id, "time", seq);
 
+ALTER TABLE ONLY secret.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_no);
+
+ALTER TABLE ONLY secret.api_keys
+    ADD CONSTRAINT api_keys_prefix_key UNIQUE (prefix);
+
 CREATE INDEX alert_rules_symbol_id ON public.alert_rules USING btree (symbol_id);
 
 CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
@@ -4137,54 +4193,117 @@ ALTER TABLE ONLY public.symbol_aliases
 
 GRANT USAGE ON SCHEMA history TO PUBLIC;
 GRANT USAGE ON SCHEMA history TO tickhub_read;
+GRANT USAGE ON SCHEMA history TO tickhub_write;
+GRANT USAGE ON SCHEMA history TO tickhub_backup;
 
 GRANT USAGE ON SCHEMA public TO tickhub_read;
+GRANT USAGE ON SCHEMA public TO tickhub_write;
+GRANT USAGE ON SCHEMA public TO tickhub_backup;
+
+GRANT USAGE ON SCHEMA secret TO tickhub_write;
+GRANT USAGE ON SCHEMA secret TO tickhub_backup;
+
+GRANT ALL ON FUNCTION pg_catalog.pg_advisory_xact_lock(bigint) TO tickhub_write;
+
+GRANT ALL ON FUNCTION pg_catalog.pg_advisory_xact_lock(integer, integer) TO tickhub_write;
 
 GRANT SELECT ON TABLE public.bars TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.bars TO tickhub_write;
+GRANT SELECT ON TABLE public.bars TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.instruments TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.instruments TO tickhub_write;
+GRANT SELECT ON TABLE public.instruments TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.ticks TO tickhub_read;
+GRANT SELECT,INSERT ON TABLE public.ticks TO tickhub_write;
+GRANT SELECT ON TABLE public.ticks TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.trades_sent TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.trades_sent TO tickhub_write;
+GRANT SELECT ON TABLE public.trades_sent TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alembic_version TO tickhub_read;
+GRANT SELECT ON TABLE public.alembic_version TO tickhub_write;
+GRANT SELECT ON TABLE public.alembic_version TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alert_outbox TO tickhub_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.alert_outbox TO tickhub_write;
+GRANT SELECT ON TABLE public.alert_outbox TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alert_progress TO tickhub_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.alert_progress TO tickhub_write;
+GRANT SELECT ON TABLE public.alert_progress TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alert_rules TO tickhub_read;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.alert_rules TO tickhub_write;
+GRANT SELECT ON TABLE public.alert_rules TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE public.alert_rules_rule_id_seq TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alerts TO tickhub_read;
+GRANT SELECT,INSERT ON TABLE public.alerts TO tickhub_write;
+GRANT SELECT ON TABLE public.alerts TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE public.alerts_alert_id_seq TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.audit_log TO tickhub_read;
+GRANT SELECT ON TABLE public.audit_log TO tickhub_write;
+GRANT SELECT ON TABLE public.audit_log TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE public.audit_log_audit_id_seq TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.backtests TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.backtests TO tickhub_write;
+GRANT SELECT ON TABLE public.backtests TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.bars_1d TO tickhub_read;
+GRANT SELECT ON TABLE public.bars_1d TO tickhub_write;
+GRANT SELECT ON TABLE public.bars_1d TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.bars_1h TO tickhub_read;
+GRANT SELECT ON TABLE public.bars_1h TO tickhub_write;
+GRANT SELECT ON TABLE public.bars_1h TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.bars_1m TO tickhub_read;
+GRANT SELECT ON TABLE public.bars_1m TO tickhub_write;
+GRANT SELECT ON TABLE public.bars_1m TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.bars_5m TO tickhub_read;
+GRANT SELECT ON TABLE public.bars_5m TO tickhub_write;
+GRANT SELECT ON TABLE public.bars_5m TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.basis_history TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.basis_history TO tickhub_write;
+GRANT SELECT ON TABLE public.basis_history TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.collected TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.collected TO tickhub_write;
+GRANT SELECT ON TABLE public.collected TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.corporate_actions TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.corporate_actions TO tickhub_write;
+GRANT SELECT ON TABLE public.corporate_actions TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.current TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.current TO tickhub_write;
+GRANT SELECT ON TABLE public.current TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.price_history TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.price_history TO tickhub_write;
+GRANT SELECT ON TABLE public.price_history TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.daily_ohlc TO tickhub_read;
+GRANT SELECT ON TABLE public.daily_ohlc TO tickhub_write;
+GRANT SELECT ON TABLE public.daily_ohlc TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.execution_metrics TO tickhub_write;
+GRANT SELECT ON TABLE public.execution_metrics TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.execution_metrics_rollup TO tickhub_write;
+GRANT SELECT ON TABLE public.execution_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup_300 TO tickhub_read;
 
@@ -4193,22 +4312,44 @@ GRANT SELECT ON TABLE public.execution_metrics_rollup_3600 TO tickhub_read;
 GRANT SELECT ON TABLE public.execution_metrics_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.fills TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.fills TO tickhub_write;
+GRANT SELECT ON TABLE public.fills TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.financial_info TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.financial_info TO tickhub_write;
+GRANT SELECT ON TABLE public.financial_info TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.foreign_snapshots TO tickhub_write;
+GRANT SELECT ON TABLE public.foreign_snapshots TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.ingest_log TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.ingest_log TO tickhub_write;
+GRANT SELECT ON TABLE public.ingest_log TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE public.ingest_log_journal_no_seq TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE public.instruments_symbol_id_seq TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.jobs TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.jobs TO tickhub_write;
+GRANT SELECT ON TABLE public.jobs TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.late_ticks TO tickhub_read;
+GRANT SELECT,INSERT ON TABLE public.late_ticks TO tickhub_write;
+GRANT SELECT ON TABLE public.late_ticks TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.leases TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.leases TO tickhub_write;
+GRANT SELECT ON TABLE public.leases TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.market_data TO tickhub_write;
+GRANT SELECT ON TABLE public.market_data TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data_rollup TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.market_data_rollup TO tickhub_write;
+GRANT SELECT ON TABLE public.market_data_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data_rollup_300 TO tickhub_read;
 
@@ -4217,34 +4358,64 @@ GRANT SELECT ON TABLE public.market_data_rollup_3600 TO tickhub_read;
 GRANT SELECT ON TABLE public.market_data_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_read;
+GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_write;
+GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.news TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.news TO tickhub_write;
+GRANT SELECT ON TABLE public.news TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.option_quotes TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.option_quotes TO tickhub_write;
+GRANT SELECT ON TABLE public.option_quotes TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.options_calls TO tickhub_read;
+GRANT SELECT ON TABLE public.options_calls TO tickhub_write;
+GRANT SELECT ON TABLE public.options_calls TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.options_puts TO tickhub_read;
+GRANT SELECT ON TABLE public.options_puts TO tickhub_write;
+GRANT SELECT ON TABLE public.options_puts TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.options_volume_daily TO tickhub_read;
+GRANT SELECT ON TABLE public.options_volume_daily TO tickhub_write;
+GRANT SELECT ON TABLE public.options_volume_daily TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.price_history_daily TO tickhub_read;
+GRANT SELECT ON TABLE public.price_history_daily TO tickhub_write;
+GRANT SELECT ON TABLE public.price_history_daily TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.price_history_monthly TO tickhub_read;
+GRANT SELECT ON TABLE public.price_history_monthly TO tickhub_write;
+GRANT SELECT ON TABLE public.price_history_monthly TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.price_history_weekly TO tickhub_read;
+GRANT SELECT ON TABLE public.price_history_weekly TO tickhub_write;
+GRANT SELECT ON TABLE public.price_history_weekly TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.rejected_records TO tickhub_read;
+GRANT SELECT,INSERT ON TABLE public.rejected_records TO tickhub_write;
+GRANT SELECT ON TABLE public.rejected_records TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
+GRANT SELECT,INSERT ON TABLE public.rejected_ticks TO tickhub_write;
+GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_read;
+GRANT SELECT ON TABLE public.sector_performance TO tickhub_write;
+GRANT SELECT ON TABLE public.sector_performance TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategies TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.strategies TO tickhub_write;
+GRANT SELECT ON TABLE public.strategies TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.strategy_metrics TO tickhub_write;
+GRANT SELECT ON TABLE public.strategy_metrics TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics_rollup TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.strategy_metrics_rollup TO tickhub_write;
+GRANT SELECT ON TABLE public.strategy_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics_rollup_300 TO tickhub_read;
 
@@ -4253,10 +4424,16 @@ GRANT SELECT ON TABLE public.strategy_metrics_rollup_3600 TO tickhub_read;
 GRANT SELECT ON TABLE public.strategy_metrics_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.symbol_aliases TO tickhub_write;
+GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.system_metrics TO tickhub_write;
+GRANT SELECT ON TABLE public.system_metrics TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics_rollup TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.system_metrics_rollup TO tickhub_write;
+GRANT SELECT ON TABLE public.system_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics_rollup_300 TO tickhub_read;
 
@@ -4265,11 +4442,36 @@ GRANT SELECT ON TABLE public.system_metrics_rollup_3600 TO tickhub_read;
 GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_read;
 
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
+GRANT SELECT ON TABLE public.tick_ranges TO tickhub_write;
+GRANT SELECT ON TABLE public.tick_ranges TO tickhub_backup;
+
+GRANT UPDATE(changed_at) ON TABLE public.tick_ranges TO tickhub_write;
 
 GRANT SELECT ON TABLE public.ticks_view TO tickhub_read;
+GRANT SELECT ON TABLE public.ticks_view TO tickhub_write;
+GRANT SELECT ON TABLE public.ticks_view TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.trades TO tickhub_read;
+GRANT SELECT ON TABLE public.trades TO tickhub_write;
+GRANT SELECT ON TABLE public.trades TO tickhub_backup;
+
+GRANT SELECT ON TABLE secret.api_keys TO tickhub_write;
+GRANT SELECT ON TABLE secret.api_keys TO tickhub_backup;
+
+GRANT SELECT ON SEQUENCE secret.api_keys_key_no_seq TO tickhub_backup;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON SEQUENCES TO tickhub_backup;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_read;
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_write;
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON TABLES TO tickhub_backup;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA public GRANT SELECT ON SEQUENCES TO tickhub_backup;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA public GRANT SELECT ON TABLES TO tickhub_read;
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA public GRANT SELECT ON TABLES TO tickhub_write;
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA public GRANT SELECT ON TABLES TO tickhub_backup;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA secret GRANT SELECT ON SEQUENCES TO tickhub_backup;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA secret GRANT SELECT ON TABLES TO tickhub_backup;

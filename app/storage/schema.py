@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from app.errors import DatabaseAway, StorageError
 
-HEAD = "0016"
+HEAD = "0017"
 """Newest revision in sql/versions. A constant, because asking Alembic costs every worker its import."""
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "sql"
@@ -75,6 +75,8 @@ def _upgrade(conn: Connection) -> list[str]:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
+    from app.storage.roles import grant
+
     lines: list[str] = []
 
     def on_version_apply(step: Any, **_: Any) -> None:
@@ -86,7 +88,7 @@ def _upgrade(conn: Connection) -> list[str]:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     with engine.connect() as connection:
-        config.attributes.update(connection=connection, on_version_apply=on_version_apply)
+        config.attributes.update(connection=connection, on_version_apply=on_version_apply, grant=grant)
         command.upgrade(config, "head")
         connection.commit()
     engine.dispose()
