@@ -25,9 +25,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "records": ("app.cli.records", "load records of the other datasets from files, or write them to files"),
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
+    "delete": ("app.cli.delete", "remove ticks of a symbol; bars and current quotes follow"),
     "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
     "backup": ("app.cli.backup", "take, list, check and remove backups"),
     "restore": ("app.cli.restore", "bring the database back as it was"),
+    "keys": ("app.cli.keys", "make, list, revoke and rotate API keys"),
+    "roles": ("app.cli.roles", "let the database's roles in, and shut them out"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),
 }

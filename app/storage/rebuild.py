@@ -4,6 +4,8 @@ Each transaction locks the table that it rewrites against every flush, and reads
 that has merged its ticks into the table is waited for, so its ticks are seen. One that has not merged them yet
 waits in its turn: its ticks are not seen, and it merges them into what was written here. A flush locks ticks,
 then bars, then `current`; a rebuild locks one of the latter two and no tick, so the two cannot deadlock.
+
+Where ticks are not in the database any more (`tick_ranges`), bars and what `current` has of them stay as they are.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ BLOCK_ROWS = 100_000
 
 _DAY = timedelta(days=1)
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ALL = "SELECT symbol_id, symbol, digits, allow_nonpositive FROM instruments ORDER BY symbol_id"
@@ -41,6 +44,13 @@ _FIRST_FROM = """
 """
 _DELETE_BARS = "DELETE FROM bars WHERE symbol_id = %s AND time >= %s AND time < %s"
 _DELETE_BARS_OF_NOBODY = "DELETE FROM bars WHERE symbol_id NOT IN (SELECT symbol_id FROM instruments)"
+_ELSEWHERE = """
+    SELECT upper(range) FROM tick_ranges
+    WHERE state <> 'hot' AND range && tstzrange(%s, %s) ORDER BY range DESC LIMIT 1
+"""
+_RANGES_ELSEWHERE = "SELECT lower(range), upper(range) FROM tick_ranges WHERE state <> 'hot'"
+_SIDES = ("bid", "ask", "last")
+_OLD = "SELECT * FROM current WHERE symbol = %s FOR UPDATE"
 _DELETE_CURRENT = "DELETE FROM current WHERE symbol = %s"
 _DELETE_CURRENT_OF_NOBODY = "DELETE FROM current WHERE symbol NOT IN (SELECT symbol FROM instruments)"
 
@@ -96,24 +106,88 @@ def rebuild_bars(connection: Connection, instrument: Known) -> Iterator[int]:
         day = first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         start = day + _DAY
         with connection.transaction() as cur:
+            # What moves ticks out of the database waits for this, as for a flush.
+            cur.execute("LOCK TABLE tick_ranges IN ROW SHARE MODE")
+            cur.execute(_ELSEWHERE, (day, start))
+            if (elsewhere := cur.fetchone()) is not None:
+                if elsewhere[0] is None:
+                    return
+                start = max(start, elsewhere[0])
+                continue
             cur.execute("LOCK TABLE bars IN SHARE ROW EXCLUSIVE MODE")
-            cur.execute(_DELETE_BARS, (instrument.symbol_id, day, start))
-            rows = 0
-            for ticks in _ticks_of_a_day(cur, instrument, day):
-                merge_bars(cur, aggregate(ticks))
-                rows += len(ticks)
+            rows = compute_day(cur, instrument, day)
         yield rows
+
+
+def compute_day(cur: Cursor, instrument: Known, day: datetime) -> int:
+    """Rewrite the instrument's bars of a day (UTC) from its ticks, in the open transaction; return their number.
+
+    No flush may commit a tick of that day meanwhile: the caller has locked its bars, or the table.
+    """
+    cur.execute(_DELETE_BARS, (instrument.symbol_id, day, day + _DAY))
+    rows = 0
+    for ticks in _ticks_of_a_day(cur, instrument, day):
+        merge_bars(cur, aggregate(ticks))
+        rows += len(ticks)
+    return rows
 
 
 def rebuild_current(connection: Connection, instrument: Known) -> None:
     """Rewrite the instrument's row in `current`. Raises DatabaseAway."""
     with connection.transaction() as cur:
         cur.execute("LOCK TABLE current IN SHARE ROW EXCLUSIVE MODE")
-        cur.execute(_DELETE_CURRENT, (instrument.symbol,))
-        cur.execute(_NEWEST_TIMES, {"id": instrument.symbol_id, "any": instrument.nonpositive_ok})
-        times = [time for time in _one(cur) if time is not None]
-        ticks = _read(cur, instrument, _TICKS_AT, {"times": times})
-        merge_current(cur, newest(ticks), {instrument.symbol_id: instrument.symbol})
+        compute_current(cur, instrument)
+
+
+def compute_current(cur: Cursor, instrument: Known, deleted_us: tuple[int, int] | None = None) -> None:
+    """Rewrite the instrument's row in `current` from its ticks, in the open transaction.
+
+    What the row has of ticks that are not in the database any more stays, unless they are of deleted_us, [start, end)
+    in UTC microseconds. No flush may write the row meanwhile: the caller has locked it, or the table.
+    """
+    cur.execute(_OLD, (instrument.symbol,))
+    row = cur.fetchone()
+    old = {} if row is None else dict(zip([column.name for column in cur.description or ()], row, strict=True))
+    cur.execute(_DELETE_CURRENT, (instrument.symbol,))
+    cur.execute(_NEWEST_TIMES, {"id": instrument.symbol_id, "any": instrument.nonpositive_ok})
+    times = [time for time in _one(cur) if time is not None]
+    ticks = _read(cur, instrument, _TICKS_AT, {"times": times})
+    merge_current(cur, newest(ticks), {instrument.symbol_id: instrument.symbol})
+    if old:
+        _keep_what_is_elsewhere(cur, instrument, old, deleted_us)
+
+
+def _keep_what_is_elsewhere(
+    cur: Cursor, instrument: Known, old: dict[str, Any], deleted_us: tuple[int, int] | None
+) -> None:
+    cur.execute(_RANGES_ELSEWHERE)
+    ranges = [(low or _BEGINNING, high or _END) for low, high in cur.fetchall()]
+
+    def stays(key: Any) -> bool:
+        if key is None:
+            return False
+        time_us = int.from_bytes(bytes(key)[:8], "big")
+        if deleted_us is not None and deleted_us[0] <= time_us < deleted_us[1]:
+            return False
+        time = _EPOCH + timedelta(microseconds=time_us)
+        return any(low <= time < high for low, high in ranges)
+
+    kept = [side for side in _SIDES if stays(old[f"{side}_key"])]
+    if stays(old["tick_key"]):
+        # Of the tick itself, where no newer one is here; then of its prices.
+        columns = [name for name in old if name.removesuffix("_key") not in _SIDES]
+        given = ", ".join(f"{name} = excluded.{name}" for name in columns)
+        cur.execute(
+            f"INSERT INTO current ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608
+            f" ON CONFLICT (symbol) DO UPDATE SET {given} WHERE current.tick_key < excluded.tick_key",
+            [old[name] for name in columns],
+        )
+    for side in kept:
+        cur.execute(
+            f"UPDATE current SET {side} = %(price)s, {side}_key = %(key)s"  # noqa: S608 - names of columns
+            f" WHERE symbol = %(symbol)s AND ({side}_key IS NULL OR {side}_key < %(key)s)",
+            {"price": old[side], "key": old[f"{side}_key"], "symbol": instrument.symbol},
+        )
 
 
 def delete_what_has_no_instrument(connection: Connection, table: str) -> None:
