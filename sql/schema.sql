@@ -185,6 +185,10 @@ BEGIN
         RAISE EXCEPTION 'role % may not store %', session_user, p_table USING ERRCODE = 'insufficient_privilege';
     END IF;
     v_month := date_trunc('month', p_time);
+    -- Whoever writes is told that these records are too old, and needs no table for that.
+    IF EXISTS (SELECT FROM public.kept_from k WHERE k.dataset = p_table AND k.time >= v_month + interval '1 month') THEN
+        RETURN false;
+    END IF;
     v_name := p_table || '_' || to_char(v_month, 'YYYYMM');
     FOR v_try IN 1..2 LOOP
         -- Asked of the table, because to_regclass may remember that there was none.
@@ -230,6 +234,11 @@ BEGIN
         RAISE EXCEPTION 'role % may not store ticks', session_user USING ERRCODE = 'insufficient_privilege';
     END IF;
     v_monday := date_trunc('week', p_time);
+    -- Whoever writes is told that these ticks are too old, and needs no table for that.
+    IF EXISTS (SELECT FROM public.tick_ranges WHERE state = 'dropped'
+               AND range @> tstzrange(v_monday, v_monday + interval '7 days')) THEN
+        RETURN false;
+    END IF;
     v_name := 'ticks_' || to_char(v_monday, 'YYYYMMDD');
     FOR v_try IN 1..2 LOOP
         -- Asked of the table, because to_regclass may remember that there was none.
@@ -2109,6 +2118,21 @@ COMMENT ON COLUMN public.jobs.holder IS 'The process that ran it last (host, pid
 
 COMMENT ON COLUMN public.jobs.term IS 'leases.term in which it did';
 
+CREATE TABLE public.kept_from (
+    dataset text NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT kept_from_dataset_check CHECK ((dataset <> ''::text))
+);
+
+COMMENT ON TABLE public.kept_from IS 'Records before this were dropped for their age, and are refused (ticks: tick_ranges)';
+
+COMMENT ON COLUMN public.kept_from.dataset IS 'The dataset (table)';
+
+COMMENT ON COLUMN public.kept_from."time" IS 'The first time that is kept (UTC)';
+
+COMMENT ON COLUMN public.kept_from.changed_at IS 'When that was decided (UTC)';
+
 CREATE TABLE public.late_ticks (
     symbol_id integer NOT NULL,
     "time" timestamp with time zone NOT NULL,
@@ -3978,6 +4002,9 @@ ALTER TABLE ONLY public.instruments
 ALTER TABLE ONLY public.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.kept_from
+    ADD CONSTRAINT kept_from_pkey PRIMARY KEY (dataset);
+
 ALTER TABLE ONLY public.late_ticks
     ADD CONSTRAINT late_ticks_pkey PRIMARY KEY (symbol_id, "time", seq);
 
@@ -4334,6 +4361,10 @@ GRANT SELECT ON SEQUENCE public.instruments_symbol_id_seq TO tickhub_backup;
 GRANT SELECT ON TABLE public.jobs TO tickhub_read;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.jobs TO tickhub_write;
 GRANT SELECT ON TABLE public.jobs TO tickhub_backup;
+
+GRANT SELECT ON TABLE public.kept_from TO tickhub_read;
+GRANT SELECT ON TABLE public.kept_from TO tickhub_write;
+GRANT SELECT ON TABLE public.kept_from TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.late_ticks TO tickhub_read;
 GRANT SELECT,INSERT ON TABLE public.late_ticks TO tickhub_write;
