@@ -90,11 +90,19 @@ def parse(row: Setting, text: str, base: Path) -> Any:
             value = _host(text)
         case "clock":
             value = _clock(text)
+        case "time":
+            value = _time_of_day(text)
         case _:
             value = text.lower() if row.choices else text
             if row.choices and value not in row.choices:
                 raise ValueError(f"must be one of {', '.join(row.choices)}{suggest(value, row.choices)}")
     return value
+
+
+def _time_of_day(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text, re.ASCII):
+        raise ValueError("must be a time of day such as 02:00")
+    return text
 
 
 def _number(row: Setting, text: str, convert: type[int] | type[float], what: str) -> float:

@@ -49,6 +49,10 @@ def _setting(
     return field(default=default, repr=not secret, metadata=row)
 
 
+def _keep_days(what: str) -> int:
+    return _setting(0, f"how long to keep {what}; 0 = for ever", unit="days", minimum=0, maximum=36_500)
+
+
 _KEYS_HELP = "API keys that may {}: comma separated, at least 16 characters each"
 
 
@@ -79,6 +83,7 @@ class Settings:
     log_level: str = _setting(
         "info", "least level that is logged", choices=("debug", "info", "warning", "error", "critical")
     )
+    log_format: str = _setting("text", "form of the log: lines for people or JSON", choices=("text", "json"))
     log_file: str = _setting("", "file of the log; empty = stderr", kind="file")
     heartbeat_interval_s: float = _setting(
         30.0, "time between WebSocket heartbeats", unit="s", flags=("heartbeat-interval",), minimum=0.1
@@ -168,6 +173,9 @@ class Settings:
     page_timeout_s: float = _setting(
         10.0, "longest query of a page of ticks, bars or symbols", unit="s", minimum=0.1
     )
+    slow_query_s: float = _setting(
+        5.0, "queries that take longer are logged; 0 = none", unit="s", minimum=0, maximum=86_400
+    )
     export_timeout_s: float = _setting(30.0, "longest query of an export, for each page of it", unit="s", minimum=0.1)
     lane_wait_s: float = _setting(
         5.0, "longest wait of a request while other queries of its kind use all connections", unit="s", minimum=0
@@ -218,6 +226,18 @@ class Settings:
     backup_retention_days: int = _setting(30, "how long backups are kept; 0 = for ever", unit="days", minimum=0)
     backup_keep: int = _setting(0, "full backups that are kept however old they are", minimum=0)
     backup_full_day: str = _setting("sunday", "day of the full backup; incremental ones on the others", choices=DAYS)
+    backup_schedule: bool = _setting(False, "take a backup every day at backup_at, and verify it")
+    backup_at: str = _setting("02:00", "time of the daily backup (UTC)", kind="time")
+    keep_days_ticks: int = _keep_days("ticks, by the week")
+    keep_days_bars: int = _keep_days("bars; not less than ticks")
+    keep_days_metrics: int = _keep_days("metrics and their rollups, by the month")
+    keep_days_options: int = _keep_days("option quotes, by the month")
+    keep_days_alerts: int = _keep_days("alerts that were told")
+    keep_days_rejected: int = _keep_days("rejected ticks and records")
+    keep_days_audit: int = _keep_days("rows of audit_log")
+    retention_at: str = _setting("03:00", "time of the daily look at what is too old (UTC)", kind="time")
+    maintain_schedule: bool = _setting(False, "run `maintain` every day at maintain_at")
+    maintain_at: str = _setting("04:00", "time of the daily `maintain` (UTC)", kind="time")
     api_key_ingest: tuple[str, ...] = _setting((), _KEYS_HELP.format("send data"), kind="keys", secret=True)
     api_key_read: tuple[str, ...] = _setting((), _KEYS_HELP.format("read"), kind="keys", secret=True)
     api_key_admin: tuple[str, ...] = _setting((), _KEYS_HELP.format("do all"), kind="keys", secret=True)
@@ -246,14 +266,14 @@ class Settings:
         return bool(self.api_key_ingest or self.api_key_read or self.api_key_admin)
 
     @property
-    def bind(self) -> str:
-        """Return host:port as gunicorn takes it, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
     def asks_for_keys(self) -> bool:
         """Tell whether these settings alone keep out whoever has no API key."""
         return self.has_api_keys or self.require_api_keys
+
+    @property
+    def bind(self) -> str:
+        """Return host:port as gunicorn takes it, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def listen_url(self) -> str:
