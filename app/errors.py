@@ -176,6 +176,14 @@ class DatabaseNeeded(RequestError):
     retry_after_s = 2
 
 
+class ArchiveAway(RequestError):
+    """The archive's files cannot be read here. Ask again later."""
+
+    code = "not_ready"
+    status = 503
+    retry_after_s = 30
+
+
 class ClientGone(TickhubError):
     """The client left before its answer."""
 

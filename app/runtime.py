@@ -44,7 +44,7 @@ from app.pipeline.window import MemoryBudget
 from app.query_cache import make_cache
 from app.quote_board import QuoteBoard
 from app.reads import PAGE, Reads
-from app.runtime_config import database_url
+from app.runtime_config import connection
 from app.settings import Settings
 from app.slots import STATES
 from app.storage import schema
@@ -325,8 +325,7 @@ class Runtime:
         )
 
     def _connection(self, name: str, statement_timeout_s: float) -> Connection:
-        settings = self.settings
-        return Connection(lambda: database_url(settings), settings.db_connect_timeout_s, statement_timeout_s, name)
+        return connection(self.settings, statement_timeout_s, name)
 
     def _away(self) -> str | None:
         return None if self.keeper.connected else self.keeper.reason

@@ -1,14 +1,33 @@
-"""Which database the settings mean; light, for whoever needs no Runtime."""
+"""Which database and directories the settings mean; light, for whoever needs no Runtime."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from app.settings import Settings
 from app.storage import embedded
+from app.storage.connection import Connection
 
 
 def database_url(settings: Settings) -> str:
     """Return the libpq URL of the database that the server uses."""
     return settings.database_url or embedded.url(embedded_config(settings))
+
+
+def connection(settings: Settings, statement_timeout_s: float, name: str) -> Connection:
+    """Return a connection, not opened, to that database and to the archive of ticks."""
+    return Connection(
+        lambda: database_url(settings),
+        settings.db_connect_timeout_s,
+        statement_timeout_s,
+        name,
+        archive_dir(settings),
+    )
+
+
+def archive_dir(settings: Settings) -> Path:
+    """Return where the archive of ticks is."""
+    return Path(settings.archive_dir) if settings.archive_dir else settings.data_dir / "archive"
 
 
 def embedded_config(settings: Settings) -> embedded.EmbeddedConfig:

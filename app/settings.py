@@ -226,6 +226,10 @@ class Settings:
     backup_retention_days: int = _setting(30, "how long backups are kept; 0 = for ever", unit="days", minimum=0)
     backup_keep: int = _setting(0, "full backups that are kept however old they are", minimum=0)
     backup_full_day: str = _setting("sunday", "day of the full backup; incremental ones on the others", choices=DAYS)
+    hot_days: int = _setting(
+        0, "age at which ticks move into the archive, a week at a time; 0 = never", unit="days", minimum=0
+    )
+    archive_dir: str = _setting("", "directory of the archive of ticks; empty = `archive` in data_dir", kind="file")
     backup_schedule: bool = _setting(False, "take a backup every day at backup_at, and verify it")
     backup_at: str = _setting("02:00", "time of the daily backup (UTC)", kind="time")
     keep_days_ticks: int = _keep_days("ticks, by the week")

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("app.cli.restore", "bring the database back as it was"),
     "keys": ("app.cli.keys", "make, list, revoke and rotate API keys"),
     "roles": ("app.cli.roles", "let the database's roles in, and shut them out"),
+    "archive": ("app.cli.archive", "move old ticks to Parquet files, check them, bring them back"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),
 }

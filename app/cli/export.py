@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from app.cli import database
 from app.cli.export_files import ReaderGone, WholeFile, failed, output
-from app.cli.url import database_url
 from app.errors import BadParameter, DatabaseAway, SettingsError
 from app.formats.encoders import Encoder, Format, Gzipped, make_encoder
 from app.formats.table import Field, Table
 from app.market.intervals import INTERVALS, Buckets
 from app.market.time_params import parse_time
 from app.row_stream import PAGE_ROWS, Source
+from app.runtime_config import connection as connection_of
 from app.settings import Settings
 from app.sources import BARS_END_US, BarSource, TickSource
 from app.storage.bar_reader import BarQuery
@@ -90,9 +90,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     _check(args)
     source = _source(args)
     _patiently(lambda: database.run(argparse.Namespace(action="up"), settings))
-    connection = Connection(
-        lambda: database_url(settings), settings.db_connect_timeout_s, settings.export_timeout_s, "export"
-    )
+    connection = connection_of(settings, settings.export_timeout_s, "export")
     try:
         instruments = _patiently(lambda: _instruments(connection, args))
         export = _Export(connection, settings.export_timeout_s, source)

@@ -68,6 +68,20 @@ def derive_seq(
     return np.invert(hashed.view(np.int64))
 
 
+def seq_of(
+    names: list[str], symbol: I4, time_us: I8, bid: F8, ask: F8, last: F8, volume: F8, flags: I4, occurrence: I8
+) -> I8:
+    """Return the derived `seq` of ticks whose occurrence among equal ones is known: int64[n], from 0.
+
+    The rest as in `derive_seq`, whose numbers these are.
+    """
+    sums = _mix(_words(names, symbol, time_us, bid, ask, last, volume, flags) ^ _KEYS).sum(axis=0, dtype=np.uint64)
+    sums += occurrence.astype(np.uint64) * _OCCURRENCE
+    hashed = _mix(sums)
+    hashed >>= _ONE
+    return np.invert(hashed.view(np.int64))
+
+
 def _words(
     names: list[str], symbol: I4, time_us: I8, bid: F8, ask: F8, last: F8, volume: F8, flags: I4
 ) -> U8:

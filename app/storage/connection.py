@@ -10,6 +10,7 @@ import os
 from _socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR, socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -46,8 +47,17 @@ class Connection:
     where its socket is.
     """
 
-    def __init__(self, url: Callable[[], str], connect_timeout_s: float, statement_timeout_s: float, name: str) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        connect_timeout_s: float,
+        statement_timeout_s: float,
+        name: str,
+        archive_dir: Path | None = None,
+    ) -> None:
+        """Take what it needs; nothing is opened. archive_dir: given to every cursor, for who reads archived ticks."""
         self._url = url
+        self._archive_dir = archive_dir
         self._connect_timeout_s = max(2, round(connect_timeout_s))  # libpq takes 1 for 2
         self._begin = (
             "SET LOCAL synchronous_commit = on; "
@@ -91,7 +101,8 @@ class Connection:
         connection = self.open()
         try:
             connection.autocommit = False
-            with connection.cursor() as cur:
+            with connection.cursor(cursor_factory=ArchiveCursor) as cur:
+                cur.archive_dir = self._archive_dir
                 cur.execute(self._begin)
                 yield cur
             connection.commit()
@@ -118,6 +129,7 @@ class Connection:
             connection.autocommit = True
             with connection.cursor(cursor_factory=_Reading) as cur:
                 settings = _reading_settings(connection, round(timeout_s * 1000))
+                cur.archive_dir = self._archive_dir
                 cur.begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; "
                 yield cur
                 if not cur.begin:
@@ -230,7 +242,13 @@ class Connection:
             self.close()
 
 
-class _Reading(Cursor):
+class ArchiveCursor(Cursor):
+    """Knows where archived ticks are: the snapshot says which files hold them, not where this machine has them."""
+
+    archive_dir: Path | None = None
+
+
+class _Reading(ArchiveCursor):
     """Begins its transaction with the first statement: psycopg2 would take a round trip for that."""
 
     begin = ""

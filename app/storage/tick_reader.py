@@ -1,16 +1,24 @@
-"""Read stored ticks by pages, in the order of their keys (docs/receive.md). Lane side."""
+"""Read stored ticks by pages, in the order of their keys (docs/receive.md). Lane side.
+
+Where a part of the range is archived, its ticks come from files (docs/archive.md): ranges are disjoint in time, so the
+parts are read one after the other.
+"""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from psycopg2.extensions import cursor as Cursor
 
 from app.formats.table import Field, Table, empty
+from app.storage.archive_reader import Place, read_archived
+from app.storage.archive_rows import WholeTicks
 from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
+from app.storage.tick_ranges import EARLIEST_US, LATEST_US, Archived, archive_dir_of, archived_within
 
 TICKS: tuple[Field, ...] = (
     Field("timestamp", "time", "when it happened, UTC"),
@@ -45,7 +53,9 @@ _BEHIND = """
 """
 # The maintained days tell where ticks are. The nearest one may lie half outside the range, so it does not count.
 _DAYS = """
-    SELECT nearest, enough, CASE WHEN enough IS NULL THEN (SELECT time {days} ORDER BY time {opposite} LIMIT 1) END
+    SELECT nearest, enough, CASE WHEN enough IS NULL THEN (SELECT time {days} ORDER BY time {opposite} LIMIT 1) END,
+        EXISTS (SELECT FROM tick_ranges WHERE state = 'archived'
+            AND lower(range) < %(end)s::timestamptz AND upper(range) > %(first_day)s::timestamptz)
     FROM (SELECT
         (SELECT time {days} ORDER BY time {order} LIMIT 1) AS nearest,
         (SELECT time FROM (
@@ -138,23 +148,140 @@ def read_ticks(
     near = _near(cur, parameters, start_us, end_us, descending)
     if near is None:
         return TickPage(empty(TICKS), None, False)
-    columns = copy_columns(cur, cur.mogrify(query, parameters | near.range), _NAMES, _FORMATS)
-    if near.should_be_enough and len(columns[0]) <= max_rows:
+    place = None if after is None else _place(after, descending)
+    reading = _Reading(cur, query, parameters, place, descending, near.archived)
+    found = reading.read(near.range)
+    if near.should_be_enough and found.rows <= max_rows:
         # Bars may outlive their ticks: then the days promise what is not there.
-        columns = copy_columns(cur, cur.mogrify(query, parameters), _NAMES, _FORMATS)
-    more = len(columns[0]) > max_rows
-    columns = [values[:max_rows] for values in columns]
-    if not len(columns[0]):
-        return TickPage(empty(TICKS), None, False)
-    columns[0] += POSTGRES_EPOCH_US
-    last_us, last_seq = int(columns[0][-1]), int(columns[9][-1])
-    last_key = TickKey(last_us, last_seq)
-    if last_seq < 0 and more:
-        cur.execute(_ARRIVAL, (symbol_id, timestamp(last_us), last_seq))
-        found = cur.fetchone()
-        assert found is not None  # the same snapshot has just shown it
-        last_key = TickKey(last_us, last_seq, *found)
-    return TickPage(Table(TICKS, list(columns)), last_key, more)
+        found = reading.read({"start": parameters["start"], "end": parameters["end"]})
+    return found.page(cur, symbol_id, max_rows)
+
+
+@dataclass(slots=True)
+class _Part:
+    """Rows of one place: their columns, and whole where they are from the archive."""
+
+    columns: list[npt.NDArray[Any]]
+    archived: WholeTicks | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """The parts of a range in the direction."""
+
+    parts: list[_Part] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, part: _Part) -> None:
+        if len(part.columns[0]):
+            self.parts.append(part)
+            self.rows += len(part.columns[0])
+
+    def page(self, cur: Cursor, symbol_id: int, max_rows: int) -> TickPage:
+        """Return the first `max_rows` of them."""
+        if not self.rows:
+            return TickPage(empty(TICKS), None, False)
+        kept, left = self.parts[0], max_rows
+        for kept in self.parts:
+            if left <= len(kept.columns[0]):
+                break
+            left -= len(kept.columns[0])
+        lists = zip(*(part.columns for part in self.parts), strict=True)
+        columns = [(values[0] if len(values) == 1 else np.concatenate(values))[:max_rows] for values in lists]
+        more = self.rows > max_rows
+        last_us, last_seq = int(columns[0][-1]), int(columns[9][-1])
+        last_key = TickKey(last_us, last_seq)
+        if last_seq < 0 and more and kept.archived is not None:
+            ticks = kept.archived
+            last_key = TickKey(last_us, last_seq, int(ticks.received_us[left - 1]), int(ticks.journal_no[left - 1]))
+        elif last_seq < 0 and more:
+            cur.execute(_ARRIVAL, (symbol_id, timestamp(last_us), last_seq))
+            found = cur.fetchone()
+            assert found is not None  # the same snapshot has just shown it
+            last_key = TickKey(last_us, last_seq, *found)
+        return TickPage(Table(TICKS, list(columns)), last_key, more)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Reads ticks of one symbol in one direction, `limit` of the parameters at most, wherever they are."""
+
+    cur: Cursor
+    query: str
+    parameters: dict[str, Any]
+    after: Place | None
+    descending: bool
+    archived: bool
+
+    def read(self, bounds: dict[str, str]) -> _Found:
+        """Return the first ticks of a range. Raises ArchiveAway."""
+        found = _Found()
+        places = archived_within(self.cur, bounds["start"], bounds["end"]) if self.archived else []
+        for start, end, place in _pieces(bounds, places, self.descending):
+            limit = self.parameters["limit"] - found.rows
+            if limit <= 0:
+                break
+            if place is None:
+                found.add(self._hot({"start": start, "end": end, "limit": limit}))
+            else:
+                found.add(self._archived(place, start, end, limit))
+        return found
+
+    def _hot(self, bounds: dict[str, Any]) -> _Part:
+        columns = copy_columns(self.cur, self.cur.mogrify(self.query, self.parameters | bounds), _NAMES, _FORMATS)
+        columns[0] += POSTGRES_EPOCH_US
+        return _Part(columns)
+
+    def _archived(self, place: Archived, start: str, end: str, limit: int) -> _Part:
+        root = archive_dir_of(self.cur)
+        ticks = read_archived(
+            root,
+            place.folder,
+            place.manifest(root),
+            self.parameters["symbol_id"],
+            _us(start),
+            _us(end),
+            after=self.after,
+            descending=self.descending,
+            max_rows=limit,
+        )
+        columns = [ticks.time_us, *(getattr(ticks, name) for name in _NAMES[1:])]
+        columns[8] = ticks.flags.astype(np.int64)
+        return _Part(columns, ticks)
+
+
+def _pieces(
+    bounds: dict[str, str], places: list[Archived], descending: bool
+) -> list[tuple[str, str, Archived | None]]:
+    """Return the range in pieces, in the direction: those that are archived, and what lies between them."""
+    if not places:
+        return [(bounds["start"], bounds["end"], None)]
+    at_us, end_us = _us(bounds["start"]), _us(bounds["end"])
+    pieces: list[tuple[str, str, Archived | None]] = []
+    for place in places:
+        low_us, high_us = max(at_us, place.start_us), min(end_us, place.end_us)
+        if at_us < low_us:
+            pieces.append((timestamp(at_us), timestamp(low_us), None))
+        pieces.append((timestamp(low_us), timestamp(high_us), place))
+        at_us = high_us
+    if at_us < end_us:
+        pieces.append((timestamp(at_us), timestamp(end_us), None))
+    return pieces[::-1] if descending else pieces
+
+
+def _us(text: str) -> int:
+    """Return the microseconds of what `timestamp` wrote, or of an infinity."""
+    if text.endswith("infinity"):
+        return EARLIEST_US if text.startswith("-") else LATEST_US
+    return int(np.datetime64(text[:-1], "us").astype(np.int64))
+
+
+def _place(after: TickKey, descending: bool) -> Place:
+    """Return where a key is in the order of the archive."""
+    if after.seq < 0:
+        return after.time_us, True, 0, after.received_us, after.journal_no
+    # A given seq alone decides, whenever the tick arrived.
+    return after.time_us, False, after.seq, EARLIEST_US if descending else LATEST_US, 0
 
 
 @dataclass(slots=True)
@@ -163,6 +290,7 @@ class _Near:
 
     range: dict[str, str]
     should_be_enough: bool
+    archived: bool
 
 
 def _near(
@@ -180,12 +308,12 @@ def _near(
     found = cur.fetchone()
     if found is None or found[0] is None:
         return None
-    nearest, enough, farthest = found
+    nearest, enough, farthest, archived = found
     low_us, high_us = sorted(round(day.timestamp()) * 1_000_000 for day in (nearest, enough or farthest))
     high_us += _DAY_US
     low_us = low_us if start_us is None else max(low_us, start_us)
     high_us = high_us if end_us is None else min(high_us, end_us)
-    return _Near({"start": timestamp(low_us), "end": timestamp(high_us)}, enough is not None)
+    return _Near({"start": timestamp(low_us), "end": timestamp(high_us)}, enough is not None, archived)
 
 
 def timestamp(us: int) -> str:

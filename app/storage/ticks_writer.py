@@ -26,6 +26,7 @@ from app.storage.copy_rows import Column, copy_in, copy_out, timestamps
 from app.storage.instruments import InstrumentIds
 from app.storage.partitions import Partitions
 from app.storage.set_aside import set_aside
+from app.storage.tick_ranges import cold
 
 _NULLABLE = ("bid", "ask", "last", "spread")
 _CONFLICT = ("seq_conflict", "another tick has this symbol, time and seq; this one differs from it")
@@ -43,21 +44,12 @@ _MATCHES = """
         SELECT t.bid IS NOT DISTINCT FROM nullif(s.bid, 'NaN') AND t.ask IS NOT DISTINCT FROM nullif(s.ask, 'NaN')
            AND t.last IS NOT DISTINCT FROM nullif(s.last, 'NaN')
            AND t.volume = s.volume AND t.flags = s.flags AS same
-        FROM ticks t
+        FROM {table} t
         WHERE t.symbol_id = s.symbol_id AND t.time = s.time AND t.seq = s.seq
           AND t.time >= to_timestamp({low}) AND t.time <= to_timestamp({high})
         OFFSET 0
     ) t
 """
-# Clipped to a second around the rows: a range may have no end, and infinity is no number of microseconds.
-_DROPPED = """
-    SELECT extract(epoch FROM greatest(lower(range), to_timestamp(%(low)s))) * 1000000,
-           extract(epoch FROM least(upper(range), to_timestamp(%(high)s))) * 1000000
-    FROM tick_ranges
-    WHERE state = 'dropped' AND range && tstzrange(to_timestamp(%(low)s), to_timestamp(%(high)s)) FOR SHARE
-"""
-
-
 @dataclass(slots=True)
 class Prepared:
     """Ticks ready to be written, and the names of their symbols by id."""
@@ -157,24 +149,23 @@ class _Part:
 
 
 class TickStore:
-    """Writes ticks in an open transaction; remembers whether the last ones were there already."""
+    """Writes ticks in an open transaction; remembers whether the last ones were there already.
 
-    def __init__(self) -> None:
+    Ticks of archived times go into `late_ticks` by the same rules, without bars and `current`: whether the archive has
+    them is seen when they are merged into it (docs/archive.md).
+    """
+
+    def __init__(self, table: str = "ticks") -> None:
+        self._table = table
         self._expect_known = False
+        self._late: TickStore | None = None
 
     def write(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str]) -> Outcome:
         """Write the ticks that are new, and bars and current from them; set aside what cannot be stored."""
         part = _Part()
         if len(ticks):
-            ticks = self._without_dropped(cur, ticks, part)
-        if len(ticks):
-            ticks = ticks.take(_global_order(ticks))
-            repeated = _same_key_as_before(ticks)
-            if repeated.any():
-                self._write_or_split(cur, ticks.take(~repeated), names, part)
-                self._write_repeats(cur, ticks.take(repeated), names, part)
-            else:
-                self._write_or_split(cur, ticks, names, part)
+            ticks = self._without_cold(cur, ticks, names, part)
+        self._write_all(cur, ticks, names, part)
         outcome = Outcome(part.stored, part.duplicates, inserted=part.inserted, names=names)
         for rows, code, message in part.aside:
             set_aside(cur, rows, names, code, message)
@@ -182,16 +173,28 @@ class TickStore:
             outcome.notes.append(f"{len(rows)} ticks set aside in rejected_ticks: {code}: {message}")
         return outcome
 
-    def _without_dropped(self, cur: Cursor, ticks: StoredTicks, part: _Part) -> StoredTicks:
-        low, high = _whole_seconds(ticks)
-        cur.execute(_DROPPED, {"low": low, "high": high})
-        gone = np.zeros(len(ticks), np.bool_)
-        for low, high in cur.fetchall():
-            gone |= (ticks.time_us >= int(low)) & (ticks.time_us < int(high))
-        if not gone.any():
-            return ticks
-        part.set_aside(ticks.take(gone), "too_old", "ticks of this time were removed from the database")
-        return ticks.take(~gone)
+    def _without_cold(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], part: _Part) -> StoredTicks:
+        """Set ticks of dropped times aside, write those of archived times where they wait; return the others."""
+        dropped, archived = cold(cur, ticks.time_us)
+        if dropped.any():
+            part.set_aside(ticks.take(dropped), "too_old", "ticks of this time were removed from the database")
+        if archived.any():
+            # Before the others: who merges them takes its locks in this order too.
+            self._late = self._late or TickStore("late_ticks")
+            self._late._write_all(cur, ticks.take(archived), names, part)
+        hot = ~(dropped | archived)
+        return ticks if hot.all() else ticks.take(hot)
+
+    def _write_all(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], part: _Part) -> None:
+        if not len(ticks):
+            return
+        ticks = ticks.take(_global_order(ticks))
+        repeated = _same_key_as_before(ticks)
+        if repeated.any():
+            self._write_or_split(cur, ticks.take(~repeated), names, part)
+            self._write_repeats(cur, ticks.take(repeated), names, part)
+        else:
+            self._write_or_split(cur, ticks, names, part)
 
     def _write_repeats(self, cur: Cursor, ticks: StoredTicks, names: dict[int, str], part: _Part) -> None:
         """Write ticks whose keys occur earlier among these rows, as if they had come in a later flush."""
@@ -229,10 +232,10 @@ class TickStore:
             ticks = self._without_known(cur, ticks, part)
         for _ in range(MAX_RACES):
             try:
-                _copy_ticks(cur, ticks)
+                _copy_ticks(cur, ticks, self._table)
                 break
             except psycopg2.errors.UniqueViolation as error:
-                if not (error.diag.table_name or "").startswith("ticks"):
+                if not (error.diag.table_name or "").startswith(self._table):
                     raise
                 cur.execute("ROLLBACK TO SAVEPOINT rows")
                 ticks = self._without_known(cur, ticks, part)
@@ -240,7 +243,7 @@ class TickStore:
             raise psycopg2.OperationalError("the same ticks are being written by others over and over")
         self._expect_known = len(ticks) * 2 < offered
         part.stored += len(ticks)
-        if len(ticks):
+        if len(ticks) and self._table == "ticks":
             part.inserted.append(ticks)
             merge_bars(cur, bars.aggregate(ticks))
             merge_current(cur, bars.newest(ticks), names)
@@ -267,7 +270,7 @@ class TickStore:
             ],
         )
         low, high = _whole_seconds(ticks)  # they only prune partitions
-        matches = copy_out(cur, _MATCHES.format(low=low, high=high), (">i4", "?"))
+        matches = copy_out(cur, _MATCHES.format(table=self._table, low=low, high=high), (">i4", "?"))
         known = np.zeros(len(ticks), np.bool_)
         known[matches["v0"]] = True
         equal = np.zeros(len(ticks), np.bool_)
@@ -316,7 +319,7 @@ def _same_key_as_before(ticks: StoredTicks) -> npt.NDArray[np.bool_]:
     return same
 
 
-def _copy_ticks(cur: Cursor, ticks: StoredTicks) -> None:
+def _copy_ticks(cur: Cursor, ticks: StoredTicks, table: str) -> None:
     """COPY the rows, one stream for each pattern of NULLs, patterns ascending (the global lock order)."""
     if not len(ticks):
         return
@@ -337,4 +340,6 @@ def _copy_ticks(cur: Cursor, ticks: StoredTicks) -> None:
             ("journal_no", ">i4", rows.journal_no),
             ("received_at", ">i8", timestamps(rows.received_us)),
         ]
-        copy_in(cur, "ticks", columns)
+        if table == "late_ticks":
+            columns.append(("row_no", ">i8", rows.row_no))
+        copy_in(cur, table, columns)

@@ -35,8 +35,9 @@ MAY_IMPORT = {
     "stream": BASE,
     "datasets": {"errors", "market"},
     "backup": BASE | {"pipeline", "storage"},
+    "archive": BASE | {"storage"},
     "web": BASE | ROOMS | RUNTIME,
-    "cli": BASE | ROOMS | RUNTIME | {"backup"},
+    "cli": BASE | ROOMS | RUNTIME | {"archive", "backup"},
     "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms

@@ -1,0 +1,228 @@
+"""The steps of the archive, in order; whichever was the last one, a run goes on from it (docs/archive.md). Blocking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app.archive.bringing_back import fill
+from app.archive.checking import check_bytes, check_files, compare, read_file
+from app.archive.merging import Merged, late_rows, merge_page, put_back
+from app.archive.place import ArchiveError, Place
+from app.archive.weeks import (
+    Busy,
+    Range,
+    Week,
+    drop_partition,
+    forget,
+    freeze,
+    partitions,
+    ranges,
+    set_manifest,
+    states_locked,
+    version,
+    wait_for_readers,
+)
+from app.archive.writing import names_of, pages, write_file, write_manifest
+from app.errors import ArchiveAway
+from app.storage.archive_files import Manifest, load
+from app.storage.archive_rows import WholeTicks
+from app.storage.connection import Connection
+
+READERS_TIMEOUT_S = 120.0
+"""What a reader may take before its partition, or its files, stay until the next run."""
+
+DAY_US = 86_400_000_000
+
+
+class Archiver:
+    """Moves weeks of ticks into the archive and back."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        guard: Connection,
+        root: Path,
+        *,
+        step: Callable[[str], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+        progress: Callable[[int], None] = lambda _: None,
+        readers_timeout_s: float = READERS_TIMEOUT_S,
+    ) -> None:
+        """Take what it needs; nothing is opened.
+
+        guard: a connection to the same database, for a session that keeps others away. step: called with the name of
+        each step when it is done. say: called with a line of what was done. progress: with rows that were done.
+        """
+        self._connection = connection
+        self._guard = guard
+        self._place = Place(root)
+        self._step = step
+        self._say = say
+        self._progress = progress
+        self._readers_timeout_s = readers_timeout_s
+        self._guard_pid = 0
+
+    def run(self, hot_days: int) -> None:
+        """Finish what was begun, archive what is older than `hot_days` (0: nothing more), and merge late ticks.
+
+        Raises ArchiveError for what needs somebody to look, Busy and DatabaseAway for what a later run may do.
+        """
+        with self._place.alone(self._guard) as self._guard_pid:
+            self._put_back()
+            known = self._known()
+            for name in self._place.tidy({Path(one.manifest).parent.name for one in known.values() if one.manifest}):
+                self._say(f"{name}: no range names it; moved to {self._place.root / 'unused'}")
+            before_us = round(time.time() * 1_000_000) - hot_days * DAY_US
+            for week in self._due(known, before_us if hot_days > 0 else None):
+                self._archive(week)
+            for one in self._known().values():
+                if one.state == "archived":
+                    self._drop(one.week)
+                    self._merge(one.week)
+
+    def bring_back(self, start_us: int, end_us: int) -> None:
+        """Put the archived ticks of every week that [start_us, end_us) touches back into the database.
+
+        Raises ArchiveError, ArchiveAway, Busy, DatabaseAway.
+        """
+        with self._place.alone(self._guard) as self._guard_pid:
+            for one in self._known().values():
+                if one.start_us < end_us and one.end_us > start_us and one.state in ("archiving", "archived"):
+                    self._bring_back(one)
+
+    def listed(self) -> Iterator[tuple[Range, int]]:
+        """Yield the ranges, and how many late ticks wait for each. Raises DatabaseAway."""
+        with self._connection.transaction() as cur:
+            for one in ranges(cur):
+                yield one, late_rows(cur, one.week) if one.state in ("archiving", "archived") else 0
+
+    def verify(self) -> Iterator[tuple[Range, str | None]]:
+        """Yield every archived range, and what is wrong with its files; None: nothing. Raises DatabaseAway."""
+        for one in self._known().values():
+            if one.state == "archived":
+                try:
+                    folder, manifest = self._manifest(one)
+                    if manifest.rows != one.rows or sum(file.rows for file in manifest.files) != one.rows:
+                        raise ArchiveError(f"{one.manifest} counts other rows than the database")
+                    check_files(folder, manifest, self._progress)
+                except (ArchiveError, ArchiveAway) as error:
+                    yield one, str(error)
+                else:
+                    yield one, None
+
+    def _known(self) -> dict[int, Range]:
+        with self._connection.transaction() as cur:
+            return {one.start_us: one for one in ranges(cur)}
+
+    def _due(self, known: dict[int, Range], before_us: int | None) -> list[Week]:
+        """Return the weeks that were begun, and those whose end is before a time and that have ticks."""
+        due = [one.week for one in known.values() if one.state == "archiving"]
+        with self._connection.transaction() as cur:
+            for week in partitions(cur):
+                state = known[week.start_us].state if week.start_us in known else "hot"
+                if state == "hot" and before_us is not None and week.end_us <= before_us:
+                    cur.execute(f"SELECT EXISTS (SELECT FROM public.{week.partition})")  # noqa: S608 - a name of ours
+                    if cur.fetchone() == (True,):
+                        due.append(week)
+        return sorted(due, key=lambda week: week.start_us)
+
+    def _archive(self, week: Week) -> None:
+        freeze(self._connection, week)
+        self._step("frozen")
+        with self._connection.transaction() as cur:
+            before = version(cur, week)
+        names = names_of(self._connection)
+        folder = self._place.new_folder()
+        self._step("begun")
+        derived = 0
+
+        def counted() -> Iterator[WholeTicks]:
+            nonlocal derived
+            for page in pages(self._connection, week.partition):
+                derived += int((page.seq < 0).sum())
+                yield page
+                self._step("writing")
+
+        file = write_file(folder / "ticks-1.parquet", counted(), names, self._progress)
+        self._step("written")
+        compare(
+            pages(self._connection, week.partition), read_file(folder / file.name, file.symbols), self._progress
+        )
+        check_bytes(folder / file.name, file)
+        self._step("compared")
+        name, sha256, sizes = write_manifest(folder, week, 1, [file], derived)
+        self._step("named")
+        kept = self._place.keep(folder, week.name)
+        self._step("kept")
+        with states_locked(self._connection) as cur:
+            if version(cur, week) != before:
+                raise ArchiveError(f"ticks of the week {week.name} were changed meanwhile: the next run begins anew")
+            set_manifest(cur, week, "archiving", f"ticks/{kept.name}/{name}", sha256, sizes)
+        self._step("switched")
+        self._say(f"{week.name}: {file.rows:,} ticks archived, {file.bytes / max(file.rows, 1):.2f} bytes each")
+
+    def _drop(self, week: Week) -> None:
+        with self._connection.transaction() as cur:
+            if week not in partitions(cur):
+                return
+        if not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+            self._say(f"{week.name}: somebody reads for very long; its partition stays until the next run")
+            return
+        self._step("waited")
+        try:
+            drop_partition(self._connection, week)
+        except Busy as why:
+            self._say(f"{week.name}: {why}")
+        self._step("dropped")
+
+    def _merge(self, week: Week) -> None:
+        with self._connection.transaction() as cur:
+            waiting = late_rows(cur, week)
+        total = Merged()
+        # Not for ever: while a sender goes on with that week, the next run has the rest.
+        while total.rows < waiting:
+            merged = merge_page(self._connection, self._place, self._known()[week.start_us], self._step)
+            if merged is None:
+                break
+            total += merged
+        if total.rows:
+            self._say(
+                f"{week.name}: {total.added:,} late ticks merged, {total.duplicates:,} were there,"
+                f" {total.set_aside:,} set aside"
+            )
+
+    def _put_back(self) -> None:
+        """Write late ticks of weeks that are hot: they came while these were not."""
+        while put_back(self._connection):
+            self._step("put back")
+
+    def _bring_back(self, one: Range) -> None:
+        week = one.week
+        if one.state == "archived":
+            self._merge(week)
+            one = self._known()[week.start_us]
+            folder, manifest = self._manifest(one)
+            check_files(folder, manifest, lambda _: None)
+            with self._connection.transaction() as cur:
+                left_over = week in partitions(cur)
+            if left_over and not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+                raise Busy(f"the week {week.name}: somebody reads for very long; try again later")
+            drop_partition(self._connection, week)
+            fill(self._connection, week, folder, manifest, self._progress, self._step)
+            self._step("filled")
+        with states_locked(self._connection) as cur:
+            forget(cur, week, one.state)
+        self._step("released")
+        self._put_back()
+        if one.manifest is not None:
+            if wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+                self._place.put_aside(self._place.root / Path(one.manifest).parent)
+            self._step("aside")
+        self._say(f"{week.name}: {one.rows or 0:,} ticks are back in the database")
+
+    def _manifest(self, one: Range) -> tuple[Path, Manifest]:
+        if one.manifest is None or one.sha256 is None:
+            raise ArchiveError(f"the week {one.week.name} is {one.state}, not archived")
+        return self._place.root / Path(one.manifest).parent, load(self._place.root, one.manifest, one.sha256)

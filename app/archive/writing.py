@@ -1,0 +1,112 @@
+"""Ticks to Parquet: a file of a frozen partition or of late ticks, and the manifest. Blocking, bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.archive.place import sync
+from app.archive.weeks import Week
+from app.storage.archive_files import FORMAT, Group, Manifest, TickFile, encode, file_sha256
+from app.storage.archive_rows import SELECT, WholeTicks, read_whole, schema, to_arrow
+from app.storage.connection import Connection
+from app.storage.tick_reader import timestamp
+
+GROUP_ROWS = 65_536
+"""Rows of a row group: what a page decodes at least, some 5 ms."""
+
+PAGE_ROWS = 2 * GROUP_ROWS
+"""Ticks in memory at a time, some 40 MB with all copies."""
+
+COMPRESSION_LEVEL = 3
+
+# Sorted times and arrivals are small differences; prices and sizes of an hour are few different ones.
+_ENCODINGS = {"time": "DELTA_BINARY_PACKED", "ordinal": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED"}
+_PAGE = """
+    SELECT {columns} FROM public.{table} WHERE (symbol_id, time, seq) > (%(symbol_id)s, %(time)s::timestamptz, %(seq)s)
+    ORDER BY symbol_id, time, seq LIMIT %(limit)s
+"""
+_NAMES = "SELECT symbol_id, symbol FROM instruments"
+Progress = Callable[[int], None]
+"""Told how many rows were done."""
+
+
+def names_of(connection: Connection) -> dict[int, str]:
+    """Return the names of all instruments by id. Raises DatabaseAway."""
+    with connection.transaction() as cur:
+        cur.execute(_NAMES)
+        return dict(cur.fetchall())
+
+
+def pages(connection: Connection, table: str) -> Iterator[WholeTicks]:
+    """Yield the rows of a partition in the order of its key, a transaction a page: nobody may be writing to it."""
+    after = {"symbol_id": -(2**31), "time": "-infinity", "seq": -(2**63)}
+    while True:
+        with connection.transaction() as cur:
+            query = _PAGE.format(columns=SELECT, table=table)
+            page = read_whole(cur, cur.mogrify(query, {**after, "limit": PAGE_ROWS}))
+        if len(page):
+            yield page
+        if len(page) < PAGE_ROWS:
+            return
+        symbol_id, time_us, seq = page.key(-1)
+        after = {"symbol_id": symbol_id, "time": timestamp(time_us), "seq": seq}
+
+
+def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str], progress: Progress) -> TickFile:
+    """Write ticks, sorted by (symbol_id, time, seq), to a Parquet file and sync it; return what manifests say."""
+    from pyarrow.parquet import ParquetWriter
+
+    form = schema()
+    by_dictionary = [name for name in form.names if name not in _ENCODINGS and name != "raw_seq"]
+    groups: list[Group] = []
+    symbols: dict[int, str] = {}
+    writer: Any = ParquetWriter(
+        path,
+        form,
+        compression="zstd",
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=by_dictionary,
+        column_encoding=_ENCODINGS,
+        write_statistics=["symbol_id", "time"],
+        version="2.6",
+    )
+    with writer:
+        for ticks in parts:
+            symbols.update({int(number): names.get(int(number), "") for number in set(ticks.symbol_id.tolist())})
+            writer.write_table(to_arrow(ticks, names), row_group_size=GROUP_ROWS)
+            for start in range(0, len(ticks), GROUP_ROWS):
+                last = min(start + GROUP_ROWS, len(ticks)) - 1
+                groups.append(Group(last + 1 - start, ticks.key(start)[:2], ticks.key(last)[:2]))
+            progress(len(ticks))
+    sync(path)
+    rows = sum(group.rows for group in groups)
+    return TickFile(path.name, rows, path.stat().st_size, file_sha256(path), symbols, groups)
+
+
+def write_manifest(
+    folder: Path, week: Week, number: int, files: list[TickFile], derived_rows: int
+) -> tuple[str, str, dict[str, int]]:
+    """Write a manifest and sync it; return its name, its SHA-256, and what `tick_ranges` says of sizes."""
+    sizes = {
+        "rows": sum(file.rows for file in files),
+        "derived_rows": derived_rows,
+        "bytes": sum(file.bytes for file in files),
+    }
+    manifest = Manifest(
+        format=FORMAT,
+        start_us=week.start_us,
+        end_us=week.end_us,
+        written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        columns=[(field.name, str(field.type)) for field in schema()],
+        files=files,
+        **sizes,
+    )
+    data, sha256 = encode(manifest)
+    path = folder / f"manifest-{number}.json"
+    path.write_bytes(data)
+    sync(path)
+    sync(folder)
+    return path.name, sha256, sizes

@@ -1,0 +1,139 @@
+"""The archive beside a real server: the same answers over HTTP, and small files of real ticks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.conftest import MakeServer
+from tests.process.harness import ROOT, WAIT_S, Server
+from tests.process.reading import DAY_MS, bars_path, made_ticks, read, rows_of, store, ticks_path
+
+REAL = os.environ.get("REAL_MARKET_DATA")
+REAL_FILES = {
+    "EURUSD": "EURUSD_oanda_20140506-09",
+    "NZDUSD": "NZDUSD_oanda_20140506-09",
+    "XAUUSD": "XAUUSD_oanda_20140506-09",
+    "SPY": "SPY_trades_20131008",
+    "IBM": "IBM_20131008-10",
+    "GC": "GCZ13_trades_20131007-09",
+}
+WEEK_MS = 7 * 86_400_000
+
+
+def app(server: Server, *args: str, expect: int = 0) -> str:
+    """Run a command on the server's data directory; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *args],
+        cwd=ROOT,
+        env=server.environ,
+        capture_output=True,
+        text=True,
+        timeout=4 * WAIT_S,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def pages(server: Server, symbol: str, **params: Any) -> list[Any]:
+    """Return every page of a read: rows and tokens."""
+    found: list[Any] = []
+    while True:
+        answer = read(server, ticks_path(symbol), **params)
+        assert answer.status == 200, answer
+        found.append(answer.json)
+        if answer.json["next_page_token"] is None:
+            return found
+        params["page_token"] = answer.json["next_page_token"]
+
+
+def answers(server: Server) -> list[Any]:
+    found: list[Any] = [pages(server, "TSLA", limit=70, order=order) for order in ("asc", "desc")]
+    found.append(pages(server, "TSLA", limit=90, start=DAY_MS - WEEK_MS, end=DAY_MS + 100_000))
+    found.append(rows_of(server, bars_path("TSLA"), interval="5s", start=DAY_MS - 4 * WEEK_MS, end=DAY_MS + WEEK_MS))
+    for form in ("csv", "ndjson", "arrow", "parquet"):
+        answer = read(server, ticks_path("TSLA"), format=form, start=0, end=DAY_MS + WEEK_MS)
+        assert answer.status == 200
+        found.append(answer.data)
+    return found
+
+
+def test_a_server_answers_from_the_archive_as_before(make_server: MakeServer) -> None:
+    server = make_server(environ={"TICKHUB_HOT_DAYS": "1"})
+    server.start().wait_ready()
+    for week in range(4):
+        start = DAY_MS - week * WEEK_MS
+        store(server, made_ticks("TSLA", [start + i // 2 * 500 for i in range(120)], seed=week))
+        # Without seq: their numbers are made of what they say.
+        store(server, [{**tick, "seq": None} for tick in made_ticks("TSLA", [start + 70_000] * 3, seed=week)])
+    before = answers(server)
+    assert len(rows_of(server, ticks_path("TSLA"), start=0, end=DAY_MS + WEEK_MS, limit=1000)) == 4 * 123
+    assert app(server, "archive", "run").count("ticks archived") == 4
+    assert server.database.rows("SELECT count(*) FROM ticks") == [(0,)]
+    assert answers(server) == before
+    assert app(server, "archive", "verify").count("sound") == 4
+    middle = "2025-12-31"
+    app(server, "archive", "bring-back", "--start", middle, "--end", "2026-01-07")
+    assert server.database.rows("SELECT count(*) FROM ticks") == [(2 * 123,)]
+    assert answers(server) == before
+    listed = app(server, "archive", "list")
+    assert listed.count("archived") == 2
+
+    (path,) = (server.home / "archive" / "ticks").glob("20251222-*/ticks-1.parquet")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "DAMAGED" in app(server, "archive", "verify", expect=1)
+    path.unlink()
+    answer = read(server, ticks_path("TSLA"), start=0, end=DAY_MS, limit=100)
+    assert (answer.status, answer.json["code"]) == (503, "not_ready"), "never an empty answer"
+    assert "Retry-After".lower() in answer.headers
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
+
+
+def test_late_ticks_over_http_are_merged_into_the_archive(make_server: MakeServer) -> None:
+    server = make_server(environ={"TICKHUB_HOT_DAYS": "1"})
+    server.start().wait_ready()
+    sent = made_ticks("TSLA", range(DAY_MS, DAY_MS + 50))
+    store(server, sent)
+    app(server, "archive", "run")
+    late = made_ticks("TSLA", range(DAY_MS + 20, DAY_MS + 20 + 60), seed=3)
+    late[:30] = sent[20:50]
+    store(server, late)
+    assert len(rows_of(server, ticks_path("TSLA"), start=0, end=DAY_MS + WEEK_MS)) == 50
+    assert "1 late ticks wait" not in app(server, "archive", "list")
+    assert "30 late ticks merged, 30 were there, 0 set aside" in app(server, "archive", "run")
+    found = rows_of(server, ticks_path("TSLA"), start=0, end=DAY_MS + WEEK_MS)
+    assert len(found) == 80
+    assert sum(bar["ticks"] for bar in rows_of(server, bars_path("TSLA"), interval="1d")) == 80
+    stats = server.stats()
+    assert stats["ticks_received"] == stats["ticks_processed"] == 110
+    assert stats["duplicates"] == 30
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
+def test_real_ticks_take_less_than_twelve_bytes_each(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server()
+    server.database.up()
+    for symbol, name in REAL_FILES.items():
+        path = Path(str(REAL)) / "ticks" / f"{name}.tsv.gz"
+        app(server, "import", "--symbol", symbol, "--add-symbol", str(path))
+    export = ("export", "--all", "--format", "csv", "--out")
+    app(server, *export, str(tmp_path / "before.csv"))
+    app(server, "archive", "run", "--hot-days", "1")
+    (left,) = server.database.rows("SELECT count(*) FROM ticks")
+    assert left == (0,)
+    ((rows, size),) = server.database.rows("SELECT sum(rows)::bigint, sum(bytes)::bigint FROM tick_ranges")
+    assert rows > 2_000_000
+    assert size / rows < 12, f"{size / rows:.2f} bytes a tick"
+    print(f"{size / rows:.2f} bytes a tick")
+    app(server, *export, str(tmp_path / "after.csv"))
+    assert (tmp_path / "after.csv").read_bytes() == (tmp_path / "before.csv").read_bytes()
