@@ -44,6 +44,9 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 # It would write to the home directory, which may be read-only, and open a second door.
 control_socket_disable = True
 
+logger_class = "app.web.log_lines.LogLines"
+# As web servers write it, then how long it took (s) and the request's id.
+access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(L)s %({x-request-id}o)s'
 accesslog = "-" if _settings.access_log else None
 errorlog = _settings.log_file or "-"
 loglevel = _settings.log_level

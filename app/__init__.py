@@ -36,6 +36,7 @@ def create_app() -> Flask:
         options,
         query,
         quotes,
+        requests_seen,
         stats,
         stock_info,
         stream,
@@ -47,6 +48,7 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # Else a symbol's // is answered with a redirect, in HTML, to a symbol with one.
     app.url_map.merge_slashes = False
+    requests_seen.register(app)
     errors.register(app)
     cors.register(app)
     market_rooms = (quotes, market, history, options, stock_info, financials, udf)

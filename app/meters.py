@@ -15,7 +15,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.values import MultiProcessValue
 
+from app import request_ids
 from app.pipeline.books import SUFFIX, Book
+from app.request_meters import RequestMeters
 from app.slots import SLOT_FIELDS, STATES
 
 FLUSH_LINE_EVERY_S = 1.0
@@ -32,7 +34,7 @@ log = logging.getLogger("tickhub")
 class Meters:
     """A worker's counters and its log lines."""
 
-    def __init__(self, run_dir: Path, slot: int, tick_timezone: str) -> None:
+    def __init__(self, run_dir: Path, slot: int, tick_timezone: str, slow_query_s: float = 0.0) -> None:
         self.slot = Book(run_dir / "slots" / f"{slot}{SUFFIX}", SLOT_FIELDS, create=True)
         self.slot["pid"] = os.getpid()
         self.slot["started_us"] = time.time_ns() // 1000
@@ -58,9 +60,8 @@ class Meters:
             buckets=_FLUSH_BUCKETS,
             registry=registry,
         )
-        self._responses = Counter("tickhub_http_responses_total", "Answers by status.", ["status"], registry=registry)
-        self._by_status: dict[int, Counter] = {}
-        self.reads = ReadMeters(registry)
+        self.requests = RequestMeters(registry)
+        self.reads = ReadMeters(registry, slow_query_s)
         self._cache = Counter(
             "tickhub_query_cache_total",
             "What the query cache said: hit, miss, skipped (not asked), error.",
@@ -92,13 +93,10 @@ class Meters:
         """Show the worker's state."""
         self.slot["state"] = STATES.index(name)
 
-    def answered(self, status: int) -> None:
-        """A request was answered."""
+    def answered(self, route: str, method: str, status: int, seconds: float | None) -> None:
+        """A request was answered, `seconds` after it began, None: for no sensible time."""
         self.slot.add("requests")
-        counter = self._by_status.get(status)
-        if counter is None:
-            counter = self._by_status[status] = self._responses.labels(str(status))
-        counter.inc()
+        self.requests.answered(route, method, status, seconds)
 
     def acknowledged(self, seconds: float) -> None:
         """A batch was acknowledged `seconds` after it arrived."""
@@ -179,7 +177,9 @@ class Meters:
 class ReadMeters:
     """A worker's counters of its reads, by kind."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, slow_query_s: float = 0.0) -> None:
+        """Take where to count, and from when on a read is logged (s; 0: never)."""
+        self._slow_s = slow_query_s or float("inf")
         self._reads = Counter(
             "tickhub_reads",
             "Reads of the database by kind and outcome: ok, timeout, cancelled, away, failed.",
@@ -207,10 +207,14 @@ class ReadMeters:
             registry=registry,
         )
 
-    def read(self, kind: str, outcome: str, seconds: float) -> None:
-        """A read ended."""
+    def read(self, kind: str, outcome: str, seconds: float, what: str = "") -> None:
+        """A read ended. what: which one, for the log."""
         self._reads.labels(kind, outcome).inc()
         self._seconds.labels(kind).observe(seconds)
+        if seconds >= self._slow_s:
+            asked = request_ids.current()
+            whose = "" if asked is None else f" for {asked.what}"
+            log.warning("[SLOW] a query took %.3f s, %s: %s (%s)%s", seconds, outcome, what, kind, whose)
 
     def waited(self, kind: str, seconds: float) -> None:
         """A read waited for a free lane, in vain or not."""

@@ -94,6 +94,11 @@ class QuoteBoard:
         self.settle()
         return self._book.rows(sorted(self._symbols().names))
 
+    def newest_times(self) -> list[tuple[str, str | None, int]]:
+        """Return of the instruments that have a tick: symbol, exchange, time of the newest one (UTC microseconds)."""
+        self.settle()
+        return list(self._book.newest_times())
+
     def was_read(self, symbol: str) -> bool:
         """Tell whether the database was ever read for this instrument; else its quote is of this worker's ticks."""
         return symbol in self._read

@@ -77,7 +77,9 @@ class _Readers:
     def __init__(self, kind: Kind, lanes: int, timeout_s: float) -> None:
         self.kind = kind
         self.timeout_s = timeout_s
+        self.lanes = lanes
         self.places = Semaphore(lanes)
+        self.waiting = 0
         self.free: list[_Reader] = []
         self.running: dict[_Reader, AsyncResult] = {}
         self.made = 0
@@ -89,6 +91,12 @@ def shares(db_pool_size: int) -> dict[Kind, int]:
     quote = 2 if left > len(Kind) else 1
     export = max(1, (left - quote + 1) // 3)
     return {QUOTE: quote, PAGE: left - quote - export, EXPORT: export}
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    """Return what people call a function, a bound or partial one too."""
+    fn = getattr(fn, "func", fn)
+    return str(getattr(fn, "__qualname__", type(fn).__name__))
 
 
 def _read(connection: Connection, kind: Kind, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
@@ -156,8 +164,12 @@ class Reads:
             outcome = "cancelled"
             raise
         finally:
-            self._meters.read(kind, outcome, time.monotonic() - began)
+            self._meters.read(kind, outcome, time.monotonic() - began, _name(fn))
         return value
+
+    def use(self) -> dict[Kind, tuple[int, int, int]]:
+        """Return by kind how many lanes there may be, how many are busy, and how many requests wait for one."""
+        return {kind: (one.lanes, len(one.running), one.waiting) for kind, one in self._readers.items()}
 
     def drain(self) -> None:
         """Cancel what runs, and begin nothing any more; idempotent."""
@@ -218,7 +230,11 @@ class Reads:
     def _take(self, readers: _Readers, client: Client | None) -> _Reader:
         if not readers.places.acquire(blocking=False):
             began = time.monotonic()
-            got = readers.places.acquire(timeout=self._wait_s)
+            readers.waiting += 1
+            try:
+                got = readers.places.acquire(timeout=self._wait_s)
+            finally:
+                readers.waiting -= 1
             self._meters.waited(readers.kind, time.monotonic() - began)
             if not got:
                 raise QueryTimeout("All connections for such queries are busy. Ask again later.")

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,9 +23,10 @@ from gevent.event import Event
 from app.collecting import Collecting
 from app.demo import Demo
 from app.desk import Desk
-from app.errors import BufferFull, DatabaseAway, RequestError, TickhubError
+from app.errors import DatabaseAway, RequestError, TickhubError
 from app.fan_out import FanOut, make_bus
 from app.figures import Figures
+from app.in_flight import InFlight
 from app.keeper import Keeper
 from app.lanes import Lane, LaneTimeout
 from app.live_bars import LiveBars
@@ -58,6 +58,7 @@ from app.stream.hub import Hub
 from app.stream_places import MOST_STREAMS, StreamPlaces
 from app.symbol_cache import SymbolCache
 from app.upstream import make_upstream
+from app.watching import Watching
 
 SWITCH_INTERVAL_S = 0.0005
 """How soon a lane that computes gives way to the event loop; Python's default of 5 ms costs the loop 20."""
@@ -85,24 +86,6 @@ GIVE_UP_FAILURES = 3
 """After so many failed flushes in a row a drain leaves the rest in the journal: the database is not there."""
 
 log = logging.getLogger("tickhub")
-
-
-@dataclass(slots=True)
-class InFlight:
-    """Bytes of request bodies that this worker holds, bounded."""
-
-    max_bytes: int
-    used_bytes: int = 0
-
-    def take(self, size_bytes: int) -> None:
-        """Reserve bytes. Raises BufferFull."""
-        if self.used_bytes + size_bytes > self.max_bytes:
-            raise BufferFull("too many requests at once: inflight_max_bytes is reached")
-        self.used_bytes += size_bytes
-
-    def give(self, size_bytes: int) -> None:
-        """Give bytes back."""
-        self.used_bytes -= size_bytes
 
 
 class RunDir:
@@ -139,7 +122,7 @@ class Runtime:
             oldest=settings.oldest_time.isoformat(),
             max_ahead_us=settings.max_future_skew_s * 1_000_000,
         )
-        self.meters = Meters(self.dirs.run, slot, settings.tick_timezone)
+        self.meters = Meters(self.dirs.run, slot, settings.tick_timezone, settings.slow_query_s)
         self.figures = Figures(self.dirs.run)
         self.decoding, self.formatting = Lane("decode"), Lane("format")
         self._journal_lane, self._files_lane = Lane("journal"), Lane("files")
@@ -220,6 +203,9 @@ class Runtime:
         self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url, self.meters)
         self.live_trades.on_touched = self.desk.alerting.committed
         self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
+        self.watching = Watching(
+            settings, self.meters, self.flusher, budget, self.reads, self.hub, self.bus, self.desk
+        )
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -241,6 +227,7 @@ class Runtime:
         self._spawn(self.live_bars.run)
         self.desk.start(self._spawn)
         self._collecting.start(self._spawn)
+        self.watching.start(self._spawn)
         self.cache.start()
         self.fan_out.start()
         if self._demo is not None:
@@ -275,6 +262,7 @@ class Runtime:
         self.cache.stop()
         self.bus.stop()
         self.spool.stop()
+        self.watching.stop()
         self._recovery.close()
         try:
             self._flush_lane.call_within(STOP_TIMEOUT_S, self._flush_connection.interrupt, self._sink.close)
@@ -383,6 +371,7 @@ class Runtime:
         while True:
             try:
                 self.meters.tick()
+                self.watching.tick()
                 self.figures.tick()
             except OSError:
                 log.exception("the books cannot be read")

@@ -38,4 +38,5 @@ def embedded_config(settings: Settings) -> embedded.EmbeddedConfig:
         cpus=settings.pg_cpus,
         max_connections=settings.pg_max_connections,
         tcp_port=settings.pg_port,
+        slow_query_s=settings.slow_query_s,
     )

@@ -438,7 +438,7 @@ class Server:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
         self._path = parts.path.rstrip("/") + "/tick/batch"
-        self._headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        self._headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", "User-Agent": "mt5-bridge"}
         if api_key:
             self._headers["X-API-Key"] = api_key
 

@@ -17,8 +17,12 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from app.backup.catalog import Catalog
 from app.backup.tools import BackupError, Tools
 from app.storage.schema import revision
+from app.storage.statement_books import SCHEMA
 
 _JOBS = 2
+
+_NOT_DUMPED = ("--exclude-extension=pg_stat_statements", f"--exclude-schema={SCHEMA}")
+"""Books of statements are one server's, and another one may not have what they need."""
 
 
 def dump(catalog: Catalog, tools: Tools, *, now: datetime | None = None) -> Path:
@@ -27,7 +31,7 @@ def dump(catalog: Catalog, tools: Tools, *, now: datetime | None = None) -> Path
     path = catalog.dumps / f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
     fresh = path.with_suffix(".new")
     try:
-        tools.run("pg_dump", "--format=custom", "--no-password", f"--file={fresh}")
+        tools.run("pg_dump", "--format=custom", "--no-password", *_NOT_DUMPED, f"--file={fresh}")
         check(tools, fresh)
         with fresh.open("rb") as file:
             os.fsync(file.fileno())

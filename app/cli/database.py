@@ -36,6 +36,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _up(settings: Settings) -> int:
     # Imported here: stopping a server needs none of it.
     from app.storage.schema import migrate
+    from app.storage.statement_books import keep_statements
 
     url = settings.direct_database_url or settings.database_url
     if not settings.database_url:
@@ -43,6 +44,8 @@ def _up(settings: Settings) -> int:
         _say(*embedded.start(config))
         url = embedded.url(config)
     _say(*migrate(url))
+    if not settings.database_url:
+        _say(*keep_statements(url))
     if settings.pg_port:
         _admit_readers(settings)
     return 0

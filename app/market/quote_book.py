@@ -123,6 +123,12 @@ class QuoteBook:
                 name, bid, ask, last, spread, volume, buy, sell, flags, time_us, reference, now_us, limit_s
             )
 
+    def newest_times(self) -> Iterator[tuple[str, str | None, int]]:
+        """Yield of the instruments that have a tick: symbol, exchange, time of the newest one (UTC microseconds)."""
+        for (name, at), time_us in zip(self._at.items(), self._tick.time_us.tolist(), strict=False):
+            if time_us != EARLY:
+                yield name, self._markets[at][0], time_us
+
     def _know(self, symbols: SymbolMap, names: Sequence[str]) -> list[int]:
         """Return where the names are; make room for new ones, take over what a new symbol map says of all."""
         try:

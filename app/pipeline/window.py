@@ -58,6 +58,11 @@ class Window:
         """Rows not yet flushed."""
         return self.end_row - self.row
 
+    @property
+    def oldest_us(self) -> int | None:
+        """When the first row not yet flushed was received, UTC microseconds; None: there is none, or only on disk."""
+        return self._memory[0].received_us if self._memory else None
+
     def append(self, record: Record, position: Position, tail: Position) -> None:
         """Take in a record that was just journalled at `position`; the journal now ends at `tail`."""
         if self._on_disk_from is None:

@@ -48,6 +48,8 @@ class EmbeddedConfig:
     max_connections: int = 60
     tcp_port: int = 0
     """Port on 127.0.0.1 for the role that reads; 0 = no TCP."""
+    slow_query_s: float = 0.0
+    """Statements that take longer are logged, with their values; 0 = none."""
 
 
 def url(config: EmbeddedConfig) -> str:
@@ -104,6 +106,8 @@ def start(config: EmbeddedConfig, timeout_s: float = 60.0, *, system_root: Path 
             settings = tuning(
                 this_machine(place.cluster), config.memory_mb, config.cpus, config.max_connections
             )
+            if config.slow_query_s:
+                settings["log_min_duration_statement"] = str(max(1, round(config.slow_query_s * 1000)))
             return lines + start_or_adopt(place, settings, config.tcp_port, home / "postgres.log", deadline)
 
 

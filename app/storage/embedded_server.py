@@ -26,6 +26,13 @@ LOG_BYTES = 10_000_000
 """The log is put aside at a start when it has grown beyond this; one older one is kept."""
 
 _CONF, _HBA = "tickhub.conf", "tickhub_hba.conf"
+
+_STATEMENTS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.max": "1000",
+    # Their texts keep their values, passwords among them.
+    "pg_stat_statements.track_utility": "off",
+}
 _INITDB_PREFIX = ".postgres-initdb-"
 _PROBE_S = 3
 # A killed server's backends hold its memory until they notice; another data directory may lead here too.
@@ -143,6 +150,8 @@ def _launch(place: Place, settings: Mapping[str, str], tcp_port: int, log: Path,
     }
     if _supports(place, "wal_compression", "lz4"):
         own["wal_compression"] = "lz4"
+    if any((place.binaries.parent / "lib").glob("pg_stat_statements.*")):
+        own |= _STATEMENTS
     write_as(place.user, place.cluster / _HBA, hba_text(tcp_port))
     write_as(place.user, place.cluster / _CONF, conf_text({**settings, **own}))
     if tcp_port not in (0, PORT):

@@ -27,6 +27,8 @@ QUOTES = 4
 """Quotes for a worker that has just begun."""
 ALERTS = 5
 """Alerts that the elected process stored (alerting.py)."""
+DATABASE = 6
+"""What the elected process has read of the database itself (watch.py)."""
 
 Way = Literal["datagrams", "redis"]
 Count = Callable[[str, str, int], None]

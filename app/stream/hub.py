@@ -80,6 +80,8 @@ class Hub:
         self._wake = Event()
         self._leaving = Event()
         self.closing = False
+        self.sent = self.skipped = self.too_slow = 0
+        """Messages that left, versions of quotes that readers jumped over, and readers closed as too slow, ever."""
 
     # What happened
 
@@ -129,6 +131,8 @@ class Hub:
 
     def detach(self, subscriber: Subscriber) -> None:
         """Forget a reader; also one that is not there."""
+        if subscriber in self._readers:
+            self.too_slow += subscriber.too_slow
         self._readers.discard(subscriber)
         self._heartbeats.pop(subscriber, None)
         self._asleep_every.discard(subscriber)
@@ -326,7 +330,10 @@ class Hub:
             reader.state = BUSY
             return None
         reader.state = IDLE
-        return reader.take(self._quotes.since(reader.sequence), self._quotes.sequence)
+        texts = reader.take(self._quotes.since(reader.sequence), self._quotes.sequence)
+        self.skipped += reader.skipped
+        reader.skipped = 0
+        return texts
 
     def _send(self, reader: Subscriber, texts: list[bytes]) -> None:
         now = self._now()
@@ -334,6 +341,7 @@ class Hub:
             grid_s = max(SLOT_S, reader.conflate_s / PHASES)
             reader.sent_s = math.floor(now / grid_s) * grid_s
             reader.socket.send_texts(texts)
+            self.sent += len(texts)
         if reader.stalled():
             reader.state = BUSY
         elif reader.pending:
@@ -358,6 +366,7 @@ class Hub:
                 text = text or messages.heartbeat(rfc3339(time.time_ns() // 1000))
                 reader.say(text)
             elif now - stalled_since > MAX_STALL_S:
+                reader.too_slow = True
                 reader.socket.close(TOO_SLOW, "nothing was read for long", SLOW_CLOSE_S)
 
 

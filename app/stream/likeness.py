@@ -15,11 +15,12 @@ from app.stream.live_quotes import Live
 
 class Likeness:
     """The updates of some changed quotes, by their places. size: in bytes. places: how many a reader has to have.
+    skipped: versions that they jump over, together.
 
     run: all places, if they follow each other: much quicker then.
     """
 
-    __slots__ = ("_array", "_texts", "indices", "places", "run", "size", "versions")
+    __slots__ = ("_array", "_texts", "indices", "places", "run", "size", "skipped", "versions")
 
     def __init__(self, lives: Sequence[Live], seen: Sequence[int]) -> None:
         """Take quotes that have a text. seen: the version, older than now, that was seen at each place."""
@@ -27,6 +28,7 @@ class Likeness:
         self.indices = [live.index for live in lives]
         self.versions = array("q", [live.version for live in lives])
         self._texts = [messages.quote_pattern(live.text, live.version - seen[live.index] - 1) for live in lives]
+        self.skipped = sum(live.version - seen[live.index] - 1 for live in lives)
         self._array = messages.array(self._texts)
         self.places = self.indices[-1] + 1 if lives else 0
         self.run = slice(self.places - len(lives), self.places) if _in_a_row(self.indices) else None

@@ -114,6 +114,10 @@ class Subscriber:
         self.state = IDLE
         self.sent_s = float("-inf")
         self.sequence = 0
+        self.skipped = 0
+        """Versions of quotes that it did not get because newer ones were there; the hub counts and resets it."""
+        self.too_slow = False
+        """Whether it was closed for that."""
         self._sent = array("q")
         self._seen = array("q")
         self._marked: dict[Live, None] = {}
@@ -236,6 +240,8 @@ class Subscriber:
             seen[index] = live.version
             if not live.text:
                 continue
+            if was >= 0:
+                self.skipped += live.version - was - 1
             n = sent[index] = sent[index] + 1
             text = live.text + messages.quote_tail(n, live.version - was - 1, snapshot=was < 0)
             size += len(text)
@@ -265,6 +271,7 @@ class Subscriber:
 
     def _numbered(self, alike: Likeness) -> list[bytes]:
         sent, seen = self._sent, self._seen
+        self.skipped += alike.skipped
         if alike.places > len(seen):
             self._grow(alike.places - 1)
         if alike.run is not None:
@@ -294,4 +301,5 @@ class Subscriber:
             self._said, self._marked = [], {}
             self._queue.clear()
             self._queued_bytes = 0
+            self.too_slow = True
             self.socket.close(TOO_SLOW, "too slow: read faster, or watch less", SLOW_CLOSE_S)

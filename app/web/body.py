@@ -12,7 +12,7 @@ from flask import Request
 from gunicorn.http.errors import ParseException
 
 from app.errors import BadJson, TooLarge, UnsupportedEncoding
-from app.runtime import InFlight
+from app.in_flight import InFlight
 
 PIECE_BYTES = 256 * 1024
 FEED_BYTES = 16 * 1024

@@ -16,7 +16,9 @@ METHODS = "GET, HEAD"
 asking, and with a key whatever is said here; who may do that is looked at in auth.py."""
 
 REQUEST_HEADERS = "Authorization, X-API-Key, If-None-Match, If-Match, If-Range, Range"
-ANSWER_HEADERS = f"ETag, Retry-After, Accept-Ranges, Content-Range, Content-Disposition, {NEXT_PAGE_HEADER}"
+ANSWER_HEADERS = (
+    f"ETag, Retry-After, Accept-Ranges, Content-Range, Content-Disposition, X-Request-Id, {NEXT_PAGE_HEADER}"
+)
 MAX_AGE_S = 600
 """How long a browser need not ask again; after that a changed setting holds."""
 

@@ -13,6 +13,7 @@ from app.errors import BadField, BadJson, BufferFull, MissingField, NotReady, To
 from app.market.accept import Accepted, accept, unknown_symbols
 from app.market.columns import LAYOUT
 from app.market.decode import Rows, decode_batch, decode_tick
+from app.request_meters import source_of
 from app.runtime import Runtime
 from app.web.api import Endpoint, endpoint
 from app.web.batches import (
@@ -165,6 +166,8 @@ def take_ticks(run: Runtime, body: bytes, decode: Callable[[bytes], Rows]) -> Ac
         tell(run.quotes.accepted, accepted.ticks, received_us)
         tell(run.fan_out.accepted, accepted.ticks, received_us, payload)
         tell(run.meters.acknowledged, time.perf_counter() - started)
+        source = source_of(request.headers.get("X-Source", ""), request.headers.get("User-Agent", ""))
+        tell(run.meters.requests.sent, source, int(accepted.ticks.time_us.max()))
     if accepted.ahead:
         tell(run.meters.ahead, accepted.ahead, accepted.most_ahead_us)
     if accepted.rejected:

@@ -51,7 +51,8 @@ class ThreadedHandler(logging.Handler):
             self._dropped += 1
             return
         if self._dropped:
-            self._put(f"[WARNING] {self._dropped} log lines were dropped: the log is not read fast enough")
+            said = f"[WARNING] {self._dropped} log lines were dropped: the log is not read fast enough"
+            self._put(self.format(logging.LogRecord(record.name, logging.WARNING, "", 0, said, None, None)))
             self._dropped = 0
         self._put(self.format(record))
 

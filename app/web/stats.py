@@ -106,13 +106,6 @@ def figures_of(run: Runtime) -> Stats:
     )
 
 
-@blueprint.after_app_request
-def count(response: Response) -> Response:
-    """Count every answer, of whatever endpoint."""
-    runtime().meters.answered(response.status_code)
-    return response
-
-
 @endpoint(
     blueprint,
     Endpoint("GET", "/metrics", "The same for Prometheus", "stats", mimetype=metrics.CONTENT_TYPE),
@@ -121,4 +114,4 @@ def prometheus() -> Response:
     """Return the figures in Prometheus' text format."""
     run = runtime()
     figures = msgspec.structs.asdict(figures_of(run))
-    return Response(metrics.render(figures, run.dirs.metrics), mimetype=metrics.CONTENT_TYPE)
+    return Response(metrics.render(run, figures, run.dirs.metrics), mimetype=metrics.CONTENT_TYPE)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import gevent
 from flask import Response, request
 
+from app import request_ids
 from app.errors import ClientGone, NotReady, QueryTimeout, StorageError
 from app.web.client import NoClient, SocketClient, client_of
 
@@ -100,9 +101,11 @@ class Ahead(Generic[T]):
         self._items = items
         self._item: T | None = None
         self._error: Exception | None = None
+        self._asked = request_ids.current()
         self._greenlet = gevent.spawn(self._make)
 
     def _make(self) -> None:
+        request_ids.adopt(self._asked)
         try:
             self._item = next(self._items, None)
         except Exception as error:  # noqa: BLE001 - whoever waits for the item gets it

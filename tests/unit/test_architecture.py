@@ -21,7 +21,7 @@ ROOMS = {"pipeline", "storage", "stream", "datasets", "formats", "alerts"}
 RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
 """One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
-    **dict.fromkeys(RUNTIME, BASE | ROOMS | RUNTIME),
+    **dict.fromkeys(RUNTIME, BASE | ROOMS | RUNTIME | {"backup"}),
     "errors": set(),
     "lanes": {"errors"},
     "market": {"errors"},

@@ -1,0 +1,42 @@
+"""This host's disks and backups as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from app.host_figures import Host
+
+
+def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
+    """Yield what is known, nothing where nothing is. age_s: how old it is."""
+    if host is None:
+        return
+    yield GaugeMetricFamily("tickhub_host_figures_age_seconds", "Age of what is said of disks and backups.", age_s)
+    size = GaugeMetricFamily("tickhub_disk_size_bytes", "Size of the file system with data or backups.", labels=["of"])
+    free = GaugeMetricFamily("tickhub_disk_free_bytes", "What of it can be written.", labels=["of"])
+    for name, disk in host.disks.items():
+        size.add_metric([name], disk.size_bytes)
+        free.add_metric([name], disk.free_bytes)
+    yield from (size, free)
+    ended = GaugeMetricFamily(
+        "tickhub_backup_newest_timestamp_seconds",
+        "When the newest backup ended that was verified and is sound.",
+        labels=["kind"],
+    )
+    taken = GaugeMetricFamily("tickhub_backup_newest_bytes", "Its size.", labels=["kind"])
+    for kind in sorted({note.kind for note in host.backups}):
+        sound = [note for note in host.backups if note.kind == kind and note.sound]
+        if sound:
+            newest = max(sound, key=lambda note: note.ended_at)
+            ended.add_metric([kind], newest.ended_at)
+            taken.add_metric([kind], newest.bytes)
+    yield from (ended, taken)
+    count = GaugeMetricFamily("tickhub_backups", "Backups, by what verifying them said.", labels=["state"])
+    damaged = sum(note.damaged for note in host.backups) + host.backup_notes_unreadable
+    sound_count = sum(note.sound for note in host.backups)
+    count.add_metric(["sound"], sound_count)
+    count.add_metric(["damaged"], damaged)
+    count.add_metric(["unverified"], len(host.backups) + host.backup_notes_unreadable - damaged - sound_count)
+    yield count
