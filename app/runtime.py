@@ -27,7 +27,9 @@ from app.errors import DatabaseAway, RequestError, TickhubError
 from app.fan_out import FanOut, make_bus
 from app.figures import Figures
 from app.in_flight import InFlight
+from app.jobs.runner import make_runner
 from app.keeper import Keeper
+from app.keys import Keys
 from app.lanes import Lane, LaneTimeout
 from app.live_bars import LiveBars
 from app.live_trades import LiveTrades
@@ -180,6 +182,7 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
+        self.keys = Keys(settings, self.dirs.run, self._reference_lane, self._reference_connection, self._away)
         self.cache = make_cache(settings, self.meters.cache_said)
         self.reads = Reads(
             settings,
@@ -202,6 +205,7 @@ class Runtime:
         self.flusher.on_committed = self.live_trades.committed
         self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url, self.meters)
         self.live_trades.on_touched = self.desk.alerting.committed
+        self.jobs = make_runner(settings, self.desk, self.dirs.run / "jobs")
         self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
         self.watching = Watching(
             settings, self.meters, self.flusher, budget, self.reads, self.hub, self.bus, self.desk
@@ -220,12 +224,14 @@ class Runtime:
         self._spawn(self._every_second)
         self._spawn(self._refresh_symbols)
         self._spawn(self._refresh_quotes)
+        self._spawn(self.keys.run)
         self._spawn(self.spool.run)
         self._spawn(self.hub.run)
         self._spawn(self.live_trades.run)
         self._spawn(self.live_trades.pass_on)
         self._spawn(self.live_bars.run)
         self.desk.start(self._spawn)
+        self._spawn(self.jobs.run)
         self._collecting.start(self._spawn)
         self.watching.start(self._spawn)
         self.cache.start()
@@ -240,12 +246,13 @@ class Runtime:
         self._running = False
         self.meters.state("draining")
         self.keeper.stop()
-        self.desk.drain()
         self.reads.drain()
         if self._demo is not None:
             self._demo.stop()
         self.flusher.drain()
         until = time.monotonic() + deadline_s
+        self.jobs.stop()  # before another process is elected, which would begin them anew
+        self.desk.drain()
         while time.monotonic() < until and not self.flusher.idle.wait(0.05):
             if self.flusher.failures >= GIVE_UP_FAILURES:
                 break

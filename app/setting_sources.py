@@ -128,8 +128,8 @@ def check_together(s: Settings) -> None:
         raise SettingsError(f"oldest_time={s.oldest_time} is before {FIRST_YEAR}: ticks are ordered by time since then")
     if s.keep_days_bars and not 0 < s.keep_days_ticks <= s.keep_days_bars:
         raise SettingsError(
-            f"keep_days_bars={s.keep_days_bars} and keep_days_ticks={s.keep_days_ticks}: a tick that came for a bar that is"
-            " gone would make a wrong one, so keep ticks no longer than bars"
+            f"keep_days_bars={s.keep_days_bars} and keep_days_ticks={s.keep_days_ticks}: a tick that came for a bar"
+            " that is gone would make a wrong one, so keep ticks no longer than bars"
         )
     if s.journal_segment_bytes > s.journal_max_bytes:
         raise SettingsError(

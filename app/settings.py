@@ -275,6 +275,12 @@ class Settings:
         return self.has_api_keys or self.require_api_keys
 
     @property
+    def keep_days(self) -> dict[str, int]:
+        """Return how many days each retention class is kept; 0: for ever."""
+        prefix = "keep_days_"
+        return {f.name.removeprefix(prefix): getattr(self, f.name) for f in fields(self) if f.name.startswith(prefix)}
+
+    @property
     def bind(self) -> str:
         """Return host:port as gunicorn takes it, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
     "delete": ("app.cli.delete", "remove ticks of a symbol; bars and current quotes follow"),
     "rebuild": ("app.cli.rebuild", "compute bars or current quotes again from the stored ticks"),
+    "maintain": ("app.cli.maintain", "keep the database tidy, and drop what is too old"),
     "backup": ("app.cli.backup", "take, list, check and remove backups"),
     "restore": ("app.cli.restore", "bring the database back as it was"),
     "keys": ("app.cli.keys", "make, list, revoke and rotate API keys"),

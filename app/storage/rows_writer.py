@@ -25,6 +25,9 @@ from app.storage.rows_folding import Row, fold
 from app.storage.rows_policies import Raced, apply_policy, lock_stored
 from app.storage.rows_rejected import Refused, set_aside
 
+_KEPT_FROM = "SELECT (extract(epoch FROM time) * 1000000)::bigint FROM kept_from WHERE dataset = %s"
+"""Read in the transaction that writes: who drops a range waits for all that have read it (storage/retention.py)."""
+_TOO_OLD = ("too_old", "records of this time were removed from the database")
 MAX_RACES = 10
 """Others write the same new keys at the same moment: once, perhaps twice."""
 
@@ -92,16 +95,35 @@ class RowsWriter:
         """Write the rows in the open transaction; set aside what cannot be stored."""
         outcome, total = Outcome(), _Part()
         refused: list[Refused] = []
-        for policy, rows in prepared.parts:
+        for policy, rows in self._without_dropped(cur, prepared.parts, refused):
             self._write_or_split(cur, policy, rows, total, refused)
         if self._rollup is not None and total.stored:
-            self._rollup.remake(cur, (row.key for _, rows in prepared.parts for row in rows))
+            gone = {one.row.row_no for one in refused if one.reason == _TOO_OLD}
+            written = (row for _, rows in prepared.parts for row in rows if row.row_no not in gone)
+            self._rollup.remake(cur, (row.key for row in written))
         set_aside(cur, self.dataset, prepared.journal_no, refused)
         outcome.stored, outcome.duplicates, outcome.set_aside = total.stored, total.duplicates, len(refused)
         for (code, message), alike in groupby(sorted(one.reason for one in refused)):
             count = len(list(alike))
             outcome.notes.append(f"{count} of {self.dataset.name} set aside in rejected_records: {code}: {message}")
         return outcome
+
+    def _without_dropped(
+        self, cur: Cursor, parts: list[tuple[Policy, list[Row]]], refused: list[Refused]
+    ) -> list[tuple[Policy, list[Row]]]:
+        """Return what is of a time whose records are kept."""
+        time = self.dataset.time
+        if self._partitions is None or time is None:
+            return parts
+        cur.execute(_KEPT_FROM, (self.dataset.name,))
+        found = cur.fetchone()
+        if found is None:
+            return parts
+        at, kept = self.dataset.key.index(time), []
+        for policy, rows in parts:
+            refused += [Refused(row, *_TOO_OLD) for row in rows if row.key[at] < found[0]]
+            kept.append((policy, [row for row in rows if row.key[at] >= found[0]]))
+        return [(policy, rows) for policy, rows in kept if rows]
 
     def _write_or_split(
         self, cur: Cursor, policy: Policy, rows: list[Row], total: _Part, refused: list[Refused]

@@ -21,7 +21,7 @@ ROOMS = {"pipeline", "storage", "stream", "datasets", "formats", "alerts"}
 RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
 """One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
-    **dict.fromkeys(RUNTIME, BASE | ROOMS | RUNTIME | {"backup"}),
+    **dict.fromkeys(RUNTIME, BASE | ROOMS | RUNTIME | {"backup", "jobs"}),
     "errors": set(),
     "lanes": {"errors"},
     "market": {"errors"},
@@ -36,8 +36,9 @@ MAY_IMPORT = {
     "datasets": {"errors", "market"},
     "backup": BASE | {"pipeline", "storage"},
     "archive": BASE | {"storage"},
-    "web": BASE | ROOMS | RUNTIME,
-    "cli": BASE | ROOMS | RUNTIME | {"archive", "backup"},
+    "jobs": BASE | {"storage"} | RUNTIME,
+    "web": BASE | ROOMS | RUNTIME | {"jobs"},
+    "cli": BASE | ROOMS | RUNTIME | {"archive", "backup", "jobs"},
     "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms

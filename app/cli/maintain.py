@@ -1,0 +1,116 @@
+"""`python -m app maintain [ACTION]`: keep the database tidy, beside a running server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+from app.cli import add_setting_flags, database
+from app.cli.delete import actor
+from app.cli.url import database_url
+from app.settings import BY_NAME, ROOT, Settings
+from app.storage import maintenance, retention
+from app.storage.connection import Connection
+from app.storage.maintenance import Done
+
+ACTIONS = ("vacuum", "analyze", "statistics", "reindex", "partitions", "order", "retention", "archive", "health", "all")
+_ALL = ("partitions", "retention", "archive", "order", "vacuum", "analyze", "reindex", "health")
+ORDER_DAYS = 7
+"""So many finished days are looked at: late ticks come for those before, too, but few."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what to do."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="all",
+        choices=ACTIONS,
+        help="vacuum; analyze (or statistics): what the planner goes by; reindex: indexes of tables that changed much;"
+        " partitions: those of the next weeks; order: bars of finished days written together; retention: drop what is"
+        " older than keep_days_*; archive: move old ticks to files; health: figures, status 1 where one is bad; all",
+    )
+    keep = [BY_NAME[f"keep_days_{name}"] for name in retention.CLASSES]
+    add_setting_flags(parser, [BY_NAME["direct_database_url"], *keep])
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Do it; return 0, or 1 when the database's health is bad.
+
+    Ingest goes on: what is in use is skipped, and said. Raises AnotherRun, Unfinished, DatabaseAway.
+    """
+    database.run(argparse.Namespace(action="up"), settings)
+    actions = _ALL if args.action == "all" else ("analyze",) if args.action == "statistics" else (args.action,)
+    # Two connections: dropping a partition may cost one, and with it would go what keeps other runs out.
+    keeper, connection = (_connection(settings, name) for name in ("maintain lock", "maintain"))
+    status = 0
+    try:
+        with maintenance.alone(keeper):
+            for action in actions:
+                status |= _do(action, connection, settings)
+    finally:
+        connection.close()
+    return status
+
+
+def _do(action: str, connection: Connection, settings: Settings) -> int:
+    if action == "health":
+        return _health(connection)
+    if action == "retention":
+        return _retention(connection, settings)
+    if action == "archive":
+        return _archive(settings)
+    ways: dict[str, Callable[[], Iterator[Done]]] = {
+        "vacuum": lambda: maintenance.vacuum(connection),
+        "analyze": lambda: maintenance.analyze(connection),
+        "reindex": lambda: maintenance.reindex(connection),
+        "partitions": lambda: maintenance.partitions(connection),
+        "order": lambda: maintenance.order_bars(connection, ORDER_DAYS),
+    }
+    count = 0
+    for done in ways[action]():
+        if done.skipped is None:
+            count += 1
+        else:
+            print(f"{done.what}: {done.name} is left for the next run: {done.skipped}", file=sys.stderr)
+    print(f"{action}: {count} done")
+    return 0
+
+
+def _retention(connection: Connection, settings: Settings) -> int:
+    keep = settings.keep_days
+    if not any(keep.values()):
+        print("retention: everything is kept for ever (keep_days_*)")
+        return 0
+    for found in retention.run(connection, keep, actor()):
+        parts = f" in {found.partitions} partitions" if found.partitions else ""
+        print(f"retention: {found.table} before {found.before:%Y-%m-%d}: {found.rows:,} rows{parts} dropped")
+    print("retention: done")
+    return 0
+
+
+def _archive(settings: Settings) -> int:
+    if not settings.hot_days:
+        print("archive: ticks are not moved to files")
+        return 0
+    command = [sys.executable, "-m", "app", "archive", "run"]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **settings.to_environ()}, check=False).returncode
+
+
+def _health(connection: Connection) -> int:
+    figures, troubles = maintenance.health(connection)
+    for line in figures:
+        print(f"health: {line}")
+    for line in troubles:
+        print(f"health: LOOK AT: {line}")
+    return 1 if troubles else 0
+
+
+def _connection(settings: Settings, name: str) -> Connection:
+    def url() -> str:
+        return settings.direct_database_url or database_url(settings)
+
+    return Connection(url, settings.db_connect_timeout_s, maintenance.STATEMENT_TIMEOUT_S, name)
