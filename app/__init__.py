@@ -28,6 +28,7 @@ def create_app() -> Flask:
         docs,
         errors,
         financials,
+        guards,
         health,
         history,
         ingest,
@@ -51,6 +52,7 @@ def create_app() -> Flask:
     requests_seen.register(app)
     errors.register(app)
     cors.register(app)
+    guards.register(app)
     market_rooms = (quotes, market, history, options, stock_info, financials, udf)
     others = (alerts, query, stats, current_metrics, metrics_history, health, stream, viewer, docs)
     for room in (ingest, datasets, db_command, *market_rooms, *others):

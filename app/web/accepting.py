@@ -6,15 +6,22 @@ end up with one worker, and stay there for days while another core idles.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent.server import StreamServer
 
 POLITE_S = 0.002
 """How long a worker with more connections leaves a new one to the others; far more than an idle one needs to take it,
 and nothing to whoever connects."""
+
+HANDSHAKE_S = 10.0
+"""How long a client may take to agree on a key for TLS; it holds a connection meanwhile, and has asked nothing yet."""
+
+log = logging.getLogger("tickhub")
 
 
 class SharingServer(StreamServer):  # type: ignore[misc]  # gevent has no types
@@ -35,3 +42,17 @@ class SharingServer(StreamServer):  # type: ignore[misc]  # gevent has no types
                 return None
         self._polite_until = 0.0
         return super().do_read()
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        """Serve a TLS connection; one that does not come about is closed, without a traceback for whoever knocks."""
+        try:
+            with gevent.Timeout(HANDSHAKE_S, TimeoutError("no handshake in time")):
+                tls_socket = self.wrap_socket(client_socket, **self.ssl_args)
+        except OSError as error:  # of ssl, too
+            log.debug("no TLS with %s: %s", address, error)
+            client_socket.close()
+            return None
+        try:
+            return self.handle(tls_socket, address)
+        finally:
+            tls_socket.close()

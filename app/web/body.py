@@ -13,6 +13,7 @@ from gunicorn.http.errors import ParseException
 
 from app.errors import BadJson, TooLarge, UnsupportedEncoding
 from app.in_flight import InFlight
+from app.web.patience import small_bodies
 
 PIECE_BYTES = 256 * 1024
 FEED_BYTES = 16 * 1024
@@ -23,7 +24,7 @@ READ_TIMEOUT_S = 60.0
 
 
 SMALL_BYTES = 64 * 1024
-"""A body up to this holds next to nothing while it is awaited, and a timer for each would cost more than reading it."""
+"""A body up to this holds next to nothing but its connection while it is awaited."""
 
 
 class _Stream(Protocol):
@@ -53,7 +54,8 @@ def body_of(request: Request, max_bytes: int, in_flight: InFlight) -> Iterator[b
 
 def _read_in_time(request: Request, max_bytes: int, held: _Held) -> bytes:
     if request.content_length is not None and request.content_length <= SMALL_BYTES:
-        return _read(request, max_bytes, held)
+        with small_bodies.wait():
+            return _read(request, max_bytes, held)
     with gevent.Timeout(READ_TIMEOUT_S, BadJson(f"the body did not arrive within {READ_TIMEOUT_S:.0f} s")):
         return _read(request, max_bytes, held)
 

@@ -74,6 +74,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
 
@@ -93,7 +94,7 @@ HEADERS = {
 )
 def openapi() -> Response:
     """Return the OpenAPI document."""
-    body, tag = _document(runtime().settings.has_api_keys)
+    body, tag = _document(runtime().keys.required)
     response = Response(body, mimetype="application/json", headers={"Cache-Control": "no-cache"})
     response.set_etag(tag, weak=True)
     response.make_conditional(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 import gevent
@@ -17,6 +18,7 @@ from app.errors import (
     Unauthorized,
     UnknownCommand,
 )
+from app.keys import Caller
 from app.runtime import Runtime
 from app.stream import messages
 from app.stream.messages import RejectedSymbol
@@ -25,7 +27,6 @@ from app.stream.replay import Replay
 from app.stream.socket import POLICY, Socket
 from app.stream.subscriber import Subscriber
 from app.stream.trades import Since, parse_since
-from app.web.auth import check_read
 from app.web.metrics_feed import MetricsFeed
 from app.web.quotes import newest, resolve
 
@@ -45,9 +46,10 @@ class Session:
 
     heartbeats = True
 
-    def __init__(self, run: Runtime, socket: Socket, *, allowed: bool) -> None:
-        """Begin. allowed: the client need not show a key any more."""
-        self._run, self._socket, self._allowed = run, socket, allowed
+    def __init__(self, run: Runtime, socket: Socket, *, allowed: bool, caller: Caller | None = None) -> None:
+        """Begin. allowed: the client need not show a key any more; caller: whose key it has shown."""
+        self._run, self._socket, self._allowed, self._caller = run, socket, allowed, caller
+        self._let_go: Callable[[], None] | None = None
         self._reader = Subscriber(self._socket)
         self._socket.on_drained = partial(run.hub.drained, self._reader)
         self._asking: gevent.Greenlet | None = None
@@ -59,7 +61,7 @@ class Session:
         hub.attach(self._reader, heartbeats=self.heartbeats)
         try:
             if self._allowed:
-                self._begin()
+                self._come_in()
             else:
                 self._asking = gevent.spawn_later(AUTH_WAIT_S, self._refuse, "no API key was shown")
             for message in socket.messages():
@@ -69,12 +71,18 @@ class Session:
             self._end()
             socket.finish()
 
+    def _come_in(self) -> None:
+        self._let_go = self._run.keys.hold(self._caller, partial(self._refuse, "the API key holds no more"))
+        self._begin()
+
     def _begin(self) -> None:
         """Do what is done for a client as soon as it may read."""
 
     def _end(self) -> None:
         """Undo it."""
         self._stop_asking()
+        if self._let_go is not None:
+            self._let_go()
         if self._replaying is not None:
             self._replaying.kill(block=False)  # what it waits for may take its time
 
@@ -108,8 +116,9 @@ class Session:
 
     def _show_key(self, key: str) -> None:
         try:
-            if self._run.settings.has_api_keys:
-                check_read(self._run.settings, key.strip())
+            if self._run.keys.required:
+                caller = self._run.keys.admit(key.strip(), "read")
+                self._caller = self._caller or caller
         except RequestError as error:
             self._reader.say(messages.error(error.code, str(error)))
             self._refuse(str(error))
@@ -118,7 +127,7 @@ class Session:
         if not self._allowed:
             self._allowed = True
             self._stop_asking()
-            self._begin()
+            self._come_in()
 
     def _refuse(self, why: str) -> None:
         self._socket.close(POLICY, why)
@@ -214,8 +223,10 @@ class MetricsSession(Session):
 
     heartbeats = False  # each frame is the figures
 
-    def __init__(self, run: Runtime, socket: Socket, feed: MetricsFeed, *, allowed: bool) -> None:
-        super().__init__(run, socket, allowed=allowed)
+    def __init__(
+        self, run: Runtime, socket: Socket, feed: MetricsFeed, *, allowed: bool, caller: Caller | None = None
+    ) -> None:
+        super().__init__(run, socket, allowed=allowed, caller=caller)
         self._feed = feed
 
     def _begin(self) -> None:

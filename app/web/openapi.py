@@ -17,6 +17,7 @@ from app.errors import (
     NotFound,
     OutOfRange,
     PreconditionFailed,
+    RateLimited,
     RequestError,
     TooLarge,
     Unauthorized,
@@ -182,9 +183,9 @@ def errors_of(declared: Endpoint, *, with_keys: bool) -> dict[int, list[str]]:
     if declared.params is not None:
         errors.append(BadParameter)
     if declared.scope and with_keys:
-        errors += [Unauthorized, Forbidden]
-    elif declared.scope not in ("", "read"):
-        errors.append(Forbidden)  # a web page of elsewhere
+        errors += [Unauthorized, Forbidden, RateLimited]
+    elif declared.scope:
+        errors.append(Forbidden)  # a web page of elsewhere, or a name that is not this server's
     found: dict[int, list[str]] = {}
     for error in errors:
         found.setdefault(error.status, []).append(error.code)

@@ -13,7 +13,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from app.errors import BadParameter, NotReady
 from app.stream.socket import Socket
-from app.web.auth import check_read, has_key, refuse_foreign_pages, sent_key
+from app.web.auth import has_key, refuse_foreign_pages, sent_key
 from app.web.current_metrics import current_figures
 from app.web.errors import error_answer
 from app.web.live_session import MetricsSession, Session
@@ -45,13 +45,16 @@ def _leave_the_frames_to_us(state: BlueprintSetupState) -> None:
 
 @blueprint.before_request
 def check() -> None:
-    """Look at a handshake before it is answered. Raises Unauthorized, Forbidden, BadParameter, NotReady."""
+    """Look at a handshake before it is answered.
+
+    Raises Unauthorized, Forbidden, RateLimited, BadParameter, NotReady.
+    """
     run = runtime()
     settings = run.settings
-    if not settings.has_api_keys:
+    if not run.keys.required:
         refuse_foreign_pages(settings, "open a WebSocket")
     elif has_key():
-        check_read(settings, sent_key())
+        g.caller = run.keys.admit(sent_key(), "read")
     _check_handshake()
     if run.hub.closing:
         raise NotReady("the server is going away")
@@ -77,7 +80,7 @@ def left(error: ConnectionError) -> Response:
 @_sock.route("/ws", bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no types
 def live(server: Server) -> None:
     """Serve a client until one of us closes."""
-    Session(runtime(), _open(server), allowed=_allowed()).serve()
+    Session(runtime(), _open(server), allowed=_allowed(), caller=g.get("caller")).serve()
 
 
 @_sock.route("/ws/metrics", bp=blueprint)  # type: ignore[untyped-decorator]  # the same
@@ -86,7 +89,7 @@ def live_metrics(server: Server) -> None:
     feed = current_app.extensions.get(_FEED)
     if feed is None:
         feed = current_app.extensions[_FEED] = MetricsFeed(current_figures().now)
-    MetricsSession(runtime(), _open(server), feed, allowed=_allowed()).serve()
+    MetricsSession(runtime(), _open(server), feed, allowed=_allowed(), caller=g.get("caller")).serve()
 
 
 class _NoAnswer(Response):
@@ -112,7 +115,7 @@ def _open(server: Server) -> Socket:
 
 def _allowed() -> bool:
     """Tell whether a client whose handshake was taken need not show a key any more."""
-    return has_key() or not runtime().settings.has_api_keys
+    return "caller" in g or not runtime().keys.required
 
 
 def _check_handshake() -> None:

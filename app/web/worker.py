@@ -24,6 +24,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from app.web.accepting import SharingServer
 from app.web.cork import Cork
 from app.web.log import last_words, log_from_a_thread, reopen_files
+from app.web.patience import small_bodies
 
 POLL_S = 0.1
 NOTIFY_EVERY_S = 1.0
@@ -32,6 +33,10 @@ REQUESTS_SHARE = 0.3
 
 SOCKETS_CLOSE_S = 1.0
 """How long WebSockets may take to answer their close, when the server goes away."""
+
+FIRST_REQUEST_S = 15.0
+"""How long a new connection may take for its first head. On one that has asked before it is `keepalive`, which is for
+bridges that are idle between their batches."""
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 << 20
@@ -113,8 +118,16 @@ class TickhubWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         """SIGUSR1: the log was rotated."""
         reopen_files(self.log)
 
+    def timeout_ctx(self) -> gevent.Timeout:
+        """Return how long the head of the next request is waited for; then the connection is closed."""
+        me = gevent.getcurrent()  # a connection is a greenlet
+        timeout_s = self.cfg.keepalive if getattr(me, "has_asked", False) else FIRST_REQUEST_S
+        me.has_asked = True
+        return gevent.Timeout(timeout_s, False)
+
     def run(self) -> None:
         """Serve until told to stop, then drain."""
+        gevent.spawn(small_bodies.run)
         servers = []
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         for listener in self.sockets:

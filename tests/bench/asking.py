@@ -136,7 +136,7 @@ class Connection:
 
 def get_request(path: str, *headers: str) -> bytes:
     """Return the bytes of one GET."""
-    lines = [f"GET {path} HTTP/1.1", "Host: bench", *headers, "", ""]
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 

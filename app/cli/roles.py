@@ -1,0 +1,76 @@
+"""`python -m app roles apply|let-in|shut-out`: the database's roles, and who comes in as them."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from contextlib import closing
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from app.cli import COMMON, add_setting_flags
+from app.cli.url import database_url
+from app.errors import DatabaseAway, SettingsError, StorageError
+from app.settings import BY_NAME, Settings
+from app.storage.connection import first_line
+from app.storage.roles import BACKUP, READ, WRITE, grant
+
+ROLES = {"read": READ, "write": WRITE, "backup": BACKUP}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what to do, and with which role."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    apply = actions.add_parser("apply", help="make the roles that are missing and give each what it needs")
+    let_in = actions.add_parser("let-in", help="let a role log in, with a new password that is printed once")
+    shut_out = actions.add_parser("shut-out", help="let a role log in no more, and end its sessions")
+    for action in (let_in, shut_out):
+        action.add_argument("role", choices=tuple(ROLES), help=", ".join(f"{k}: {v}" for k, v in ROLES.items()))
+    for action in (apply, let_in, shut_out):  # so that they may stand behind the action too
+        add_setting_flags(action, [BY_NAME[common] for common in (*COMMON, "direct_database_url")])
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Do it as the database's owner. A new password is the last line of stdout.
+
+    Raises SettingsError for who reads from the embedded server, StorageError when this role may not, DatabaseAway.
+    """
+    if args.action != "apply" and args.role == "read" and not settings.database_url:
+        raise SettingsError("who reads comes into the embedded server by --pg-port and python -m app url --read-only")
+    url = settings.direct_database_url or database_url(settings)
+    password = secrets.token_urlsafe(24)
+    try:
+        with closing(psycopg2.connect(url, connect_timeout=settings.db_connect_timeout_s)) as conn:
+            with conn, conn.cursor() as cur:
+                grant(cur)
+                if args.action != "apply":
+                    role = ROLES[args.role]
+                    # Hashed here: a statement may be logged, and then its text is.
+                    hashed = encrypt_password(password, role, scope=conn, algorithm="scram-sha-256")
+                    option = "LOGIN PASSWORD %s" if args.action == "let-in" else "NOLOGIN PASSWORD NULL"
+                    cur.execute(
+                        sql.SQL(f"ALTER ROLE {{}} {option}").format(sql.Identifier(role)),
+                        (hashed,) if args.action == "let-in" else None,
+                    )
+                if args.action == "shut-out":
+                    cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
+            warnings = [notice.strip() for notice in conn.notices if notice.startswith("WARNING")]
+    except psycopg2.errors.InsufficientPrivilege as why:
+        raise StorageError(f"this role may not: {first_line(why)}. Do it as the owner") from why
+    except psycopg2.OperationalError as why:
+        raise DatabaseAway(first_line(why)) from why
+    except psycopg2.Error as why:
+        raise StorageError(first_line(why)) from why
+    for line in warnings:
+        print(line, file=sys.stderr)
+    if args.action == "let-in":
+        print(f"{role} may log in; its password is shown once:", file=sys.stderr)
+        print(password)
+    elif args.action == "shut-out":
+        print(f"{role} may log in no more", file=sys.stderr)
+    else:
+        print("each role may do what it needs and nothing else", file=sys.stderr)
+    return 0
