@@ -76,7 +76,7 @@ _JOBS = """
 # The parameter is there for everybody to see when the library is loaded, and only then.
 _CAN_TELL = """
     SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-    WHERE e.extname = 'pg_stat_statements'
+    WHERE e.extname = 'pg_stat_statements' AND has_schema_privilege(n.oid, 'USAGE')
         AND EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max')
 """
 # By what they took in all: that is what a server is slow by. Statements of other kinds may hold passwords.

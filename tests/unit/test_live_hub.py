@@ -488,3 +488,24 @@ def test_what_fails_again_and_again_is_not_logged_at_the_rate_of_ticks(
         gevent.sleep(0)
     serving.kill()
     assert len(caplog.records) == 1
+
+
+def test_the_hub_counts_what_left_what_was_jumped_over_and_whom_it_closed(market: Market) -> None:
+    readers = [market.read(["AAPL"], conflate_s=1.0) for _ in range(3)]
+    seen: list[dict[str, Any]] = []
+    for price in range(10, 30):
+        market.tick("AAPL", price)
+        market.pass_time(0.3)
+        seen += [one for reader in readers for one in got(reader)]
+    market.pass_time(2.0)
+    seen += [one for reader in readers for one in got(reader)]
+    assert market.hub.skipped == sum(one.get("skipped", 0) for one in seen) > 0
+    assert market.hub.sent == len(seen)
+    slow = readers[0]
+    for _ in range(subscribers.MAX_QUEUED + 1):
+        slow.push(b"{}")
+    assert market.hub.too_slow == 0, "not before it has left"
+    for _ in range(2):
+        market.hub.detach(slow)
+    market.hub.detach(readers[1])
+    assert market.hub.too_slow == 1

@@ -1,0 +1,231 @@
+"""What is counted and told of a worker, its host and the database, each part by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import gevent
+import msgspec
+import pytest
+from gevent.monkey import get_original
+from prometheus_client import CollectorRegistry
+from psycopg2.errors import InsufficientPrivilege
+
+from app import host_figures, request_ids
+from app.errors import DatabaseAway
+from app.host_figures import HostFigures
+from app.meters import ReadMeters
+from app.request_meters import MOST_SENDERS, RequestMeters, source_of
+from app.storage.database_figures import DatabaseFigures
+from app.stream.frames import BadFrame
+from app.watch import Watch
+from app.web.log_lines import JsonLines, TextLines
+from app.web.metrics_database import database_families
+
+FIGURES = DatabaseFigures(
+    server_version=180006, size_bytes=1000, max_connections=60, oldest_transaction_age=5, started_s=1.0,
+    counted=dict.fromkeys(
+        ("xact_commit", "xact_rollback", "blks_read", "blks_hit", "tup_returned", "tup_fetched", "tup_inserted",
+         "tup_updated", "tup_deleted", "conflicts", "temp_bytes", "deadlocks"), 0
+    ),
+    sessions={}, locks={}, locks_waiting=0, slots={}, tables={}, alert_rules=0, alerts_to_post=0, late_ticks=0,
+    tick_ranges={}, jobs={}, statements=None,
+)  # fmt: skip
+
+
+class Wire:
+    """Stands for the bus."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.handler: Callable[[bytes], None] = lambda message: None
+
+    def on(self, kind: int, handler: Callable[[bytes], None]) -> None:
+        self.handler = handler
+
+    def send(self, kind: int, payload: bytes) -> None:
+        self.sent.append(payload)
+
+
+class Asked:
+    """Stands for the reads of a database that answers, or raises."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.count = 0
+
+    def run(self, kind: object, fn: object) -> DatabaseFigures:
+        self.count += 1
+        if self.error is not None:
+            raise self.error
+        return FIGURES
+
+
+def record(message: str, **more: object) -> logging.LogRecord:
+    made = logging.LogRecord("tickhub", logging.WARNING, "", 0, message, None, None)
+    vars(made).update(more)
+    return made
+
+
+def test_figures_reach_those_who_do_not_ask_and_outlive_the_database() -> None:
+    wire, other, reads = Wire(), Wire(), Asked()
+    elected, listening = Watch(lambda: True, reads, wire), Watch(lambda: False, Asked(), other)  # type: ignore[arg-type]
+    assert (elected.figures, elected.age_s) == (None, float("inf"))
+    elected.ask()
+    other.handler(wire.sent[0])
+    assert listening.figures == elected.figures == FIGURES
+    reads.error = DatabaseAway("gone")
+    elected.ask()
+    assert elected.figures == FIGURES
+    assert len(wire.sent) == 1
+    assert 0 <= elected.age_s < 100
+
+
+def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
+    is_elected, reads = [False], Asked()
+    watch = Watch(lambda: is_elected[0], reads, Wire())  # type: ignore[arg-type]
+    running = gevent.spawn(watch.run)
+    gevent.sleep(0.05)
+    assert reads.count == 0
+    is_elected[0] = True
+    gevent.sleep(2.2)  # two of its looks
+    running.kill()
+    assert reads.count == 1
+
+
+def test_what_is_no_figures_is_garbage() -> None:
+    wire = Wire()
+    watch = Watch(lambda: False, Asked(), wire)  # type: ignore[arg-type]
+    for message in (b"", b"\xc1", msgspec.msgpack.encode({"server_version": 1})):
+        with pytest.raises(BadFrame):
+            wire.handler(message)
+    assert watch.figures is None
+
+
+def test_a_statement_that_is_not_allowed_is_complained_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    reads = Asked()
+    reads.error = InsufficientPrivilege("permission denied")
+    watch = Watch(lambda: True, reads, Wire())  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, "tickhub"):
+        logging.getLogger("tickhub").propagate = True
+        watch.ask()
+        watch.ask()
+    assert [line.getMessage() for line in caplog.records] == [
+        "the database's figures were not read: permission denied"
+    ]
+
+
+def test_of_an_empty_database_there_is_no_ratio_that_would_be_none() -> None:
+    names = {family.name for family in database_families(FIGURES, 1.0)}
+    assert "tickhub_database_cache_hit_ratio" not in names
+    assert "tickhub_archive_saved_ratio" not in names
+    assert "tickhub_database_size_bytes" in names
+    assert list(database_families(None, 1.0)) == []
+
+
+def test_senders_beyond_the_bound_are_one() -> None:
+    registry = CollectorRegistry()
+    meters = RequestMeters(registry)
+    for number in range(3 * MOST_SENDERS):
+        meters.sent(f"s{number}", 0)
+    counts = {
+        sample.labels["source"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "tickhub_source_lag_seconds_count"
+    }
+    assert len(counts) == MOST_SENDERS + 1
+    assert counts["other"] == 2 * MOST_SENDERS
+    assert counts["s0"] == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "agent", "source"),
+    [
+        ("bridge-1", "python-requests/2.34", "bridge-1"),
+        ("", "python-requests/2.34", "python-requests"),
+        ("", "Mozilla/5.0 (X11; Linux)", "Mozilla"),
+        ('a"b', "curl/8", "curl"),
+        ("x" * 41, "", "other"),
+        ("", "", "other"),
+    ],
+)
+def test_a_sender_is_what_it_calls_itself_else_its_program(named: str, agent: str, source: str) -> None:
+    assert source_of(named, agent) == source
+
+
+def test_only_slow_reads_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    meters = ReadMeters(CollectorRegistry(), slow_query_s=0.5)
+    logging.getLogger("tickhub").propagate = True
+    with caplog.at_level(logging.WARNING, "tickhub"):
+        meters.read("page", "ok", 0.4, "read_bars")
+        meters.read("page", "timeout", 0.6, "read_ticks")
+        ReadMeters(CollectorRegistry(), slow_query_s=0.0).read("page", "ok", 1e6, "never")
+    assert [line.getMessage() for line in caplog.records] == ["[SLOW] a query took 0.600 s, timeout: read_ticks (page)"]
+
+
+def in_a_request(fn: Callable[[], str]) -> str:
+    """Run fn in a greenlet of its own that answers a request."""
+
+    def work() -> str:
+        request_ids.begin("the-id", "GET", "/x\x1b?y")
+        return fn()
+
+    found: str = gevent.spawn(work).get()
+    return found
+
+
+def test_lines_for_people_name_the_request_before_the_traceback() -> None:
+    lines = TextLines("%(message)s")
+    assert lines.format(record("hello")) == "hello"
+    assert in_a_request(lambda: lines.format(record("hello\nmore"))) == "hello [request the-id]\nmore"
+
+
+def test_lines_for_programs_are_one_json_object_each_whatever_is_in_them() -> None:
+    lines = JsonLines()
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        text = in_a_request(lambda: lines.format(record('a "b"\n\u2028', exc_info=sys.exc_info())))
+    assert "\n" not in text
+    found = json.loads(text)
+    assert (found["message"], found["level"], found["request_id"]) == ('a "b"\n\u2028', "warning", "the-id")
+    assert found["request"] == "GET /x??y"
+    plain = json.loads(lines.format(record("x")))
+    assert not plain.keys() & {"request_id", "exception"}
+
+
+def test_disks_and_backups_are_looked_at_now_and_then_and_none_waits_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = HostFigures(tmp_path, tmp_path / "backups")
+    first, age_s = figures.look()
+    assert first is not None
+    assert first.disks["data"].size_bytes >= first.disks["data"].free_bytes > 0
+    assert first.disks.keys() == {"data"}
+    assert age_s < 5
+    assert figures.look()[0] is first, "not looked at again at once"
+    monkeypatch.setattr(host_figures, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(host_figures, "WAIT_S", 0.05)
+    release: list[bool] = []
+    started: list[int] = []
+
+    def hang(*_: object) -> None:
+        started.append(1)
+        while not release:
+            get_original("time", "sleep")(0.01)
+        raise OSError("gone")
+
+    monkeypatch.setattr(host_figures, "look", hang)
+    for _ in range(3):
+        known, age_s = figures.look()
+        assert known is first
+    assert len(started) == 1, "one look at a time, however many ask"
+    release.append(True)
+    monkeypatch.setattr(host_figures, "WAIT_S", 5.0)
+    assert figures.look()[0] is first, "a look that failed changes nothing"
+    figures.stop()
