@@ -38,7 +38,8 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     method = request.method if request.method in METHODS else "other"
     was_websocket = g.get("was_websocket", False)
-    seconds = None if was_websocket else time.perf_counter() - g.began
+    seconds = None if was_websocket or "began" not in g else time.perf_counter() - g.began
     runtime().meters.answered(route(), method, 101 if was_websocket else response.status_code, seconds)
-    response.headers[HEADER] = g.asked.id
+    if "asked" in g:
+        response.headers[HEADER] = g.asked.id
     return response
