@@ -89,6 +89,14 @@ class QuoteBoard:
                 self._on_news(news)
             gevent.sleep(0)
 
+    def forget(self, symbols: Sequence[str]) -> None:
+        """Know nothing of these instruments (exact names), of which ticks were deleted, until they are loaded."""
+        self.settle()
+        for name in symbols:
+            self._book.forget(name)
+            self._said.forget(name)
+            self._read.discard(name)
+
     def rows(self) -> list[QuoteRow]:
         """Return what it knows, of the instruments that have a tick, for another worker's board."""
         self.settle()

@@ -21,6 +21,7 @@ import msgspec
 from gevent.event import Event
 
 from app.collecting import Collecting
+from app.deletions import Deletions
 from app.demo import Demo
 from app.desk import Desk
 from app.errors import DatabaseAway, RequestError, TickhubError
@@ -210,6 +211,7 @@ class Runtime:
         self.watching = Watching(
             settings, self.meters, self.flusher, budget, self.reads, self.hub, self.bus, self.desk
         )
+        self._deletions = Deletions(self.reads, self.quotes)
         self._read_quotes_now = Event()
         self._demo = Demo(settings) if settings.demo and slot % settings.workers == 0 else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -364,6 +366,7 @@ class Runtime:
             started, wait_s = time.monotonic(), QUOTES_REFRESH_S
             if self.keeper.connected:
                 try:
+                    self._deletions.follow()
                     # Not as a quote: those who ask for one must not wait for this.
                     self.quotes.loaded(self.reads.run(PAGE, self.quote_reader.read, None))
                     wait_s = max(wait_s, (time.monotonic() - started) / QUOTES_REFRESH_SHARE)

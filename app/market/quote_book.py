@@ -88,6 +88,20 @@ class QuoteBook:
         self._know(symbols, [row.symbol for row in rows])
         return [row.symbol for row in rows if self._load(self._at[row.symbol], row)]
 
+    def forget(self, name: str) -> None:
+        """Know nothing of an instrument any more, until it is loaded or has a tick."""
+        at = self._at.get(name)
+        if at is None:
+            return
+        for points in (*self._dated(), *self._first.values()):
+            points.clear(at)
+        for edges in (self._cut_us, self._close_us, self._end_us):
+            edges[at] = EARLY
+        for values in (self._spread, self._volume, self._buy_volume, self._sell_volume):
+            values[at] = np.nan
+        self._flags[at] = 0
+        self._seen.pop(at, None)
+
     def rows(self, names: Sequence[str]) -> list[QuoteRow]:
         """Return what it knows of the instruments that have a tick, as another book can load it."""
         known = [(name, self._at.get(name, -1)) for name in names]

@@ -43,6 +43,10 @@ class SaidPrices:
                 if held is None or held.time_us <= said.time_us:
                     self._newest[name] = said
 
+    def forget(self, name: str) -> None:
+        """Know nothing of an instrument (exact name) any more."""
+        self._newest.pop(name, None)
+
     def get(self, name: str) -> SaidPrice | None:
         """Return the newest one of an instrument (exact name), None where there is none."""
         return self._newest.get(name)

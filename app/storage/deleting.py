@@ -49,6 +49,13 @@ _AUDIT = """
 """
 
 
+# By the time at which they began, for numbers are not committed in their order. No deletion takes two hours.
+_OF_LATE = """
+    SELECT audit_id, symbol FROM audit_log
+    WHERE action = 'delete' AND at > now() - interval '2 hours'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """What was deleted, or would be. bars: of all lengths, those that are computed again among them."""
@@ -99,6 +106,12 @@ def delete(connection: Connection, instrument: Known, start_us: int, end_us: int
             details = Json({"bars": bars, "current": current})
             cur.execute(_AUDIT, {**bounds, "actor": actor, "action": "delete", "rows": found.ticks, "details": details})
     return found
+
+
+def read_deletions(cur: Cursor) -> dict[int, str]:
+    """Return the deletions of late: the symbol by their number in audit_log."""
+    cur.execute(_OF_LATE)
+    return dict(cur.fetchall())
 
 
 def _bounds(instrument: Known, start_us: int, end_us: int) -> dict[str, Any]:

@@ -166,16 +166,22 @@ def order_bars(connection: Connection, days: int, now: datetime | None = None) -
         cur.execute(_BAR_DAYS, (today - days * _DAY, today))
         found = cur.fetchall()
     for symbol_id, day in found:
-        which = {"id": symbol_id, "day": day, "end": day + _DAY}
-        with connection.transaction() as cur:
-            cur.execute(_PAGES, which)
-            [(rows, pages, row_bytes)] = cur.fetchall()
-            if pages <= OUT_OF_ORDER * (1 + rows * float(row_bytes) / page_bytes):
-                continue
-            cur.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-            cur.execute(_LOCK_DAY, which)
-            cur.execute(_WRITE_AGAIN, which)
-        yield Done("order", f"bars of symbol {symbol_id}, {day:%Y-%m-%d}: {rows} on {pages} pages")
+        which, name = {"id": symbol_id, "day": day, "end": day + _DAY}, f"bars of symbol {symbol_id}, {day:%Y-%m-%d}"
+        try:
+            with connection.transaction() as cur:
+                cur.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+                cur.execute(_PAGES, which)
+                [(rows, pages, row_bytes)] = cur.fetchall()
+                if pages <= OUT_OF_ORDER * (1 + rows * float(row_bytes) / page_bytes):
+                    continue
+                cur.execute(_LOCK_DAY, which)
+                cur.execute(_WRITE_AGAIN, which)
+        except DatabaseAway as error:
+            if not isinstance(error.__cause__, psycopg2.errors.LockNotAvailable):
+                raise
+            yield Done("order", name, str(error))
+            continue
+        yield Done("order", f"{name}: {rows} on {pages} pages")
 
 
 def health(connection: Connection) -> tuple[list[str], list[str]]:

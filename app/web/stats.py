@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from app.market.rfc3339 import rfc3339
 from app.meters import ahead_warning
 from app.runtime import Runtime
 from app.slots import STATES
+from app.storage.job_store import JobRow
 from app.web import metrics
 from app.web.answers import Timestamp
 from app.web.api import Endpoint, endpoint
@@ -35,6 +37,19 @@ class WorkerStatus(Struct):
     connections: Annotated[int, _count("open HTTP connections")]
 
 
+class JobStatus(Struct):
+    """What runs by schedule; its newest run."""
+
+    name: str
+    state: Annotated[str, Meta(description="waiting (never ran), running, ok, failed, or cut_off: it will run again")]
+    started_at: Timestamp | None
+    ended_at: Annotated[Timestamp | None, Meta(description="null: it runs, or never ran")]
+    succeeded_at: Annotated[Timestamp | None, Meta(description="when a run ended well last; null: never")]
+    runs: Annotated[int, _count("runs that began")]
+    failures: Annotated[int, _count("runs that ended badly")]
+    message: Annotated[str | None, Meta(description="the last lines that it printed")]
+
+
 class Stats(Struct):
     """What all workers did since the server's start, dead ones included; rows left in journals count as received."""
 
@@ -55,6 +70,7 @@ class Stats(Struct):
     requests_per_second: Annotated[float, Meta(ge=0, description="requests of any kind, of late")]
     database_status: Literal["connected", "disconnected"]
     uptime_seconds: Annotated[int, _count("since the server's start, s")]
+    jobs: Annotated[list[JobStatus], Meta(description="what runs by schedule, as the database said last")]
     warnings: Annotated[list[str], Meta(description="what somebody should look at")]
 
 
@@ -76,6 +92,7 @@ def figures_of(run: Runtime) -> Stats:
         warnings.append(ahead_warning(figures.most("most_ahead_us"), run.settings.tick_timezone))
     if figures.journal("lost"):
         warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
+    warnings += [f"job {job.name} failed: see jobs" for job in run.jobs.rows if job.state == "failed"]
     return Stats(
         ticks_received=received,
         ticks_processed=processed,
@@ -102,8 +119,26 @@ def figures_of(run: Runtime) -> Stats:
         requests_per_second=round(sum(slot["requests_per_second_x1000"] for slot in figures.workers()) / 1000, 1),
         database_status="connected" if run.keeper.connected else "disconnected",
         uptime_seconds=int(figures.uptime_s()),
+        jobs=[_job(row) for row in run.jobs.rows],
         warnings=warnings,
     )
+
+
+def _job(row: JobRow) -> JobStatus:
+    return JobStatus(
+        name=row.name,
+        state=row.state,
+        started_at=_moment(row.started_at),
+        ended_at=_moment(row.ended_at),
+        succeeded_at=_moment(row.succeeded_at),
+        runs=row.runs,
+        failures=row.failures,
+        message=row.message,
+    )
+
+
+def _moment(time: datetime | None) -> str | None:
+    return None if time is None else rfc3339(round(time.timestamp() * 1_000_000))
 
 
 @endpoint(

@@ -372,3 +372,14 @@ def test_a_symbol_map_that_knows_more_counts_from_then_on() -> None:
     maps.append(SymbolMap([Instrument("A", digits=1, nonpositive_ok=True), Instrument("B")]))
     accept(found, [Tick("A", START_US + 1, 0, bid=-1.0)])
     assert [(one.symbol, one.bid, one.spread) for one in found.get()] == [("A", -1.0, 115.0), ("B", None, None)]
+
+
+def test_what_is_forgotten_comes_back_as_it_is_loaded_and_others_stay() -> None:
+    found = board()
+    accept(found, [Tick("A", START_US + 9, 0, bid=99.0, ask=99.5), Tick("B", START_US, 0, bid=7.0, ask=7.5)])
+    found.forget(["A", "NOBODY"])
+    gone, other = found.get(["A", "B"])
+    assert (gone.price, gone.bid, gone.flags, other.bid) == (None, None, None, 7.0)
+    row = QuoteRow("A", bid=Point(Key(START_US, 0), 10.0), key=Key(START_US, 0), flags=6)
+    found.loaded([row])
+    assert found.get(["A"])[0].bid == 10.0
