@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.archive.bringing_back import fill
@@ -34,6 +35,15 @@ READERS_TIMEOUT_S = 120.0
 """What a reader may take before its partition, or its files, stay until the next run."""
 
 DAY_US = 86_400_000_000
+
+
+@contextmanager
+def _kept_for_the_end(wrong: list[str]) -> Iterator[None]:
+    """Go on with other weeks when one is in trouble."""
+    try:
+        yield
+    except (ArchiveError, ArchiveAway) as error:
+        wrong.append(str(error))
 
 
 class Archiver:
@@ -75,12 +85,17 @@ class Archiver:
             for name in self._place.tidy({Path(one.manifest).parent.name for one in known.values() if one.manifest}):
                 self._say(f"{name}: no range names it; moved to {self._place.root / 'unused'}")
             before_us = round(time.time() * 1_000_000) - hot_days * DAY_US
+            wrong: list[str] = []
             for week in self._due(known, before_us if hot_days > 0 else None):
-                self._archive(week)
+                with _kept_for_the_end(wrong):
+                    self._archive(week)
             for one in self._known().values():
                 if one.state == "archived":
-                    self._drop(one.week)
-                    self._merge(one.week)
+                    with _kept_for_the_end(wrong):
+                        self._drop(one.week)
+                        self._merge(one.week)
+            if wrong:
+                raise ArchiveError("; ".join(wrong))
 
     def bring_back(self, start_us: int, end_us: int) -> None:
         """Put the archived ticks of every week that [start_us, end_us) touches back into the database.
@@ -209,7 +224,9 @@ class Archiver:
                 left_over = week in partitions(cur)
             if left_over and not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
                 raise Busy(f"the week {week.name}: somebody reads for very long; try again later")
+            self._step("waited")
             drop_partition(self._connection, week)
+            self._step("dropped")
             fill(self._connection, week, folder, manifest, self._progress, self._step)
             self._step("filled")
         with states_locked(self._connection) as cur:

@@ -20,18 +20,23 @@ from app.storage import ledger
 from app.storage.connection import Connection
 from app.storage.instruments import Known, find, find_or_add
 from app.storage.partitions import Partitions
+from app.storage.tick_reader import timestamp
 from app.storage.ticks_writer import TickStore, with_spread
 
 _CREATED = """
     SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM ingest_log WHERE journal_id = %s
 """
-_DERIVED = """
-    SELECT time FROM ticks
-    WHERE symbol_id = %s AND seq < 0
-      AND time >= timestamptz 'epoch' + %s * interval '1 microsecond'
-      AND time <= timestamptz 'epoch' + %s * interval '1 microsecond'
+_WITHIN = "time >= %(start)s::timestamptz AND time <= %(end)s::timestamptz"
+# Of an archived range it is only known that there are some, of whichever symbol.
+_DERIVED = f"""
+    SELECT time FROM ticks WHERE symbol_id = %(symbol_id)s AND seq < 0 AND {_WITHIN}
+    UNION ALL
+    SELECT time FROM late_ticks WHERE symbol_id = %(symbol_id)s AND seq < 0 AND {_WITHIN}
+    UNION ALL
+    SELECT greatest(lower(range), %(start)s::timestamptz) FROM tick_ranges
+    WHERE state = 'archived' AND derived_rows > 0 AND range && tstzrange(%(start)s, %(end)s, '[]')
     LIMIT 1
-"""
+"""  # noqa: S608 - the constant above
 
 
 class UnknownSymbol(StorageError):
@@ -114,11 +119,12 @@ class ImportJob:
 def _refuse_derived(cur: Cursor, ticks: StoredTicks, names: dict[int, str]) -> None:
     for symbol_id in np.unique(ticks.symbol_id):
         times: I8 = ticks.time_us[ticks.symbol_id == symbol_id]
-        cur.execute(_DERIVED, (int(symbol_id), int(times.min()), int(times.max())))
+        bounds = {"start": timestamp(int(times.min())), "end": timestamp(int(times.max()))}
+        cur.execute(_DERIVED, {"symbol_id": int(symbol_id), **bounds})
         found = cur.fetchone()
         if found is not None:
             raise DerivedTicksThere(
-                f"{names[int(symbol_id)]} already has ticks that were sent without seq, as at "
+                f"{names[int(symbol_id)]} already has, or may have, ticks that were sent without seq, as at "
                 f"{found[0].isoformat()}: the same ticks would be stored twice. "
                 "Import another range, or give --merge to store both"
             )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from psycopg2.extensions import connection
 
-from app.archive.archiver import Archiver
 from app.market.intervals import Buckets
 from app.storage.bar_reader import BarQuery, read_bars
 from app.storage.connection import Connection
@@ -18,8 +16,6 @@ from app.storage.partitions import WEEK_US
 from app.storage.sink import DatabaseSink
 from app.storage.tick_reader import TickKey, TickPage, read_ticks
 from tests.batches import (
-    NAN,
-    NOON_US,
     Feeder,
     Tick,
     assert_bars_and_current_are_those_of_a_clean_load,
@@ -30,13 +26,11 @@ from tests.batches import (
     stored_keys,
     write_all,
 )
+from tests.integration.archiving import MONDAY_US, bring_back, died_at, run, some_ticks, with_archiver, without_seq
 
-MONDAY_US = NOON_US // WEEK_US * WEEK_US + 4 * 86_400_000_000 - WEEK_US
-"""A Monday midnight some days before NOON_US."""
-
-LATE_STEPS = ["late_written", "late_kept", "late_merged"]
+LATE_STEPS = ["late written", "late kept", "late merged"]
 STEPS = ["frozen", "begun", "writing", "written", "compared", "named", "kept", "switched", "waited", "dropped"]
-BACK_STEPS = [*LATE_STEPS, "waited", "filling", "filled", "released", "aside"]
+BACK_STEPS = [*LATE_STEPS, "waited", "dropped", "filling", "filled", "released", "aside"]
 
 
 @pytest.fixture
@@ -49,73 +43,6 @@ def sink(database_url: str) -> Iterator[DatabaseSink]:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive [1]"
-
-
-def with_archiver(
-    url: str, root: Path, do: Callable[[Archiver], object], step: Callable[[str], None] = lambda _: None
-) -> None:
-    own, guard = (Connection(lambda: url, 5, 60, name) for name in ("archiver", "guard"))
-    try:
-        do(Archiver(own, guard, root, step=lambda name: step(name.replace(" ", "_")), readers_timeout_s=10))
-    finally:
-        own.close()
-        guard.close()
-
-
-def run(url: str, root: Path, hot_days: int = 1) -> None:
-    with_archiver(url, root, lambda archiver: archiver.run(hot_days))
-
-
-def bring_back(url: str, root: Path) -> None:
-    with_archiver(url, root, lambda archiver: archiver.bring_back(0, 2**62))
-
-
-def died_at(url: str, root: Path, wanted: str, do: Callable[[Archiver], object]) -> bool:
-    """Do it in a process that dies at a step, as by kill -9; tell whether it came to that step."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with_archiver(url, root, do, lambda name: os._exit(9) if name == wanted else None)
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, 9), "the archiver failed by itself"
-    return code == 9
-
-
-def some_ticks() -> list[Tick]:
-    """Ticks of two symbols in three weeks: quotes, trades, absent prices, given and derived seq, equal times."""
-    rows: list[Tick] = []
-    for week in range(3):
-        for day in range(0, 7, 3):
-            at = MONDAY_US + week * WEEK_US + day * 86_400_000_000
-            for i in range(12):
-                rows.append(Tick(time_us=at + i // 3 * 400_000, seq=i % 3, bid=10 + i / 8, ask=10.5 + i / 8))
-                rows.append(Tick(time_us=at + i * 700_000, seq=5, bid=NAN, ask=NAN, last=9 + i, volume=i, flags=56))
-                rows.append(Tick("NVDA", at + i * 1000, seq=0, bid=3.25, ask=NAN, flags=2))
-            rows.append(Tick(time_us=at + 33, seq=-(7 + day), bid=-0.0, ask=8.0, spread=1.5, flags=1026))
-    return rows
-
-
-def without_seq(times_us: list[int], symbol: str = "TSLA") -> list[Tick]:
-    """Return ticks as they come without seq: each equal to the others of its time, with derived numbers."""
-    from app.market.identity import derive_seq
-
-    n = len(times_us)
-    same = np.full(n, 2.5)
-    seqs = derive_seq(
-        [symbol], np.zeros(n, np.int32), np.array(times_us), same, same, same, same, np.full(n, 56, np.int32)
-    )
-    return [
-        Tick(symbol, at, int(seq), bid=2.5, ask=2.5, last=2.5, volume=2.5, flags=56)
-        for at, seq in zip(times_us, seqs, strict=True)
-    ]
 
 
 def load(sink: DatabaseSink) -> Feeder:
@@ -268,8 +195,8 @@ def test_an_archiver_killed_at_any_step_loses_and_doubles_nothing(
     if is_late:
         run(database_url, archive)
         write_all(sink, feeder, late)
-    assert died_at(database_url, archive, step, lambda archiver: archiver.run(1))
-    if step != "late_merged":
+    assert died_at(database_url, archive, step)
+    if step != "late merged":
         assert everything(database_url, archive) == before
     if not is_late:
         write_all(sink, feeder, late)
@@ -297,12 +224,12 @@ def test_bringing_back_killed_at_any_step_loses_and_doubles_nothing(
     late = [Tick(time_us=MONDAY_US + 99, seq=4)]
     run(database_url, archive)
     write_all(sink, feeder, late)
-    assert died_at(database_url, archive, step, lambda archiver: archiver.bring_back(0, 2**62))
+    assert died_at(database_url, archive, step, "bring back")
     now = everything(database_url, archive)
     bring_back(database_url, archive)
     assert states(conn) == []
     assert rows_of(conn, "SELECT count(*) FROM late_ticks") == [(0,)]
-    if step not in ("late_written", "late_kept"):
+    if step not in ("late written", "late kept"):
         assert everything(database_url, archive) == now
     assert len(stored_keys(conn)) == len(some_ticks()) + 4 + 1
     assert_bars_and_current_are_those_of_a_clean_load(conn)
@@ -314,7 +241,7 @@ def test_a_begun_archive_can_be_given_up(
     conn: connection, database_url: str, archive: Path, sink: DatabaseSink
 ) -> None:
     feeder = load(sink)
-    assert died_at(database_url, archive, "written", lambda archiver: archiver.run(1))
+    assert died_at(database_url, archive, "written")
     late = [Tick(time_us=MONDAY_US + 99, seq=4), Tick(time_us=MONDAY_US, seq=0, bid=77)]
     write_all(sink, feeder, late)
     bring_back(database_url, archive)
