@@ -43,7 +43,7 @@ _PARTITIONS = """
     SELECT c.relname, i.inhdetachpending,
         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = %s::regclass ORDER BY 3
+    WHERE i.inhparent = %s::regclass ORDER BY i.inhdetachpending DESC, 3
 """
 # A table that was a partition and is none: detached by a run that was killed before it could drop it.
 _LEFT = """
@@ -161,6 +161,7 @@ def _say_dropped(cur: Cursor, before: datetime) -> None:
     cur.execute(_DROP_ARCHIVED, (before,))
     cur.execute(_FORGET, (before,))
     cur.execute(_DROPPED, (before,))
+    cur.execute("DELETE FROM late_ticks WHERE time < %s", (before,))
 
 
 def _drop_bars(connection: Connection, before: datetime) -> Dropped:

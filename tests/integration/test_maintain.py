@@ -55,7 +55,7 @@ def minutes(conn: connection, database_url: str) -> None:
 def pages(conn: connection, symbol: str) -> int:
     [(count,)] = rows_of(
         conn,
-        "SELECT count(DISTINCT (ctid::text::point)[0]) FROM bars JOIN instruments USING (symbol_id)"
+        "SELECT count(DISTINCT (bars.ctid::text::point)[0]) FROM bars JOIN instruments USING (symbol_id)"
         " WHERE symbol = %s AND resolution = 60",
         (symbol,),
     )
