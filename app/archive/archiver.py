@@ -18,6 +18,7 @@ from app.archive.weeks import (
     drop_partition,
     forget,
     freeze,
+    no_files,
     partitions,
     ranges,
     set_manifest,
@@ -90,7 +91,9 @@ class Archiver:
                 with _kept_for_the_end(wrong):
                     self._archive(week)
             for one in self._known().values():
-                if one.state == "archived":
+                if one.state == "dropped" and one.manifest is not None:
+                    self._remove(one, one.manifest)
+                elif one.state == "archived":
                     with _kept_for_the_end(wrong):
                         self._drop(one.week)
                         self._merge(one.week)
@@ -191,6 +194,16 @@ class Archiver:
         except Busy as why:
             self._say(f"{week.name}: {why}")
         self._step("dropped")
+
+    def _remove(self, one: Range, manifest: str) -> None:
+        """Delete the files of a week that was dropped for its age, when nobody can look at them any more."""
+        if not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+            return
+        self._place.remove(self._place.root / Path(manifest).parent)
+        self._step("removed")
+        with self._connection.transaction() as cur:
+            no_files(cur, one.week)
+        self._say(f"{one.week.name}: dropped for its age; its files are deleted")
 
     def _merge(self, week: Week) -> None:
         with self._connection.transaction() as cur:

@@ -70,6 +70,16 @@ class Place:
         unused.mkdir(exist_ok=True)
         folder.rename(unused / folder.name)
 
+    def remove(self, folder: Path) -> None:
+        """Delete a directory of ticks that were dropped; it may be gone."""
+        if folder.parent != self.ticks:
+            raise ArchiveError(f"{folder} is no directory of the archive")
+        if folder.exists():
+            # By another name first: half of it must not be taken for all of it.
+            doomed = self.ticks / f"{UNFINISHED}{folder.name}"
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
     def tidy(self, named: set[str]) -> list[str]:
         """Remove what was never finished, and put aside what no range names; return the names of the latter.
 

@@ -44,6 +44,10 @@ _SWITCH = f"""
     WHERE range = {_RANGE} AND state = ANY(%(from)s)
 """  # noqa: S608 - the constant above
 _FORGET = f"DELETE FROM tick_ranges WHERE range = {_RANGE} AND state = ANY(%(from)s)"  # noqa: S608 - the constant above
+_NO_FILES = f"""
+    UPDATE tick_ranges SET manifest = NULL, manifest_sha256 = NULL, rows = NULL, derived_rows = NULL, bytes = NULL
+    WHERE range = {_RANGE} AND state = 'dropped'
+"""  # noqa: S608 - the constant above
 # Whoever changes ticks changes the version of their day's bar.
 _VERSION = """
     SELECT count(*), coalesce(sum(version), 0)::text FROM bars
@@ -192,6 +196,11 @@ def forget(cur: Cursor, week: Week, was: str) -> None:
     cur.execute(_FORGET, {**week.bounds, "from": [was]})
     if cur.rowcount != 1:
         raise ArchiveError(f"the week {week.name} is not {was} any more")
+
+
+def no_files(cur: Cursor, week: Week) -> None:
+    """Write down that a dropped week has no files any more."""
+    cur.execute(_NO_FILES, week.bounds)
 
 
 def wait_for_readers(

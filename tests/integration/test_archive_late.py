@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from app.archive.checking import compare
 from app.archive.place import ArchiveError
 from app.archive.weeks import Week, freeze
 from app.errors import ArchiveAway
+from app.storage import retention
 from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks
 from app.storage.connection import Connection
@@ -137,6 +139,25 @@ def test_an_import_does_not_double_what_is_archived_without_seq(
 
     with pytest.raises(DerivedTicksThere):
         job.write(entry, stored([Row(time_us=MONDAY_US + 500, bid=1.0)]), 1, instruments)
+
+
+def test_a_week_that_is_dropped_later_loses_its_files(
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
+) -> None:
+    feeder = Feeder()
+    write_all(sink, feeder, quotes(10), [Tick(time_us=MONDAY_US + WEEK_US)])
+    run(database_url, tmp_path)
+    write_all(sink, feeder, quotes(5, start=10))
+    owner = Connection(lambda: database_url, 5, 60, "retention")
+    list(retention.run(owner, {"ticks": (date.today() - date(2026, 1, 12)).days}, "test"))
+    owner.close()
+    assert rows_of(conn, "SELECT state FROM tick_ranges ORDER BY upper(range)")[-1:] == [("archived",)]
+    run(database_url, tmp_path)
+    assert read_times(database_url, tmp_path) == [MONDAY_US + WEEK_US]
+    assert len(list(tmp_path.glob("ticks/*"))) == 1
+    assert rows_of(conn, "SELECT count(*) FROM tick_ranges WHERE state = 'dropped' AND manifest IS NOT NULL") == [(0,)]
+    assert rows_of(conn, "SELECT DISTINCT code, count(*) FROM rejected_ticks GROUP BY 1") == [("too_old", 5)]
+    assert ledger_of(conn, feeder.journal_id)[1:4] == (11, 0, 5)
 
 
 # ---- others meanwhile
