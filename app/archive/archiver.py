@@ -185,7 +185,7 @@ class Archiver:
         with self._connection.transaction() as cur:
             if week not in partitions(cur):
                 return
-        if not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+        if not self._readers_left():
             self._say(f"{week.name}: somebody reads for very long; its partition stays until the next run")
             return
         self._step("waited")
@@ -197,7 +197,7 @@ class Archiver:
 
     def _remove(self, one: Range, manifest: str) -> None:
         """Delete the files of a week that was dropped for its age, when nobody can look at them any more."""
-        if not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+        if not self._readers_left():
             return
         self._place.remove(self._place.root / Path(manifest).parent)
         self._step("removed")
@@ -235,7 +235,7 @@ class Archiver:
             check_files(folder, manifest, lambda _: None)
             with self._connection.transaction() as cur:
                 left_over = week in partitions(cur)
-            if left_over and not wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+            if left_over and not self._readers_left():
                 raise Busy(f"the week {week.name}: somebody reads for very long; try again later")
             self._step("waited")
             drop_partition(self._connection, week)
@@ -247,10 +247,18 @@ class Archiver:
         self._step("released")
         self._put_back()
         if one.manifest is not None:
-            if wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s):
+            if self._readers_left():
                 self._place.put_aside(self._place.root / Path(one.manifest).parent)
             self._step("aside")
         self._say(f"{week.name}: {one.rows or 0:,} ticks are back in the database")
+
+    def _readers_left(self) -> bool:
+        """Wait for whoever may still look at an old place; tell whether they are gone."""
+        gone = wait_for_readers(self._connection, [self._guard_pid], self._readers_timeout_s)
+        if not gone:
+            # Whoever reads for that long is waited for once, and not again for every week.
+            self._readers_timeout_s = 0.0
+        return gone
 
     def _manifest(self, one: Range) -> tuple[Path, Manifest]:
         if one.manifest is None or one.sha256 is None:

@@ -41,12 +41,9 @@ def fill(
                     copy_in(cur, f"public.{week.partition}", part)
             progress(len(ticks))
             step("filling")
-    if len(manifest.files) == 1:
-        (file,) = manifest.files
-        found: Iterator[WholeTicks] = read_file(folder / file.name, file.symbols)
-    else:
-        parts = [ticks for file in manifest.files for ticks in read_file(folder / file.name, file.symbols)]
-        found = iter([in_order(parts)])
+    main, *others = sorted(manifest.files, key=lambda file: -file.rows)
+    rest = [ticks for file in others for ticks in read_file(folder / file.name, file.symbols)]
+    found = in_order(read_file(folder / main.name, main.symbols), rest)
     compare(pages(connection, week.partition), found, progress)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.archive.place import ArchiveError
 from app.archive.writing import PAGE_ROWS
 from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, TickFile, file_sha256
+from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks, first_difference, from_columns, joined, schema
 from app.storage.tick_reader import timestamp
 
@@ -59,10 +61,21 @@ def compare(wanted: Iterable[WholeTicks], found: Iterable[WholeTicks], progress:
     return rows
 
 
-def in_order(parts: Iterable[WholeTicks]) -> WholeTicks:
-    """Return ticks of several files as one, by (symbol_id, time, seq)."""
-    whole = joined(list(parts))
-    return whole.take(np.lexsort((whole.seq, whole.time_us, whole.symbol_id)))
+def in_order(main: Iterable[WholeTicks], others: Sequence[WholeTicks]) -> Iterator[WholeTicks]:
+    """Yield the ticks of a file, and of others that are small enough for memory, by (symbol_id, time, seq)."""
+    late = _sorted(joined([nothing(), *others]))
+    keys = [late.key(row) for row in range(len(late))]
+    at = 0
+    for page in main:
+        until = bisect_right(keys, page.key(-1), at)
+        yield _sorted(joined([page, late.take(slice(at, until))])) if until > at else page
+        at = until
+    if at < len(keys):
+        yield late.take(slice(at, None))
+
+
+def _sorted(ticks: WholeTicks) -> WholeTicks:
+    return ticks.take(np.lexsort((ticks.seq, ticks.time_us, ticks.symbol_id)))
 
 
 def check_files(folder: Path, manifest: Manifest, progress: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.archive.checking import compare, read_file
+from app.archive.checking import compare, in_order, read_file
 from app.archive.writing import write_file
 from app.market.flags import sides
 from app.market.identity import derive_seq, seq_of
@@ -81,6 +81,17 @@ def test_the_ordinal_of_a_derived_seq_is_found_and_that_of_another_is_not() -> N
     assert (ordinals(ticks, {1: "ANOTHER"}) == RAW).all()
     ticks.seq = np.array([0, 7, *[-5] * 18])
     assert ordinals(ticks, NAMES)[:3].tolist() == [0, 7, RAW]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows(), st.lists(st.booleans(), min_size=40, max_size=40), st.integers(1, 6))
+def test_a_file_and_others_come_in_one_order(made: list[Row], in_main: list[bool], page_rows: int) -> None:
+    wanted = whole(made)
+    main = whole([row for row, first in zip(made, in_main, strict=False) if first])
+    others = [whole([row]) for row, first in zip(made, in_main, strict=False) if not first]
+    pages = [main.take(slice(at, at + page_rows)) for at in range(0, len(main), page_rows)]
+    found = list(in_order(pages, others))
+    assert compare([wanted], found, lambda _: None) == len(made)
 
 
 def place_of(ticks: WholeTicks, row: int) -> Place:
