@@ -55,10 +55,12 @@ _SLOTS = """
 _TABLES = """
     SELECT r.relname, t.bytes, t.index_bytes, t.rows, t.dead, t.parts
     FROM (
-        SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid) AS root, count(*) AS parts,
+        SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid) AS root,
+            sum((c.relkind = 'r')::integer) AS parts,
             sum(pg_table_size(c.oid))::bigint AS bytes, sum(pg_indexes_size(c.oid))::bigint AS index_bytes,
-            sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_stat_get_dead_tuples(c.oid))::bigint AS dead
-        FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' GROUP BY 1
+            sum(CASE WHEN c.relkind = 'r' AND c.reltuples > 0 THEN c.reltuples ELSE 0 END)::bigint AS rows,
+            sum(pg_stat_get_dead_tuples(c.oid))::bigint AS dead
+        FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') GROUP BY 1
     ) t JOIN pg_class r ON r.oid = t.root
     ORDER BY t.bytes + t.index_bytes DESC LIMIT %s
 """
