@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.archive.bringing_back import fill
@@ -60,15 +60,17 @@ class Archiver:
         say: Callable[[str], None] = lambda _: None,
         progress: Callable[[int], None] = lambda _: None,
         readers_timeout_s: float = READERS_TIMEOUT_S,
+        copies: Path | None = None,
     ) -> None:
         """Take what it needs; nothing is opened.
 
+        copies: where the backups have the archive's files too; None: there are no backups.
         guard: a connection to the same database, for a session that keeps others away. step: called with the name of
         each step when it is done. say: called with a line of what was done. progress: with rows that were done.
         """
         self._connection = connection
         self._guard = guard
-        self._place = Place(root)
+        self._place = Place(root, copies)
         self._step = step
         self._say = say
         self._progress = progress
@@ -83,6 +85,9 @@ class Archiver:
         with self._place.alone(self._guard) as self._guard_pid:
             self._put_back()
             known = self._known()
+            for one in known.values():
+                if one.state == "archived":
+                    self._find(one)
             for name in self._place.tidy({Path(one.manifest).parent.name for one in known.values() if one.manifest}):
                 self._say(f"{name}: no range names it; moved to {self._place.root / 'unused'}")
             before_us = round(time.time() * 1_000_000) - hot_days * DAY_US
@@ -174,6 +179,8 @@ class Archiver:
         self._step("named")
         kept = self._place.keep(folder, week.name)
         self._step("kept")
+        self._place.copy(kept)
+        self._step("copied")
         with states_locked(self._connection) as cur:
             if version(cur, week) != before:
                 raise ArchiveError(f"ticks of the week {week.name} were changed meanwhile: the next run begins anew")
@@ -251,6 +258,17 @@ class Archiver:
                 self._place.put_aside(self._place.root / Path(one.manifest).parent)
             self._step("aside")
         self._say(f"{week.name}: {one.rows or 0:,} ticks are back in the database")
+
+    def _find(self, one: Range) -> None:
+        """Get files that are missing from where there may be others, and what there is to where the backups are."""
+        assert one.manifest is not None
+        found = self._place.find(one.manifest, [])
+        with suppress(ArchiveAway):
+            folder, manifest = self._manifest(one)
+            found |= self._place.find(one.manifest, [file.name for file in manifest.files])
+            self._place.copy(folder)
+        if found:
+            self._say(f"{one.week.name}: files were missing, and were looked for in `unused` and in the backups")
 
     def _readers_left(self) -> bool:
         """Wait for whoever may still look at an old place; tell whether they are gone."""

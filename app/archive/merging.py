@@ -135,6 +135,7 @@ def merge_page(connection: Connection, place: Place, known: Range, step: Callabl
         files = [*manifest.files, _add_file(place, folder, late, new, step)]
         derived = known.derived_rows + int((late.ticks.seq[new] < 0).sum())
         name, sha256, sizes = write_manifest(folder, week, next_number(folder, "manifest"), files, derived)
+        place.copy(folder)
         step("late kept")
     with connection.transaction() as cur:
         # First, as a flush does: else each could hold what the other waits for.

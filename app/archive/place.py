@@ -24,9 +24,10 @@ class ArchiveError(StorageError):
 class Place:
     """archive_dir: directories of weeks in `ticks/`, and what is not needed any more in `unused/`."""
 
-    def __init__(self, root: Path) -> None:
-        """Take the directory; nothing is made yet."""
+    def __init__(self, root: Path, copies: Path | None = None) -> None:
+        """Take the directory; nothing is made yet. copies: where the backups have the same files; None: nowhere."""
         self.root = root
+        self._copies = copies
         self.ticks = root / TICKS
 
     @contextmanager
@@ -64,11 +65,36 @@ class Place:
         sync(self.ticks)
         return kept
 
+    def copy(self, folder: Path) -> None:
+        """Have the files of a directory beside the backups too, durably; idempotent."""
+        if self._copies is not None:
+            _fill(folder, self._copies / folder.name)
+            sync(self._copies)
+
+    def find(self, manifest: str, names: list[str]) -> bool:
+        """Get a range's files back from `unused/` or the backups where they are missing; tell whether any were.
+
+        manifest: its path from archive_dir; names: of the files that it names, as far as it is there. That is so after
+        the database was set back in time, or the disk was lost.
+        """
+        folder = self.root / Path(manifest).parent
+        wanted = [folder / name for name in [Path(manifest).name, *names]]
+        if all(path.exists() for path in wanted):
+            return False
+        for source in (self.root / "unused" / folder.name, *([self._copies / folder.name] if self._copies else [])):
+            if source.exists():
+                _fill(source, folder)
+                sync(self.ticks)
+        return True
+
     def put_aside(self, folder: Path) -> None:
         """Move a directory that no range names to `unused/`: nothing whole is deleted here."""
         unused = self.root / "unused"
         unused.mkdir(exist_ok=True)
-        folder.rename(unused / folder.name)
+        target = unused / folder.name
+        if target.exists():  # it was found there once, and copied
+            shutil.rmtree(target)
+        folder.rename(target)
 
     def remove(self, folder: Path) -> None:
         """Delete a directory of ticks that were dropped; it may be gone."""
@@ -93,6 +119,23 @@ class Place:
                 self.put_aside(folder)
                 aside.append(folder.name)
         return aside
+
+
+def _fill(source: Path, target: Path) -> None:
+    """Give a directory the files of another one that it lacks: links to them where one file system has both."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        copy = target / path.name
+        if copy.exists():
+            continue
+        try:
+            os.link(path, copy)
+        except OSError:
+            half = target / f".{path.name}"
+            shutil.copyfile(path, half)
+            sync(half)
+            half.rename(copy)
+    sync(target)
 
 
 def sync(path: Path) -> None:

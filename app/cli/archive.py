@@ -14,6 +14,7 @@ from app.archive.archiver import Archiver
 from app.archive.place import ArchiveError
 from app.archive.weeks import Range
 from app.cli import add_setting_flags, database
+from app.cli.backup import catalog_of
 from app.errors import ArchiveAway, BadParameter, SettingsError
 from app.market.time_params import parse_time
 from app.runtime_config import archive_dir, database_url
@@ -21,7 +22,7 @@ from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
 
 _STATEMENT_TIMEOUT_S = 600.0
-_SETTINGS = ("hot_days", "archive_dir", "direct_database_url")
+_SETTINGS = ("hot_days", "archive_dir", "backup_dir", "direct_database_url")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     own, guard = connect("work"), connect("guard")
     try:
         with _shown() as progress:
-            archiver = Archiver(own, guard, archive_dir(settings), say=_say, progress=progress)
+            backups = catalog_of(settings).root
+            copies = backups / "archive" if backups.exists() else None
+            archiver = Archiver(own, guard, archive_dir(settings), say=_say, progress=progress, copies=copies)
             actions: dict[str, Callable[[], int]] = {
                 "run": lambda: _run(archiver, settings.hot_days),
                 "list": lambda: _list(archiver),

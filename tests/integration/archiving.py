@@ -28,12 +28,14 @@ def with_archiver(
     do: Callable[[Archiver], object],
     step: Callable[[str], None] = lambda _: None,
     readers_timeout_s: float = 10,
+    copies: Path | None = None,
 ) -> list[str]:
     """Do something with an archiver; return the lines that it said."""
     own, guard = (Connection(lambda: url, 5, 60, name) for name in ("archiver", "guard"))
     lines: list[str] = []
     try:
-        do(Archiver(own, guard, root, step=step, say=lines.append, readers_timeout_s=readers_timeout_s))
+        timeout_s = readers_timeout_s
+        do(Archiver(own, guard, root, step=step, say=lines.append, readers_timeout_s=timeout_s, copies=copies))
     finally:
         own.close()
         guard.close()

@@ -29,7 +29,8 @@ from tests.batches import (
 from tests.integration.archiving import MONDAY_US, bring_back, died_at, run, some_ticks, with_archiver, without_seq
 
 LATE_STEPS = ["late written", "late kept", "late merged"]
-STEPS = ["frozen", "begun", "writing", "written", "compared", "named", "kept", "switched", "waited", "dropped"]
+STEPS = ["frozen", "begun", "writing", "written", "compared", "named", "kept", "copied", "switched"]
+STEPS += ["waited", "dropped"]
 BACK_STEPS = [*LATE_STEPS, "waited", "dropped", "filling", "filled", "released", "aside"]
 
 

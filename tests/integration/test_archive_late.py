@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -325,6 +326,43 @@ def test_a_missing_or_changed_file_is_an_error_and_never_an_empty_answer(
     path.unlink()
     with pytest.raises(ArchiveAway):
         read_times(database_url, tmp_path)
+
+
+def test_lost_files_come_back_from_the_backups(
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
+) -> None:
+    root, copies = tmp_path / "archive", tmp_path / "backups" / "archive"
+    feeder = Feeder()
+    write_all(sink, feeder, quotes(10))
+    with_archiver(database_url, root, lambda archiver: archiver.run(1), copies=copies)
+    write_all(sink, feeder, quotes(5, start=10))
+    with_archiver(database_url, root, lambda archiver: archiver.run(1), copies=copies)
+    before = read_times(database_url, root)
+    assert len(before) == 15
+    shutil.rmtree(root)
+    lines = with_archiver(database_url, root, lambda archiver: archiver.run(0), copies=copies)
+    assert any("files were missing" in line for line in lines)
+    assert read_times(database_url, root) == before
+    next(root.glob("ticks/*/ticks-2.parquet")).unlink()
+    with_archiver(database_url, root, lambda archiver: archiver.run(0), copies=copies)
+    assert read_times(database_url, root) == before
+    assert with_archiver(database_url, root, lambda archiver: archiver.run(0), copies=copies) == []
+
+
+def test_a_database_that_was_set_back_finds_the_files_that_it_names(
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
+) -> None:
+    write_all(sink, Feeder(), quotes(10))
+    run(database_url, tmp_path)
+    before = read_times(database_url, tmp_path)
+    execute(conn, "CREATE TABLE as_it_was AS SELECT * FROM tick_ranges")
+    bring_back(database_url, tmp_path)
+    assert list(tmp_path.glob("ticks/*")) == []
+    execute(conn, "INSERT INTO tick_ranges SELECT * FROM as_it_was", "DELETE FROM ticks")
+    run(database_url, tmp_path)
+    assert read_times(database_url, tmp_path) == before
+    bring_back(database_url, tmp_path)
+    assert len(list(tmp_path.glob("unused/*"))) == 1
 
 
 def whole(rows: int, **changes: float) -> WholeTicks:
