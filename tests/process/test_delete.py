@@ -43,6 +43,8 @@ def test_quotes_ticks_and_bars_follow_a_deletion(make_server: MakeServer) -> Non
         """Return what several requests are told, by whichever worker."""
         return {ask(server, "GET", f"/api/quotes/{symbol}").json["bid"] for _ in range(8)}
 
+    # Each worker finds the database by itself.
+    wait_until(lambda: all(ask(server, "GET", "/api/bars/TSLA").status == 200 for _ in range(20)), what="the database")
     wait_until(lambda: bids("TSLA") == {300.0}, what="the quote")
     day = "/api/bars/TSLA?interval=1m&start=2026-01-13&end=2026-01-14"
     assert len(ask(server, "GET", day).json["bars"]) == 5

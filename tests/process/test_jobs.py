@@ -107,7 +107,7 @@ def test_a_job_that_fails_is_a_warning(make_server: MakeServer) -> None:
     server = make_server(workers=1, environ=environ)
     (server.home / "backups").write_text("in the way")
     server.start().wait_ready()
-    wait_until(lambda: server.database.rows("SELECT FROM jobs"), what="the job to be known")
+    wait_until(lambda: server.database.rows("SELECT name FROM jobs"), what="the job to be known")
     server.database.rows("UPDATE jobs SET due_at = due_at - interval '1 day'")
     wait_until(lambda: server.stats()["warnings"] == ["job backup failed: see jobs"], what="the warning")
     [found] = server.stats()["jobs"]
