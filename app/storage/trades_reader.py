@@ -16,9 +16,11 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from app.datasets.declare import Dataset
+from app.errors import Conflict
 from app.formats.table import NULL_INT, Table, Values, empty
 from app.storage.range_version import range_version
 from app.storage.rows_reader import FETCH_ROWS, RowsPage, fields_of, rows_version
+from app.storage.tick_ranges import archived_within
 from app.storage.tick_reader import timestamp
 
 MINUTE_US = 60_000_000
@@ -132,7 +134,7 @@ def read_trades(
     count = max(LEAST_OF_A_SYMBOL, FIRST_MINUTES // max(len(ids), 1))
     rows: list[tuple[Any, ...]] = []
     while len(rows) <= max_rows and not left.over and ids:
-        found = _minutes(cur, ids, left, count, descending)
+        found = _before_the_archive(cur, _minutes(cur, ids, left, count, descending), left)
         if len(found):
             rows += _rows(cur, ids, found, left, place, descending, max_rows + 1 - len(rows))
         count = min(count * 2, MOST_MINUTES)
@@ -229,6 +231,30 @@ def _rows(
     else:
         left.start_us = last_us
     return rows
+
+
+def _before_the_archive(
+    cur: Cursor, minutes: np.ndarray[Any, np.dtype[np.int64]], left: _Left
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the minutes up to the first archived one. Raises Conflict when that is the next one.
+
+    Rows without those of the archive would be a wrong answer.
+    """
+    if not len(minutes):
+        return minutes
+    low, high = timestamp(int(minutes.min())), timestamp(int(minutes.max()) + MINUTE_US)
+    away = np.zeros(len(minutes), np.bool_)
+    for place in archived_within(cur, low, high):
+        away |= (minutes >= place.start_us) & (minutes < place.end_us)
+    if not away.any():
+        return minutes
+    if away[0]:
+        raise Conflict(
+            f"Trades of the week of {timestamp(int(minutes[0]))[:10]} are in the archive, and cannot be asked for as"
+            " trades: ask for ticks, or bring that week back (python -m app archive)"
+        )
+    left.over = False
+    return minutes[: int(np.argmax(away))]
 
 
 def _page(dataset: Dataset, rows: list[tuple[Any, ...]], max_rows: int) -> RowsPage:

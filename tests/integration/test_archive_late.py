@@ -18,7 +18,8 @@ from psycopg2.extensions import connection
 from app.archive.checking import compare
 from app.archive.place import ArchiveError
 from app.archive.weeks import Week, freeze
-from app.errors import ArchiveAway
+from app.datasets.registry import DATASETS
+from app.errors import ArchiveAway, Conflict
 from app.storage import retention
 from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks
@@ -27,6 +28,7 @@ from app.storage.import_job import DerivedTicksThere, ImportJob, find_instrument
 from app.storage.partitions import WEEK_US
 from app.storage.sink import DatabaseSink
 from app.storage.tick_reader import read_ticks
+from app.storage.trades_reader import read_trades
 from tests.batches import (
     NAN,
     Feeder,
@@ -159,6 +161,34 @@ def test_a_week_that_is_dropped_later_loses_its_files(
     assert rows_of(conn, "SELECT count(*) FROM tick_ranges WHERE state = 'dropped' AND manifest IS NOT NULL") == [(0,)]
     assert rows_of(conn, "SELECT DISTINCT code, count(*) FROM rejected_ticks GROUP BY 1") == [("too_old", 5)]
     assert ledger_of(conn, feeder.journal_id)[1:4] == (11, 0, 5)
+
+
+def test_archived_trades_are_refused_as_trades_and_not_left_out(
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
+) -> None:
+    trades = [Tick(time_us=MONDAY_US + week * WEEK_US, last=4.0, volume=1, flags=56) for week in range(2)]
+    write_all(sink, Feeder(), trades)
+
+    def read(descending: bool, max_rows: int) -> list[int]:
+        reader = Connection(lambda: database_url, 5, 30, "reader", tmp_path)
+        try:
+            with reader.reading(30) as cur:
+                bounds = {"symbol_id": 1, "start_us": None, "end_us": None, "after": None}
+                page = read_trades(cur, DATASETS["trades"], **bounds, descending=descending, max_rows=max_rows)
+                return [int(at) for at in page.table.columns[1]]
+        finally:
+            reader.close()
+
+    assert len(read(False, 10)) == 2
+    run(database_url, tmp_path)
+    second_us = MONDAY_US + WEEK_US
+    with_archiver(database_url, tmp_path, lambda archiver: archiver.bring_back(second_us, second_us + 1))
+    with pytest.raises(Conflict, match="are in the archive"):
+        read(False, 10)
+    with pytest.raises(Conflict, match="are in the archive"):
+        read(True, 2)
+    write_all(sink, Feeder(), [Tick(time_us=second_us + i, last=4.0, volume=1, flags=56) for i in range(1, 3)])
+    assert read(True, 2) == [second_us + 2, second_us + 1], "enough of them are hot"
 
 
 # ---- others meanwhile
