@@ -4333,10 +4333,13 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.execution_metrics_rollup TO tickhub_w
 GRANT SELECT ON TABLE public.execution_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup_300 TO tickhub_read;
+GRANT SELECT ON TABLE public.execution_metrics_rollup_300 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup_3600 TO tickhub_read;
+GRANT SELECT ON TABLE public.execution_metrics_rollup_3600 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.execution_metrics_rollup_60 TO tickhub_read;
+GRANT SELECT ON TABLE public.execution_metrics_rollup_60 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.fills TO tickhub_read;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.fills TO tickhub_write;
@@ -4383,10 +4386,13 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.market_data_rollup TO tickhub_write;
 GRANT SELECT ON TABLE public.market_data_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data_rollup_300 TO tickhub_read;
+GRANT SELECT ON TABLE public.market_data_rollup_300 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data_rollup_3600 TO tickhub_read;
+GRANT SELECT ON TABLE public.market_data_rollup_3600 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_data_rollup_60 TO tickhub_read;
+GRANT SELECT ON TABLE public.market_data_rollup_60 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_read;
 GRANT SELECT ON TABLE public.market_volume_hourly TO tickhub_write;
@@ -4449,10 +4455,13 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.strategy_metrics_rollup TO tickhub_wr
 GRANT SELECT ON TABLE public.strategy_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics_rollup_300 TO tickhub_read;
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_300 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics_rollup_3600 TO tickhub_read;
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_3600 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.strategy_metrics_rollup_60 TO tickhub_read;
+GRANT SELECT ON TABLE public.strategy_metrics_rollup_60 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.symbol_aliases TO tickhub_read;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.symbol_aliases TO tickhub_write;
@@ -4467,10 +4476,13 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.system_metrics_rollup TO tickhub_writ
 GRANT SELECT ON TABLE public.system_metrics_rollup TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics_rollup_300 TO tickhub_read;
+GRANT SELECT ON TABLE public.system_metrics_rollup_300 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics_rollup_3600 TO tickhub_read;
+GRANT SELECT ON TABLE public.system_metrics_rollup_3600 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_read;
+GRANT SELECT ON TABLE public.system_metrics_rollup_60 TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_read;
 GRANT SELECT ON TABLE public.tick_ranges TO tickhub_write;

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import psycopg2
 
 from app.cli import COMMON, add_setting_flags, database
+from app.cli.delete import actor
 from app.cli.url import database_url
+from app.errors import DatabaseAway, StorageError
 from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
-from app.storage.key_store import SCOPES, StoredKey, add_key, list_keys, revoke_key, rotate_key
+from app.storage.key_store import SCOPES, StoredKey, add_key, audit, list_keys, revoke_key, rotate_key
 
 _STATEMENT_TIMEOUT_S = 30.0
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do it as the database's owner; running servers know within seconds. A new key is the last line of stdout.
 
     Starts the embedded database when it is down, and leaves it running. Raises BadField, NotFound, Conflict,
-    DatabaseAway.
+    StorageError for who is not the owner, DatabaseAway.
     """
     database.run(argparse.Namespace(action="up"), settings)
     url = settings.direct_database_url or database_url(settings)
@@ -61,17 +64,25 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             if args.action == "list":
                 _show(list_keys(cur), as_json=args.json)
             elif args.action == "revoke":
-                _say(f"revoked: {_line(revoke_key(cur, args.key))}")
+                old = revoke_key(cur, args.key)
+                audit(cur, actor(), "revoke key", old)
+                _say(f"revoked: {_line(old)}")
             elif args.action == "rotate":
                 key, new, old = rotate_key(cur, args.key, args.grace)
+                audit(cur, actor(), "rotate key", new)
                 _say(f"added: {_line(new)}", f"ends:  {_line(old)}", ONCE)
             else:
                 scopes = [scope.strip() for scope in args.scopes.split(",") if scope.strip()]
                 key, new = add_key(cur, args.name, scopes, rate_per_s=args.rate, expires_in=args.expires)
+                audit(cur, actor(), "add key", new)
                 _say(f"added: {_line(new)}")
                 if new.key_no == 1 and not settings.has_api_keys:
                     _say("It is the first: from now on every request needs a key.")
                 _say(ONCE)
+    except DatabaseAway as why:
+        if isinstance(why.__cause__, psycopg2.errors.InsufficientPrivilege):
+            raise StorageError(f"{why}: keys are the owner's, name him in TICKHUB_DIRECT_DATABASE_URL") from why
+        raise
     finally:
         connection.close()
     if args.action in ("add", "rotate"):

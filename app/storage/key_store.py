@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import Json
 
 from app.errors import BadField, Conflict, NotFound, StorageError
 from app.storage.connection import Connection, first_line
@@ -55,6 +56,7 @@ _READ = f"""
     SELECT key_no, prefix, name, hash, scopes, rate_per_s, extract(epoch FROM expires_at)::float8
     FROM secret.api_keys WHERE {_IN_FORCE} ORDER BY key_no LIMIT %s
 """  # noqa: S608 - the same
+_AUDIT = "INSERT INTO audit_log (actor, action, rows, details) VALUES (%s, %s, 1, %s)"
 _ANY = "SELECT EXISTS (SELECT FROM secret.api_keys)"
 
 
@@ -164,6 +166,12 @@ def rotate_key(cur: Cursor, named: str, grace: timedelta) -> tuple[str, StoredKe
     key, new = _insert(cur, old.name, old.scopes, old.rate_per_s, life)
     cur.execute(_LET_EXPIRE, {"grace": grace, "key_no": old.key_no})
     return key, new, _stored(cur.fetchone())
+
+
+def audit(cur: Cursor, actor: str, action: str, key: StoredKey) -> None:
+    """Write down who did what with a key, in the same transaction."""
+    details = Json({"prefix": key.prefix, "name": key.name, "scopes": list(key.scopes)})
+    cur.execute(_AUDIT, (actor, action, details))
 
 
 def _one(cur: Cursor, named: str) -> StoredKey:

@@ -43,7 +43,8 @@ _OTHERS: Mapping[str, str] = {
     "jobs": _CHANGES,
     # Looked at FOR SHARE, for which the right to change one column is asked: the one that says nothing.
     "tick_ranges": "SELECT, UPDATE (changed_at)",
-    # Who deletes and archives is the owner, and what he did the server does not touch.
+    # Who deletes, drops and archives is the owner, and what that was the server does not touch.
+    "kept_from": "SELECT",
     "audit_log": "SELECT",
     "alembic_version": "SELECT",
 }
@@ -79,8 +80,9 @@ _THERE = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)"
 
 # Only what is ours: the tables of others in public are theirs to share.
 _TABLES = """
-    SELECT n.nspname, c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN ('public', 'history', 'secret') AND c.relkind IN ('r', 'p', 'v', 'S') AND NOT c.relispartition
+    SELECT n.nspname, c.relname, c.relkind::text, c.relispartition
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('public', 'history', 'secret') AND c.relkind IN ('r', 'p', 'v', 'S')
       AND c.relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
     ORDER BY 1, 2
 """
@@ -95,8 +97,8 @@ _IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
 def writers_rights() -> dict[str, str]:
     """Return what the role that writes may do, by table of schema public."""
-    datasets = {dataset.table: _CHANGES for dataset in DATASETS.values() if dataset.table not in _OTHERS}
-    rollups = {rollup_table(dataset): _CHANGES for dataset in DATASETS.values() if dataset.table not in _OTHERS}
+    datasets = {dataset.table: _CHANGES for dataset in DATASETS.values()}
+    rollups = {rollup_table(dataset): _CHANGES for dataset in DATASETS.values() if dataset.rollup}
     return {**datasets, **rollups, **_OTHERS}
 
 
@@ -118,12 +120,12 @@ def grant(cur: Cursor) -> None:
         cur.execute(_of(READ, "REVOKE ALL ON ALL TABLES IN SCHEMA secret FROM {}; REVOKE ALL ON SCHEMA secret FROM {}"))
 
 
-def _let_write(cur: Cursor, found: list[tuple[str, str, str]]) -> None:
+def _let_write(cur: Cursor, found: list[tuple[str, str, str, bool]]) -> None:
     rights = writers_rights()
     cur.execute(_of(WRITE, "GRANT USAGE ON SCHEMA public, history, secret TO {}"))
-    for schema, name, kind in found:
-        if kind == "S":
-            continue  # all are of identities, which are no right of whoever inserts
+    for schema, name, kind, is_partition in found:
+        if kind == "S" or is_partition:
+            continue  # sequences are all of identities: whoever inserts needs no right on them; rows go by the parent
         _give(cur, WRITE, rights.get(name, "SELECT") if schema == "public" else "SELECT", schema, name, kind)
     # Not for schema secret: what is added there is decided on here.
     cur.execute(_of(WRITE, "ALTER DEFAULT PRIVILEGES IN SCHEMA public, history GRANT SELECT ON TABLES TO {}"))
@@ -139,9 +141,9 @@ def _let_write(cur: Cursor, found: list[tuple[str, str, str]]) -> None:
         cur.execute(_of(WRITE, _LOCKS))
 
 
-def _let_copy(cur: Cursor, found: list[tuple[str, str, str]]) -> None:
+def _let_copy(cur: Cursor, found: list[tuple[str, str, str, bool]]) -> None:
     cur.execute(_of(BACKUP, "GRANT USAGE ON SCHEMA public, history, secret TO {}"))
-    for schema, name, kind in found:
+    for schema, name, kind, _ in found:
         _give(cur, BACKUP, "SELECT", schema, name, kind)
     for kind in ("TABLES", "SEQUENCES"):
         cur.execute(

@@ -95,6 +95,8 @@ def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Ser
     wait_status(server, 401, kept)
     assert stats(server).status == 401
     assert "no key in force" in keys(server, "revoke", "gone", status=1)
+    done = server.database.rows("SELECT action, details ->> 'name' FROM audit_log ORDER BY audit_id")
+    assert done == [("add key", "kept"), ("add key", "gone"), ("revoke key", "gone"), ("revoke key", "kept")]
 
 
 def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
