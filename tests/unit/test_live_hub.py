@@ -420,7 +420,8 @@ def test_who_subscribes_again_and_again_is_still_conflated(market: Market) -> No
     for n in range(6):
         trade_on(0.03)
         market.hub.subscribe(reader, [NAMES[n % 3]], ["quotes"])
-    assert 15 <= trade_on(2.0) <= 21, "each after 100 ms, but the first one"
+    assert trade_on(SLOT_S) == 1, "the snapshot, at once"
+    assert trade_on(2.0) == 20, "one every 100 ms"
 
 
 def test_a_snapshot_says_so_even_if_its_reader_was_due_before_its_text_was_made(market: Market) -> None:
