@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gevent
+from gevent.event import Event
 
 from app.errors import DatabaseAway
 from app.lanes import Lane, LaneTimeout
@@ -25,6 +26,10 @@ from app.settings import ROOT
 
 CHECK_INTERVAL_S = 1.0
 CHECK_TIMEOUT_S = 5.0
+FIRST_LOOK_S = 2.0
+"""How long whoever needs the database waits for the first look at it. A worker takes requests as soon as it runs, and
+that look takes milliseconds; a database that hangs takes more, and is then called away as at any other time."""
+
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
 
@@ -57,7 +62,8 @@ class Keeper:
         self._failures = 0
         self._not_before = 0.0
         self.connected = False
-        self.reason = "not asked yet"
+        self.reason = "it has not answered yet"
+        self._looked = Event()
         self._stopping = False
 
     def run(self) -> None:
@@ -68,6 +74,11 @@ class Keeper:
             except Exception:
                 log.exception("looking after the database failed")
             gevent.sleep(CHECK_INTERVAL_S)
+
+    def trouble(self) -> str | None:
+        """Return why the database is known to be unusable, or None; before the first look wait for it, bounded."""
+        self._looked.wait(FIRST_LOOK_S)
+        return None if self.connected else self.reason
 
     def stop(self) -> None:
         """Start nothing from now on."""
@@ -81,6 +92,7 @@ class Keeper:
         except (DatabaseAway, LaneTimeout) as error:
             reachable, self.reason = False, str(error)
         was, self.connected = self.connected, reachable and revision == self._head
+        self._looked.set()
         if self.connected:
             self._failures = 0
             if not was:

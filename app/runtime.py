@@ -197,7 +197,7 @@ class Runtime:
         self.reads = Reads(
             settings,
             lambda name: self._connection(name, settings.db_statement_timeout_s),
-            lambda: None if self.keeper.connected else self.keeper.reason,
+            self.keeper.trouble,
             self.meters.reads,
         )
         self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
@@ -291,8 +291,8 @@ class Runtime:
 
     def add_symbol(self, new: NewSymbol) -> SymbolRow:
         """Add an instrument, known to this worker at once. Raises BadField, Conflict, QueryTimeout, DatabaseAway."""
-        if not self.keeper.connected:
-            raise DatabaseAway(self.keeper.reason)
+        if trouble := self.keeper.trouble():
+            raise DatabaseAway(trouble)
         try:
             added = self._reference_lane.call_within(
                 REFERENCE_TIMEOUT_S, self._reference_connection.interrupt, self._add_symbol, new
