@@ -85,6 +85,11 @@ class Keeper:
         self._stopping = True
 
     def _look(self) -> None:
+        if self._wants_help() and time.monotonic() >= self._not_before and not self._stopping and self._bring_up():
+            self._wants_help()  # at once: requests wait for it
+
+    def _wants_help(self) -> bool:
+        """Ask the database and note what it says; return whether bringing it up may mend that."""
         reachable, revision = True, None
         try:
             revision = self._lane.call_within(CHECK_TIMEOUT_S, self._interrupt, self._check)
@@ -97,18 +102,18 @@ class Keeper:
             self._failures = 0
             if not was:
                 self._on_back()
-            return
+            return False
         if was:
             log.warning("the database is away: %s", self.reason)
-        if (self._embedded or reachable) and time.monotonic() >= self._not_before and not self._stopping:
-            self._bring_up()
+        return self._embedded or reachable
 
-    def _bring_up(self) -> None:
+    def _bring_up(self) -> bool:
+        """Start and migrate it, unless another worker is at it; return whether that was done."""
         with open(self._lock_path, "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return  # another worker is at it
+                return False
             # Its own session: a Ctrl-C for the server must not end it halfway.
             child = subprocess.Popen(
                 [sys.executable, "-m", "app", "database", "up"],
@@ -125,8 +130,9 @@ class Keeper:
             log.info("[DATABASE] %s", line)
         if child.returncode == 0:
             self._not_before = 0.0
-            return
+            return True
         self._failures += 1
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
         self._not_before = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311 - jitter
         log.error("[ERROR] the database cannot be brought up (exit status %d)", child.returncode)
+        return False
