@@ -16,6 +16,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
 
 from app.storage import embedded
 from app.storage.schema import migrate
+from tests.quick_disk import quick_disk
 
 TEMPLATE = "tickhub_template"
 
@@ -23,7 +24,7 @@ TEMPLATE = "tickhub_template"
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Yield the URL of a throw-away server, with {name} for the database's."""
-    folder = Path(tempfile.mkdtemp(prefix="tickhub-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="tickhub-pg-", dir=quick_disk()))
     folder.chmod(0o711)  # as root the server is another user, and must get through
     config = embedded.EmbeddedConfig(folder / "data", memory_mb=256)
     try:

@@ -25,6 +25,7 @@ from psycopg2.extensions import connection as Connection
 from app.storage import embedded
 from app.storage.embedded_postmaster import postmaster
 from app.storage.schema import migrate
+from tests.quick_disk import quick_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
@@ -67,7 +68,7 @@ def _runs(process: psutil.Process) -> bool:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A directory with a short path, for sockets, which PostgreSQL's user can pass through."""
-    path = Path(tempfile.mkdtemp(prefix="thp-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="thp-", dir=quick_disk()))
     path.chmod(0o711)
     try:
         yield path
