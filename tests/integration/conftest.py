@@ -15,7 +15,10 @@ from psycopg2 import sql
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
 
 from app.storage import embedded
+from app.storage.connection import Connection
 from app.storage.schema import migrate
+from app.storage.sink import DatabaseSink
+from tests.batches import new_sink
 from tests.quick_disk import quick_disk
 
 TEMPLATE = "tickhub_template"
@@ -85,3 +88,19 @@ def conn(database_url: str) -> Iterator[connection]:
     """Yield a connection to this test's database."""
     with closing(psycopg2.connect(database_url)) as open_connection:
         yield open_connection
+
+
+@pytest.fixture
+def own(database_url: str) -> Iterator[Connection]:
+    """Yield a connection to this test's database, as a lane has one."""
+    made = Connection(lambda: database_url, 5, 60, "test")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sink(database_url: str) -> Iterator[DatabaseSink]:
+    """Yield what flushes into this test's database."""
+    made = new_sink(database_url)
+    yield made
+    made.close()
