@@ -37,10 +37,8 @@ def make_cache(tmp_path: Path) -> Iterator[MakeCache]:
 
 
 @pytest.fixture
-def reading(database_url: str) -> Iterator[Callable[[], list[Instrument]]]:
-    connection = Connection(lambda: database_url, 5, 30, "test")
-    yield lambda: read_instruments(connection)
-    connection.close()
+def reading(own: Connection) -> Callable[[], list[Instrument]]:
+    return lambda: read_instruments(own)
 
 
 def away() -> list[Instrument]:

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -36,13 +35,6 @@ from tests.batches import (
 )
 
 WAIT_S = 60
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
