@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.stream.channels import Channel
 from app.stream.hub import Hub
 from app.stream.subscriber import Subscriber
 from tests.integration.test_stored_trades import Shown, World, snapshot, stored
+from tests.outlet import Outlet
 from tests.pipelines import wait_until
 
 NAMES = ["NVDA", "TSLA"]
@@ -41,24 +41,6 @@ class Reads:
         self.left -= 1
         with snapshot(self.url) as cur:
             return fn(cur, *args)
-
-
-class Outlet:
-    """Takes everything at once."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.stalled_since: float | None = None
-        self.closing = self.ended = False
-
-    def send_texts(self, texts: list[bytes]) -> None:
-        self.got += [json.loads(text) for text in texts]
-
-    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
-        self.closing = True
-
-    def cut(self) -> None:
-        self.ended = True
 
 
 class Worker:

@@ -28,7 +28,6 @@ from tests.process.pieces import (
     age,
     columns_of,
     files,
-    get,
     kept_open,
     moments,
     more,
@@ -40,7 +39,7 @@ from tests.process.pieces import (
 from tests.process.reading import made_ticks, store
 from tests.process.test_journal_full import limit_files
 from tests.process.test_query_lanes import busy, locked_ticks
-from tests.process.wire import running
+from tests.process.wire import get, running
 
 ROWS = 130_000
 """More than a row group: some of a file is written before its last rows are read."""

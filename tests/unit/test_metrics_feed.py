@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,28 +14,9 @@ from app.stream.subscriber import Subscriber
 from app.web import current_metrics, metrics_feed
 from app.web.current_metrics import CurrentMetrics, Machine
 from app.web.metrics_feed import MetricsFeed
+from tests.outlet import Outlet
 
 WAIT_S = 20.0
-
-
-class Outlet:
-    """Takes what is sent; stands for the socket."""
-
-    def __init__(self) -> None:
-        self.texts: list[int] = []
-        self.stalled_since: float | None = None
-        self.closing = self.ended = False
-        self.closed_with: int | None = None
-
-    def send_texts(self, texts: list[bytes]) -> None:
-        assert self.stalled_since is None, "who is stalled is sent nothing"
-        self.texts += [json.loads(text) for text in texts]
-
-    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
-        self.closed_with = code
-
-    def cut(self) -> None:
-        self.ended = True
 
 
 class Figures:
@@ -76,11 +56,11 @@ def test_they_are_made_once_for_all_who_watch_and_not_for_nobody() -> None:
     gevent.sleep(0.05)
     made = figures.made
     for outlet in outlets:
-        assert outlet.texts in (list(range(1, made + 1)), list(range(1, made)))
+        assert outlet.got in (list(range(1, made + 1)), list(range(1, made)))
     gevent.sleep(0.05)
     assert figures.made == made
     feed.add(readers[0])
-    wait(lambda: outlets[0].texts[-1] > made)
+    wait(lambda: outlets[0].got[-1] > made)
     feed.remove(readers[0])
 
 
@@ -89,16 +69,16 @@ def test_who_is_stalled_misses_some_delays_nobody_and_is_closed_in_the_end() -> 
     readers = [Subscriber(slow), Subscriber(quick)]
     for reader in readers:
         feed.add(reader)
-    wait(lambda: slow.texts)
+    wait(lambda: slow.got)
     slow.stalled_since = float("inf")
-    before = len(slow.texts)
-    wait(lambda: len(quick.texts) > before + 5)
-    assert (len(slow.texts), slow.closed_with) == (before, None)
+    before = len(slow.got)
+    wait(lambda: len(quick.got) > before + 5)
+    assert (len(slow.got), slow.closed_with) == (before, None)
     slow.stalled_since = -MAX_STALL_S
     wait(lambda: slow.closed_with == 1013)
     slow.stalled_since = None
-    wait(lambda: len(slow.texts) > before)
-    assert slow.texts[-1] > before + 5, "the newest, not the next"
+    wait(lambda: len(slow.got) > before)
+    assert slow.got[-1] > before + 5, "the newest, not the next"
     for reader in readers:
         feed.remove(reader)
 
@@ -115,7 +95,7 @@ def test_figures_that_cannot_be_made_end_all_who_watch_and_those_that_come_later
     figures.broken = False
     reader = Subscriber(second)
     feed.add(reader)
-    wait(lambda: second.texts)
+    wait(lambda: second.got)
     feed.remove(reader)
 
 
