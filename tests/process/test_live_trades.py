@@ -114,7 +114,8 @@ def test_what_is_unsubscribed_while_it_is_replayed_is_not_sent_on(server: Server
         assert sum(one.get("symbol") == "AMZN" for one in said[at:]) <= 1000
 
 
-@pytest.mark.parametrize("when", ["at first", pytest.param("later", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["at first", "later"])
 def test_readers_stay_while_the_database_is_away_and_get_trades_and_bars_once_it_is_back(
     make_server: MakeServer, database: Database, proxy: Proxy, when: str
 ) -> None:
