@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -31,6 +29,7 @@ from tests.batches import (
     rows_of,
     stored_keys,
 )
+from tests.waiting import wait_until
 
 WAIT_S = 60
 
@@ -38,14 +37,6 @@ WAIT_S = 60
 @pytest.fixture
 def feeder() -> Feeder:
     return Feeder()
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 # ---- the ledger

@@ -195,7 +195,7 @@ def test_every_bar_closes_with_the_clock_once_though_ticks_go_on(server: Server)
             closed = [bar for bar in said if bar["complete"]]
             if len({bar["timestamp"] for bar in closed}) >= 4:
                 break
-            time.sleep(0.05)
+            time.sleep(0.05)  # ticks go on, some twenty a bar
         assert len({str(bar) for bar in said}) == len(said)
         last = {bar["timestamp"]: bar for bar in closed}
         began = [bar["timestamp"] for bar in said if bar["timestamp"] <= max(last)]

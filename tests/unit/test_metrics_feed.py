@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from app.web import current_metrics, metrics_feed
 from app.web.current_metrics import CurrentMetrics, Machine
 from app.web.metrics_feed import MetricsFeed
 from tests.outlet import Outlet
+from tests.waiting import run_until
 
 WAIT_S = 20.0
 
@@ -39,28 +39,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_feed, "MOST_SHARE", 1.0)
 
 
-def wait(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(WAIT_S):
-        while not condition():
-            gevent.sleep(0.001)
-
-
 def test_they_are_made_once_for_all_who_watch_and_not_for_nobody() -> None:
     figures, outlets = Figures(), [Outlet() for _ in range(40)]
     feed, readers = MetricsFeed(figures), [Subscriber(outlet) for outlet in outlets]
     for reader in readers:
         feed.add(reader)
-    wait(lambda: figures.made >= 5)
+    run_until(lambda: figures.made >= 5)
     for reader in readers:
         feed.remove(reader)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # the one that was being made ends
     made = figures.made
     for outlet in outlets:
         assert outlet.got in (list(range(1, made + 1)), list(range(1, made)))
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # in which none may be made
     assert figures.made == made
     feed.add(readers[0])
-    wait(lambda: outlets[0].got[-1] > made)
+    run_until(lambda: outlets[0].got[-1] > made)
     feed.remove(readers[0])
 
 
@@ -69,15 +63,15 @@ def test_who_is_stalled_misses_some_delays_nobody_and_is_closed_in_the_end() -> 
     readers = [Subscriber(slow), Subscriber(quick)]
     for reader in readers:
         feed.add(reader)
-    wait(lambda: slow.got)
+    run_until(lambda: slow.got)
     slow.stalled_since = float("inf")
     before = len(slow.got)
-    wait(lambda: len(quick.got) > before + 5)
+    run_until(lambda: len(quick.got) > before + 5)
     assert (len(slow.got), slow.closed_with) == (before, None)
     slow.stalled_since = -MAX_STALL_S
-    wait(lambda: slow.closed_with == 1013)
+    run_until(lambda: slow.closed_with == 1013)
     slow.stalled_since = None
-    wait(lambda: len(slow.got) > before)
+    run_until(lambda: len(slow.got) > before)
     assert slow.got[-1] > before + 5, "the newest, not the next"
     for reader in readers:
         feed.remove(reader)
@@ -90,12 +84,12 @@ def test_figures_that_cannot_be_made_end_all_who_watch_and_those_that_come_later
     feed = MetricsFeed(figures)
     figures.broken = True
     feed.add(Subscriber(first))
-    wait(lambda: first.closed_with == 1011)
+    run_until(lambda: first.closed_with == 1011)
     assert [record.message for record in caplog.records] == ["live figures cannot be sent"]
     figures.broken = False
     reader = Subscriber(second)
     feed.add(reader)
-    wait(lambda: second.got)
+    run_until(lambda: second.got)
     feed.remove(reader)
 
 
@@ -107,7 +101,7 @@ def test_what_the_processors_do_is_known_from_the_second_look_on(
     assert machine.percents()[0] is None, "too soon for a second look"
     monkeypatch.setattr(current_metrics, "SYSTEM_EVERY_S", 0.0)
     for _ in range(2):
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # shares are of a time
         processors, memory, disk = machine.percents()
         assert processors is not None
         for share in (processors, memory, disk):
