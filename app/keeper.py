@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gevent
+from gevent.event import Event
 
 from app.errors import DatabaseAway
 from app.lanes import Lane, LaneTimeout
@@ -25,6 +26,10 @@ from app.settings import ROOT
 
 CHECK_INTERVAL_S = 1.0
 CHECK_TIMEOUT_S = 5.0
+FIRST_LOOK_S = 2.0
+"""How long whoever needs the database waits for the first look at it. A worker takes requests as soon as it runs, and
+that look takes milliseconds; a database that hangs takes more, and is then called away as at any other time."""
+
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
 
@@ -57,7 +62,8 @@ class Keeper:
         self._failures = 0
         self._not_before = 0.0
         self.connected = False
-        self.reason = "not asked yet"
+        self.reason = "it has not answered yet"
+        self._looked = Event()
         self._stopping = False
 
     def run(self) -> None:
@@ -69,11 +75,21 @@ class Keeper:
                 log.exception("looking after the database failed")
             gevent.sleep(CHECK_INTERVAL_S)
 
+    def trouble(self) -> str | None:
+        """Return why the database is known to be unusable, or None; before the first look wait for it, bounded."""
+        self._looked.wait(FIRST_LOOK_S)
+        return None if self.connected else self.reason
+
     def stop(self) -> None:
         """Start nothing from now on."""
         self._stopping = True
 
     def _look(self) -> None:
+        if self._wants_help() and time.monotonic() >= self._not_before and not self._stopping and self._bring_up():
+            self._wants_help()  # at once: requests wait for it
+
+    def _wants_help(self) -> bool:
+        """Ask the database and note what it says; return whether bringing it up may mend that."""
         reachable, revision = True, None
         try:
             revision = self._lane.call_within(CHECK_TIMEOUT_S, self._interrupt, self._check)
@@ -81,22 +97,23 @@ class Keeper:
         except (DatabaseAway, LaneTimeout) as error:
             reachable, self.reason = False, str(error)
         was, self.connected = self.connected, reachable and revision == self._head
+        self._looked.set()
         if self.connected:
             self._failures = 0
             if not was:
                 self._on_back()
-            return
+            return False
         if was:
             log.warning("the database is away: %s", self.reason)
-        if (self._embedded or reachable) and time.monotonic() >= self._not_before and not self._stopping:
-            self._bring_up()
+        return self._embedded or reachable
 
-    def _bring_up(self) -> None:
+    def _bring_up(self) -> bool:
+        """Start and migrate it, unless another worker is at it; return whether that was done."""
         with open(self._lock_path, "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return  # another worker is at it
+                return False
             # Its own session: a Ctrl-C for the server must not end it halfway.
             child = subprocess.Popen(
                 [sys.executable, "-m", "app", "database", "up"],
@@ -113,8 +130,9 @@ class Keeper:
             log.info("[DATABASE] %s", line)
         if child.returncode == 0:
             self._not_before = 0.0
-            return
+            return True
         self._failures += 1
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
         self._not_before = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311 - jitter
         log.error("[ERROR] the database cannot be brought up (exit status %d)", child.returncode)
+        return False

@@ -123,4 +123,4 @@ def _never_none(kind: Any) -> Any:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Time:
         return Time(parse_time(str(value)))
-    raise NotImplementedError(kind)  # msgspec's own word for a type that no parameter has
+    raise NotImplementedError(kind)  # so msgspec wants it of a hook: a type that no parameter has

@@ -31,7 +31,7 @@ class HangingLane:
 
     def call_within(self, timeout_s: float | None, interrupt: Callable[[], None], fn: Any) -> Any:
         self.calls += 1
-        gevent.sleep(0.2)
+        gevent.sleep(0.2)  # longer than looks are apart
         raise LaneTimeout("no answer")
 
 
