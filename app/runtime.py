@@ -217,7 +217,9 @@ class Runtime:
         self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
         self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
         self.flusher.on_committed = self.live_trades.committed
-        self.desk = Desk(self._connection, self.keeper.trouble, self.hub, self.bus, settings.alert_webhook_url, self.meters)
+        self.desk = Desk(
+            self._connection, self.keeper.trouble, self.hub, self.bus, settings.alert_webhook_url, self.meters
+        )
         self.live_trades.on_touched = self.desk.alerting.committed
         self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
         self._read_quotes_now = Event()
