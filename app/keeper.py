@@ -27,8 +27,12 @@ from app.settings import ROOT
 CHECK_INTERVAL_S = 1.0
 CHECK_TIMEOUT_S = 5.0
 FIRST_LOOK_S = 2.0
-"""How long whoever needs the database waits for the first look at it. A worker takes requests as soon as it runs, and
-that look takes milliseconds; a database that hangs takes more, and is then called away as at any other time."""
+"""How long whoever needs the database waits until it was looked at for the first time, and brought up if need be. A
+worker takes requests as soon as it runs, and a look takes milliseconds, a start a second; what takes more is called
+away as at any other time."""
+
+SOON_S = 0.1
+"""When to look again while another worker brings it up."""
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
@@ -69,11 +73,12 @@ class Keeper:
     def run(self) -> None:
         """Look after the database for ever; to be spawned as a greenlet."""
         while not self._stopping:
+            wait_s = CHECK_INTERVAL_S
             try:
-                self._look()
+                wait_s = self._look()
             except Exception:
                 log.exception("looking after the database failed")
-            gevent.sleep(CHECK_INTERVAL_S)
+            gevent.sleep(wait_s)
 
     def trouble(self) -> str | None:
         """Return why the database is known to be unusable, or None; before the first look wait for it, bounded."""
@@ -84,9 +89,16 @@ class Keeper:
         """Start nothing from now on."""
         self._stopping = True
 
-    def _look(self) -> None:
-        if self._wants_help() and time.monotonic() >= self._not_before and not self._stopping and self._bring_up():
-            self._wants_help()  # at once: requests wait for it
+    def _look(self) -> float:
+        """Look, help where that is wanted, and return after how long to look again."""
+        if self._wants_help() and time.monotonic() >= self._not_before and not self._stopping:
+            try:
+                if self._bring_up():
+                    self._wants_help()  # at once: requests wait for it
+            except BlockingIOError:
+                return SOON_S
+        self._looked.set()
+        return CHECK_INTERVAL_S
 
     def _wants_help(self) -> bool:
         """Ask the database and note what it says; return whether bringing it up may mend that."""
@@ -97,7 +109,6 @@ class Keeper:
         except (DatabaseAway, LaneTimeout) as error:
             reachable, self.reason = False, str(error)
         was, self.connected = self.connected, reachable and revision == self._head
-        self._looked.set()
         if self.connected:
             self._failures = 0
             if not was:
@@ -108,12 +119,9 @@ class Keeper:
         return self._embedded or reachable
 
     def _bring_up(self) -> bool:
-        """Start and migrate it, unless another worker is at it; return whether that was done."""
+        """Start and migrate it; return whether that worked. Raises BlockingIOError while another worker is at it."""
         with open(self._lock_path, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its own session: a Ctrl-C for the server must not end it halfway.
             child = subprocess.Popen(
                 [sys.executable, "-m", "app", "database", "up"],

@@ -67,7 +67,7 @@ def test_what_was_brought_up_is_asked_again_at_once(make_keeper: MakeKeeper, mon
 
     def bring_up() -> bool:
         nonlocal is_up
-        assert keeper.trouble() == "nobody there"
+        assert keeper.reason == "nobody there"
         is_up = True
         return True
 
@@ -75,4 +75,26 @@ def test_what_was_brought_up_is_asked_again_at_once(make_keeper: MakeKeeper, mon
     monkeypatch.setattr(keeper, "_bring_up", bring_up)
     looking = gevent.spawn(keeper.run)
     run_until(lambda: is_up and keeper.trouble() is None)
+    looking.kill()
+
+
+def test_whoever_comes_while_another_worker_brings_it_up_waits_for_that(
+    make_keeper: MakeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def check() -> str:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise DatabaseAway("nobody there")
+        return "0007"
+
+    def bring_up() -> bool:
+        raise BlockingIOError
+
+    keeper = make_keeper(check)
+    monkeypatch.setattr(keeper, "_bring_up", bring_up)
+    looking = gevent.spawn(keeper.run)
+    assert keeper.trouble() is None
     looking.kill()
