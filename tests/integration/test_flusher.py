@@ -388,6 +388,34 @@ def test_the_books_say_what_the_ledger_says(
     assert totals["set_aside"] == 1
 
 
+def test_what_the_server_collected_itself_is_told_apart_also_after_its_worker_died(
+    tmp_path: Path, worker: Callable[..., Worker], sink: Unruly
+) -> None:
+    def told_apart() -> tuple[int, int]:
+        shelf = Shelf(tmp_path / "books", JOURNAL_FIELDS)
+        shelf.refresh()
+        return shelf.total("collected"), shelf.total("collected_done")
+
+    dead = worker()
+    dead.collect(many(2, seq=1))
+    dead.flush()
+    assert told_apart() == (2, 2)
+    assert (dead.watch.rows, dead.ingest.book["last_flush_us"]) == (0, 0), "nobody sent anything"
+    dead.accept(many(3, seq=2))
+    dead.flush()
+    assert (dead.watch.rows, dead.ingest.book["last_flush_us"] > 0) == (3, True)
+    sink.away = True
+    dead.accept(many(1, seq=3))
+    dead.collect(many(4, seq=4))
+    assert told_apart() == (6, 2)
+    dead.die()
+    sink.away = False
+    w = worker()
+    w.recovery.scan()
+    w.flush()
+    assert told_apart() == (6, 6)
+
+
 def test_ledger_moved_is_no_failure(
     worker: Callable[..., Worker], database: MemorySink, sink: Unruly
 ) -> None:
