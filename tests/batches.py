@@ -138,7 +138,7 @@ BARS = """
 CURRENT = "SELECT current::text FROM current ORDER BY symbol"
 _TICKS = """
     SELECT symbol_id, (extract(epoch FROM time) * 1000000)::bigint, seq, bid, ask, last, spread, ticks.volume, flags,
-        journal_no, (extract(epoch FROM received_at) * 1000000)::bigint, allow_nonpositive
+        journal_no, (extract(epoch FROM ticks.received_at) * 1000000)::bigint, allow_nonpositive
     FROM ticks JOIN instruments USING (symbol_id) ORDER BY symbol_id, time, seq
 """
 

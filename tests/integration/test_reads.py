@@ -354,7 +354,7 @@ def test_whoever_waits_for_a_lane_gets_it(world: World) -> None:
 @pytest.mark.parametrize("size", range(2, 60))
 def test_every_connection_is_shared_out_and_quotes_have_their_own(size: int) -> None:
     found = shares(size)
-    assert sum(found.values()) == max(3, size - 2)
+    assert sum(found.values()) == max(3, size - 3)
     assert min(found.values()) >= 1
     assert found[PAGE] >= found[EXPORT]
 

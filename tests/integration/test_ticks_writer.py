@@ -67,8 +67,8 @@ def test_new_ticks_are_stored_with_every_column(conn: connection, sink: Database
     assert rows_of(
         conn,
         "SELECT symbol, (extract(epoch FROM time) * 1e6)::bigint, seq, bid, ask, last, spread, volume, buy_volume,"
-        " sell_volume, flags, journal_no, (extract(epoch FROM received_at) * 1e6)::bigint FROM ticks"
-        " JOIN instruments USING (symbol_id) ORDER BY received_at",
+        " sell_volume, flags, journal_no, (extract(epoch FROM ticks.received_at) * 1e6)::bigint FROM ticks"
+        " JOIN instruments USING (symbol_id) ORDER BY ticks.received_at",
     ) == [
         ("TSLA", NOON_US, 0, 1.5, None, None, None, 0.0, 0.0, 0.0, 2, number, NOON_US + 5),
         ("TSLA", NOON_US, -7, None, None, 3.25, None, 4.0, 4.0, 0.0, 56, number, NOON_US + 6),

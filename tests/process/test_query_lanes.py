@@ -25,7 +25,12 @@ from tests.waiting import skip_here
 WELL_BEFORE_S = 20.0
 """Long for cancelling, which takes one to two seconds, and short against the queries' minute."""
 
-MINUTE = {"TICKHUB_PAGE_TIMEOUT_S": "60", "TICKHUB_EXPORT_TIMEOUT_S": "60", "TICKHUB_LANE_WAIT_S": "0.5"}
+MINUTE = {
+    "TICKHUB_PAGE_TIMEOUT_S": "60",
+    "TICKHUB_EXPORT_TIMEOUT_S": "60",
+    "TICKHUB_LANE_WAIT_S": "0.5",
+    "TICKHUB_DB_POOL_SIZE": "11",  # of them four for pages
+}
 
 
 class Probed(Server):

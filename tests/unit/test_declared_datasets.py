@@ -175,6 +175,14 @@ def test_csv_says_what_json_says() -> None:
     assert by_csv.records.columns["f_buy_vol"] == [1.5, UNSET]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_of_spreadsheets_is_read(separator: str) -> None:
+    text = "\ufeffSymbol,DATE, Price \r\nAAPL,2026-01-13,271.5\r\n".replace(",", separator)
+    read = accepted(INFO, text.encode(), "csv")
+    assert not read.rejected
+    assert read.records.columns["price"] == [271.5]
+
+
 def test_bad_lines_of_csv_are_named() -> None:
     text = (
         'symbol,timestamp,url,headline\nAAPL,2026-01-13,a,"one, two"\nAAPL,2026-01-13\nFOO,2026-01-13,b,x\nAAPL,no,c,\n'
