@@ -3853,6 +3853,8 @@ ALTER TABLE ONLY public.trades_sent
 
 CREATE INDEX alert_rules_symbol_id ON public.alert_rules USING btree (symbol_id);
 
+CREATE INDEX alerts_of_rules ON public.alerts USING btree (alert_id) WHERE (rule_id IS NOT NULL);
+
 CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
 
 CREATE INDEX bars_5m_key ON public.bars USING btree (((symbol_id + 0)), resolution, date_bin('00:05:00'::interval, "time", '1970-01-01 00:00:00+00'::timestamp with time zone));
