@@ -115,7 +115,7 @@ def _items(body: bytes, max_rows: int) -> Iterator[Any]:
 
 
 def _decode_csv(dataset: Dataset, body: bytes, sent_as: SentAs, max_rows: int) -> Decoded:
-    """Decode CSV with a header line of field names, in any case, between commas, semicolons or tabs, as spreadsheets do.
+    """Decode CSV with a header line of field names in any case, between commas, semicolons or tabs, as spreadsheets do.
 
     A cell with nothing in it is a field that was not sent.
     """
