@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from app.datasets.registry import DATASETS
 from app.formats.table import Field, Table
 from app.page_token import foreign_token
 from app.row_stream import ALL, Page
 from app.storage.alert_reader import ALERTS, AlertFilter, read_alerts
 from app.storage.instruments import Known
+from app.storage.rows_reader import rows_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,9 @@ class AlertSource:
         return self.extra
 
     def version(self, cur: Cursor, instrument: Known) -> str:
-        """Return what rises with every alert."""
-        cur.execute("SELECT coalesce(max(alert_id), 0) FROM alerts")
-        row = cur.fetchone()
-        assert row is not None
-        return str(row[0])
+        """Return the version of the alerts in the range: one may be changed, or commit behind a later one."""
+        symbol_id = None if instrument == ALL else instrument.symbol_id
+        return rows_version(cur, DATASETS["alerts"], symbol_id, *self.range)
 
     def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next alerts. Raises BadParameter for a place that is none."""
