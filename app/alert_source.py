@@ -18,11 +18,10 @@ from app.storage.rows_reader import rows_version
 
 @dataclass(frozen=True, slots=True)
 class AlertSource:
-    """Alerts of a filter. list_name: of the list in JSON; extra: what stands before it, None: the symbol."""
+    """Alerts of a filter. list_name: of the list in JSON."""
 
     asked: AlertFilter
     list_name: str = "alerts"
-    extra: Mapping[str, str] | None = None
     fields: tuple[Field, ...] = ALERTS
 
     @property
@@ -37,9 +36,7 @@ class AlertSource:
 
     def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return what stands before the list; a symbol that is null: alerts of all, and of none."""
-        if self.extra is None:
-            return {"symbol": None if instrument == ALL else instrument.symbol}
-        return self.extra
+        return {"symbol": None if instrument == ALL else instrument.symbol}
 
     def version(self, cur: Cursor, instrument: Known) -> str:
         """Return the version of the alerts in the range: one may be changed, or commit behind a later one."""
