@@ -79,13 +79,15 @@ _INSTRUMENTS = f"""
     FROM instruments i LEFT JOIN current c USING (symbol) WHERE i.symbol_id = ANY(%s)
 """  # noqa: S608 - the same
 # Counted back from the newest minute, not from now: while nothing comes, what it is compared with stays the same.
+# OFFSET 0, or the planner, which does not know which that is, may go through all minutes.
 _MINUTES = f"""
     SELECT s.symbol_id, {_US.format("b.time")}, b.volume::float8
     FROM unnest(%(ids)s::integer[]) AS s (symbol_id) CROSS JOIN LATERAL (
         SELECT max(time) AS time FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
             AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()) newest
-    JOIN bars b ON b.symbol_id = s.symbol_id AND b.resolution = 60
-        AND b.time >= newest.time - %(minutes)s * interval '1 minute' AND b.time <= newest.time
+    CROSS JOIN LATERAL (
+        SELECT time, volume FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
+            AND time >= newest.time - %(minutes)s * interval '1 minute' AND time <= newest.time OFFSET 0) b
     ORDER BY s.symbol_id, b.time
 """  # noqa: S608 - the same
 
