@@ -200,6 +200,16 @@ def test_a_rule_that_is_none_is_refused_by_its_code(server: Server, body: str, c
     assert (answer.status, answer.json["code"]) == (400, code), answer
 
 
+def test_what_is_wrong_with_a_rule_is_said_with_what_would_be_right(server: Server) -> None:
+    def told(**fields: object) -> str:
+        return str(ask(server, "POST", "/api/alert_rules", json.dumps(fields)).json["message"])
+
+    assert told(alert_type="moon", threshold=1).startswith("alert_type: 'moon' is none of price_crosses, spread_above,")
+    assert told(alert_type="no_tick", threshold=1, colour="red").startswith("colour: unknown field; there are: alert_")
+    assert told(alert_type="no_tick", threshold="x") == "threshold: cannot be used: Expected float, got str"
+    assert told(alert_type="no_tick") == "Missing required fields: threshold"
+
+
 def test_stored_alerts_are_read_by_symbol_type_severity_and_page(server: Server) -> None:
     quote(server, "CSCO", 49.0)
     server.wait_drained()
