@@ -63,12 +63,16 @@ def fold(dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Folded:
             folded.duplicates += 1
         elif policy == "error":
             folded.later.append(row)
-        elif (policy == "keep_newest" and _is_older(dataset, row, first)) or row.values.items() <= first.values.items():
+        elif policy == "keep_newest" and _is_older(dataset, row, first):
             folded.duplicates += 1
         else:
-            folded.stored += 1
-            first.values |= row.values
+            # Also where nothing changes: what was accepted before this must not count as newer when it comes.
             first.received_us = max(first.received_us, row.received_us)
+            if row.values.items() <= first.values.items():
+                folded.duplicates += 1
+            else:
+                folded.stored += 1
+                first.values |= row.values
     folded.rows = list(by_key.values())
     return folded
 
