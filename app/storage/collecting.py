@@ -15,7 +15,7 @@ from app.errors import StorageError
 from app.market.positions import Positions
 from app.storage.lease import Term, is_held
 from app.storage.tick_reader import timestamp
-from app.storage.trade_reader import Plan, plan_behind
+from app.storage.trade_reader import Plan, journal_arrays, plan_behind
 
 NAME = "market_data"
 
@@ -160,7 +160,7 @@ def _count(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> tuple[Posi
     from_us = _without_pause(cur, plan, floor_us, window_us)
     to_us = min(high_us, from_us + window_us)
     parameters = {
-        **_journals(plan),
+        **journal_arrays(plan),
         "from": timestamp(from_us),
         "to": timestamp(to_us),
         "oldest": timestamp(min(floor_us, from_us - LATE_US)),
@@ -184,7 +184,7 @@ def _without_pause(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> in
     low_us, found_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
     if found_us - low_us <= window_us:
         return low_us
-    parameters = {**_journals(plan), "oldest": timestamp(min(floor_us, low_us - LATE_US))}
+    parameters = {**journal_arrays(plan), "oldest": timestamp(min(floor_us, low_us - LATE_US))}
     cur.execute(_BY_ARRIVAL)
     while found_us - window_us > low_us:
         bounds = {"from": timestamp(low_us), "to": timestamp(found_us - window_us)}
@@ -196,14 +196,6 @@ def _without_pause(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> in
             found_us = int(row[0])
     cur.execute(_BY_ANYTHING)
     return low_us
-
-
-def _journals(plan: Plan) -> dict[str, list[object]]:
-    return {
-        "numbers": [journal.number for journal in plan.journals],
-        "lows": [timestamp(journal.low_us) for journal in plan.journals],
-        "highs": [timestamp(journal.high_us) for journal in plan.journals],
-    }
 
 
 def _number(cur: Cursor, query: str) -> int:
