@@ -129,10 +129,10 @@ def _times(
         for place in numbers:
             # Seconds, or a day written as a number: as milliseconds they are in 1970, and nobody would see them again.
             if ok[place] and abs(us[place]) < LEAST_NUMBER_MS * 1000:
-                value = str(values[given[place]])[:40]
+                said = str(values[given[place]])[:40]
                 refused.setdefault(
                     given[place],
-                    ("bad_field", f"{name}: numbers are milliseconds since 1970, {value} is not likely one"),
+                    ("bad_field", f"{name}: numbers are milliseconds since 1970, {said} is not likely one"),
                 )
     if texts:
         parsed = parse_times([values[given[place]] for place in texts])

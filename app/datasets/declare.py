@@ -94,11 +94,10 @@ class Dataset:
     ordered by; required, of the key or not; None: there is none. computed: SQL by field, for where nothing was sent:
     `t` is the table. joined: SQL joins that computed fields are taken from; `page` is the rows of the table that are
     read, `t` too. computed_of: tables whose rows of the symbol, of whatever time, say what is computed, where the
-    record alone does not. complete: fills in what follows from the other fields of the same record; it gets and changes
-    values by field, None where there is none. ahead: whether its times may lie in the future. aggregates: of metrics,
-    what the values of an interval become, by field; of all its numbers. partitions: tables of a month each, made as
-    they are needed. rollup: whether counts, sums, least, greatest and last values by minute, five minutes and hour are
-    kept with it (`rollup.py`). indexes: those of the table beside its key's and the one by time, as fields. also_by:
+    record alone does not. ahead: whether its times may lie in the future. aggregates: of metrics, what the values of an
+    interval become, by field; of all its numbers. partitions: tables of a month each, made as they are needed. rollup:
+    whether counts, sums, least, greatest and last values by minute, five minutes and hour are kept with it
+    (`rollup.py`). indexes: those of the table beside its key's and the one by time, as fields. also_by:
     texts that are not of the key, and that rows can be chosen by all the same. has_own_table: False where others write
     the table, too: it has columns beside these, its key may be a UNIQUE of another one, and a person writes its
     migration. derive: fills in the key's fields that were not sent, before the journal; it gets and changes the values
@@ -116,7 +115,6 @@ class Dataset:
     computed: Mapping[str, str] = field(default_factory=dict)
     joined: str = ""
     computed_of: tuple[str, ...] = ()
-    complete: Callable[[dict[str, Any]], None] | None = None
     ahead: bool = False
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     partitions: Literal["month"] | None = None
