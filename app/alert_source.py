@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import cursor as Cursor
 
+from app.datasets.registry import DATASETS
 from app.formats.table import Field, Table
 from app.page_token import foreign_token
 from app.row_stream import ALL, Page
 from app.storage.alert_reader import ALERTS, AlertFilter, read_alerts
 from app.storage.instruments import Known
+from app.storage.rows_reader import rows_version
 
 
 @dataclass(frozen=True, slots=True)
 class AlertSource:
-    """Alerts of a filter. list_name: of the list in JSON; extra: what stands before it, None: the symbol."""
+    """Alerts of a filter. list_name: of the list in JSON."""
 
     asked: AlertFilter
     list_name: str = "alerts"
-    extra: Mapping[str, str] | None = None
     fields: tuple[Field, ...] = ALERTS
 
     @property
@@ -35,16 +36,12 @@ class AlertSource:
 
     def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return what stands before the list; a symbol that is null: alerts of all, and of none."""
-        if self.extra is None:
-            return {"symbol": None if instrument == ALL else instrument.symbol}
-        return self.extra
+        return {"symbol": None if instrument == ALL else instrument.symbol}
 
     def version(self, cur: Cursor, instrument: Known) -> str:
-        """Return what rises with every alert."""
-        cur.execute("SELECT coalesce(max(alert_id), 0) FROM alerts")
-        row = cur.fetchone()
-        assert row is not None
-        return str(row[0])
+        """Return the version of the alerts in the range: one may be changed, or commit behind a later one."""
+        symbol_id = None if instrument == ALL else instrument.symbol_id
+        return rows_version(cur, DATASETS["alerts"], symbol_id, *self.range)
 
     def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next alerts. Raises BadParameter for a place that is none."""

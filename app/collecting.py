@@ -126,4 +126,4 @@ class Collecting:
         rows = len(columns["timestamp"])
         if rows:
             records = Records("ignore", rows, columns)
-            self._ingest.accept(dataset, LAYOUT, rows, records.encode())
+            self._ingest.accept(dataset, LAYOUT, rows, records.encode(), collected=True)

@@ -30,7 +30,7 @@ class Figures:
         """Remember what was received, for the rate."""
         self.refresh()
         now = time.monotonic()
-        self._seen.append((now, self._journals.total("received")))
+        self._seen.append((now, self.received()))
         while self._seen and now - self._seen[0][0] > RATE_WINDOW_S + 0.5:
             self._seen.popleft()
 
@@ -47,12 +47,19 @@ class Figures:
         return max((book[name] for book in self._slots.books()), default=0)
 
     def received(self) -> int:
-        """Return the accepted rows since the server's start, those left in journals then included."""
-        return self.journal("received")
+        """Return the accepted rows since the server's start, those left in journals then included.
+
+        Not those that the server collected itself: whoever looks whether his feed is alive must not see them.
+        """
+        return max(0, self.journal("received") - self.journal("collected"))
 
     def processed(self) -> int:
-        """Return the rows that are stored, known duplicates, or set aside."""
-        return self.journal("stored") + self.journal("duplicates") + self.journal("set_aside")
+        """Return the rows of these that are stored, known duplicates, or set aside."""
+        return self.stored() + self.journal("duplicates") + self.journal("set_aside")
+
+    def stored(self) -> int:
+        """Return the rows of these that were written to the database."""
+        return max(0, self.journal("stored") - self.journal("collected_done"))
 
     def last_flush_us(self) -> int:
         """Return when rows were last committed, UTC microseconds, 0 for never."""

@@ -35,8 +35,8 @@ class DaySource:
         return {"symbol": instrument.symbol}
 
     def version(self, cur: Cursor, instrument: Known) -> str:
-        """Return the version of the days in the range."""
-        return days_version(cur, instrument.symbol_id, self.start_us, self.end_us)
+        """Return the version of the days."""
+        return days_version(cur, instrument.symbol_id)
 
     def read(self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int) -> Page:
         """Return the next days. Raises BadParameter for a place that is none."""

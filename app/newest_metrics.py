@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import gevent
 import msgspec
@@ -32,6 +33,9 @@ never, where the database set it aside."""
 
 RACE_S = 2.0
 """For so long a record with the time of the stored one counts as an update of it that is not flushed yet."""
+
+SLICE_RECORDS = 500
+"""Records that are looked at in one go: about a millisecond, in which nobody else is served."""
 
 Read = Callable[[], dict[str, dict[str, Newest]]]
 
@@ -60,15 +64,29 @@ class NewestMetrics:
         self._done.wait(most_s)
 
     def accepted(self, dataset: Dataset, records: Records) -> None:
-        """Take note of durable records; those of other datasets are none of ours."""
-        known = self._known.get(dataset.name)
-        if known is None:
+        """Take note of durable records; those of other datasets are none of ours. Others are served meanwhile."""
+        if dataset.name not in self._known:
             return
-        now_s = time.monotonic()
         keys = [records.columns[column.name] for column in rollup_keys(dataset)]
         names = keys[0] if keys else [""] * len(records)
         fields = {column.name: records.columns[column.name] for column in dataset.values}
-        for at, (name, time_us) in enumerate(zip(names, records.columns["timestamp"], strict=True)):
+        for start in range(0, len(records), SLICE_RECORDS):
+            if start:
+                gevent.sleep(0)
+            self._take(dataset.name, names, records.columns["timestamp"], fields, start)
+
+    def _take(
+        self,
+        dataset: str,
+        names: Sequence[str],
+        times_us: Sequence[int],
+        fields: Mapping[str, Sequence[Any]],
+        start: int,
+    ) -> None:
+        """Take note of SLICE_RECORDS records from `start` on, without a switch to another greenlet."""
+        known, now_s = self._known[dataset], time.monotonic()
+        for at in range(start, min(start + SLICE_RECORDS, len(names))):
+            name, time_us = names[at], times_us[at]
             before = known.get(name)
             if (before is None and len(known) >= MOST_NAMES) or (before is not None and before.time_us > time_us):
                 continue
@@ -77,7 +95,7 @@ class NewestMetrics:
                 before = Newest(time_us, dict.fromkeys(fields))
             kept = {field: before.values[field] if value is msgspec.UNSET else value for field, value in sent.items()}
             known[name] = Newest(time_us, kept)
-            self._own[dataset.name, name] = now_s
+            self._own[dataset, name] = now_s
 
     def _look(self) -> None:
         if time.monotonic() >= self._due_s and self._done.is_set():

@@ -117,7 +117,8 @@ class Reads:
     ) -> None:
         """Take what it needs; nothing is opened.
 
-        connect: makes the (unopened) connection of a name. away: why the database is known to be unusable, or None.
+        connect: makes the (unopened) connection of a name. away: why the database is known to be unusable, or None; it
+        may wait for a moment until that is known.
         """
         timeouts_s = {
             QUOTE: settings.quote_timeout_s,
@@ -221,9 +222,9 @@ class Reads:
         raise DatabaseAway("the database does not answer")
 
     def _check(self) -> None:
+        reason = self._away()
         if self._closed:
             raise NotReady("the server is going down")
-        reason = self._away()
         if reason is not None:
             raise DatabaseAway(reason)
 

@@ -188,7 +188,7 @@ class Runtime:
         self.reads = Reads(
             settings,
             lambda name: self._connection(name, settings.db_statement_timeout_s),
-            self._away,
+            self.keeper.trouble,
             self.meters.reads,
         )
         self.stream_places = StreamPlaces(MOST_STREAMS, settings.lane_wait_s)
@@ -204,7 +204,9 @@ class Runtime:
         self.live_bars = LiveBars(self.reads, self.hub, settings.flush_interval_s)
         self.live_trades = LiveTrades(self.reads, self.hub, self.bus, self.live_bars)
         self.flusher.on_committed = self.live_trades.committed
-        self.desk = Desk(self._connection, self._away, self.hub, self.bus, settings.alert_webhook_url, self.meters)
+        self.desk = Desk(
+            self._connection, self.keeper.trouble, self.hub, self.bus, settings.alert_webhook_url, self.meters
+        )
         self.live_trades.on_touched = self.desk.alerting.committed
         self.jobs = make_runner(settings, self.desk, self.dirs.run / "jobs")
         self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
@@ -300,8 +302,8 @@ class Runtime:
 
     def add_symbol(self, new: NewSymbol) -> SymbolRow:
         """Add an instrument, known to this worker at once. Raises BadField, Conflict, QueryTimeout, DatabaseAway."""
-        if not self.keeper.connected:
-            raise DatabaseAway(self.keeper.reason)
+        if trouble := self.keeper.trouble():
+            raise DatabaseAway(trouble)
         try:
             added = self._reference_lane.call_within(
                 REFERENCE_TIMEOUT_S, self._reference_connection.interrupt, self._add_symbol, new
@@ -323,9 +325,6 @@ class Runtime:
 
     def _connection(self, name: str, statement_timeout_s: float) -> Connection:
         return connection(self.settings, statement_timeout_s, name)
-
-    def _away(self) -> str | None:
-        return None if self.keeper.connected else self.keeper.reason
 
     def _check_database(self) -> str | None:
         """Return the revision of the database's schema. Lane side."""

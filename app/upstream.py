@@ -63,8 +63,9 @@ class Upstream:
     def __init__(self, url: str, api_key: str, timeout_s: float) -> None:
         """Take its address and a key that may read ("": none), and the longest wait of a request for it."""
         parts = urlsplit(url)
-        self._tls = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port or (443 if self._tls else 80)
+        # Once: to read all certificates that this machine believes in takes the event loop some 20 ms.
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "", parts.port or (80 if self._tls is None else 443)
         self._path = parts.path.rstrip("/")
         self._headers = {HOP_HEADER: "1", "Accept": "application/json"} | ({"X-API-Key": api_key} if api_key else {})
         self._timeout_s = timeout_s
@@ -124,10 +125,9 @@ class Upstream:
             return _decoder.decode(body).quotes
 
     def _connection(self) -> HTTPConnection:
-        if not self._tls:
+        if self._tls is None:
             return HTTPConnection(self._host, self._port, timeout=self._timeout_s)
-        context = ssl.create_default_context()
-        return HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=context)
+        return HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._tls)
 
     def _newer_of(self, quotes: Sequence[_Quote], known: Mapping[str, str | None], symbols: SymbolMap) -> list[Row]:
         rows = []

@@ -4094,6 +4094,8 @@ ALTER TABLE ONLY secret.api_keys
 
 CREATE INDEX alert_rules_symbol_id ON public.alert_rules USING btree (symbol_id);
 
+CREATE INDEX alerts_of_rules ON public.alerts USING btree (alert_id) WHERE (rule_id IS NOT NULL);
+
 CREATE INDEX alerts_time ON public.alerts USING btree ("time", alert_id);
 
 CREATE INDEX audit_log_at ON public.audit_log USING btree (at);

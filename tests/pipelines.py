@@ -30,17 +30,9 @@ from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
 from tests.batches import Tick, ticks
+from tests.waiting import run_until
 
 WAIT_S = 30
-
-
-def wait_until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Let the greenlets run until the condition holds, and return what it returned."""
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        gevent.sleep(0.001)
-    return found
 
 
 @contextmanager
@@ -294,9 +286,13 @@ class Worker:
         """Take in a request; returns when it is durable."""
         self.ingest.accept("ticks", 1, len(rows), ticks(rows).encode())
 
+    def collect(self, rows: Sequence[Tick]) -> None:
+        """Take in rows that nobody sent."""
+        self.ingest.accept("ticks", 1, len(rows), ticks(rows).encode(), collected=True)
+
     def flush(self) -> None:
         """Wait until all its journals are flushed, and known to be."""
-        wait_until(
+        run_until(
             lambda: not self.pending_rows and all(s.entry is not None for s in self.flusher.sources),
             "the flusher",
         )

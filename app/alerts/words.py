@@ -15,7 +15,7 @@ def message_of(rule: Rule, direction: str, value: float) -> str:
         case "spread_above":
             text = f"{rule.symbol} spread {shown} points is above {threshold}"
         case "no_tick":
-            text = f"{rule.symbol} had no tick for {value:.0f} s in market hours"
+            text = f"{rule.symbol} had no tick for {_duration(value)} in market hours"
         case "volume_spike":
             text = f"{rule.symbol} volume of a minute is {value:.1f} times the mean of the minutes before"
         case "basis_beyond":
@@ -25,6 +25,13 @@ def message_of(rule: Rule, direction: str, value: float) -> str:
             about = rule.symbol or rule.subject
             text = f"{f'{about} ' if about else ''}{rule.field} {shown} is {direction} {threshold}"
     return f"{rule.name}: {text}" if rule.name else text
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit, most in ((1, "s", 600), (60, "min", 180), (3600, "h", 48)):
+        if seconds < unit_s * most:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
 
 
 def number(value: float) -> str:

@@ -28,6 +28,9 @@ DAY_IS_DONE_AT_HOUR = 18
 """In the exchange's time. It closes at 15:00; until the vendor has settled a day, its bar is not asked for: the ledger
 would take it for final."""
 
+LATE_DAYS = 7
+"""A day that the vendor does not have so soon after it may still come; with a holiday it is asked for in vain."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -101,10 +104,11 @@ def _days(
     args: argparse.Namespace, target: Target, vendor: FastConnect, name: str, wanted: list[str], last: date
 ) -> int:
     total, failed = Tally(), 0
+    settled = last_day_over(datetime.now(UTC)) - timedelta(LATE_DAYS)
     with tqdm(total=len(wanted) * ((last - args.first).days + 1), unit="day", desc="FastConnect", disable=None) as bar:
         for symbol in wanted:
             bar.set_postfix_str(symbol, refresh=False)
-            source = VendorDays(vendor, name, VENDOR, symbol, args.first, last, args.reject_dir)
+            source = VendorDays(vendor, name, VENDOR, symbol, args.first, last, args.reject_dir, settled)
             try:
                 tally = source.run(target, bar.update)
                 total += tally

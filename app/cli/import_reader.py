@@ -30,7 +30,8 @@ LINE_BYTES = 1024 * 1024
 PARQUET_ROWS = 131_072
 
 BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError)
-"""What broken, encrypted or cut-off archives raise."""
+"""What broken, encrypted or cut-off archives raise; `zipfile` NotImplementedError for a compression that it does not
+know, RuntimeError for a password."""
 
 
 @dataclass(slots=True)

@@ -228,7 +228,11 @@ class _Nonpositive:
 
 @dataclass(slots=True)
 class VendorDays:
-    """A symbol's days at FastConnect, both ends included. vendor_name: which vendor the ledger's days are of."""
+    """A symbol's days at FastConnect, both ends included. vendor_name: which vendor the ledger's days are of.
+
+    settled: up to this day what the vendor does not have there was not; of later days it may only be late, so they are
+    asked for again the next time.
+    """
 
     vendor: FastConnect
     vendor_name: str
@@ -237,6 +241,7 @@ class VendorDays:
     first: date
     last: date
     reject_dir: Path
+    settled: date = date.max
     rejects: Rejects = field(init=False)
 
     def run(self, target: Target, progress: Callable[[int], object]) -> Tally:
@@ -255,7 +260,8 @@ class VendorDays:
         while day < end:
             until = min(day + MAX_DAYS, end)
             bars = self._bars(day, until - 1, known)
-            journal.write([(at, known.symbol, bar) for at, bar in sorted(bars.items())], self.source, until)
+            done = min(until, max(_number(self.settled), *bars, day - 1) + 1)
+            journal.write([(at, known.symbol, bar) for at, bar in sorted(bars.items())], self.source, done)
             progress(until - day)
             day = until
         return _finish(Tally(), start, journal.entry, self.rejects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--symbol", help="export only this one: name or alias, in any case")
     parser.add_argument("--start", type=_time, metavar="TIME", help="first time that is exported")
     parser.add_argument("--end", type=_time, metavar="TIME", help="first time that is not exported any more")
+    parser.add_argument(
+        "--computed",
+        action="store_true",
+        help="export what is computed, too (adj_close, daily_return, ...); an import would take it for sent",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -97,8 +103,12 @@ def _format(name: str) -> tuple[Format, bool]:
 def export_records(
     connection: Connection, dataset: Dataset, args: argparse.Namespace, form: Format, zipped: bool
 ) -> int:
-    """Write the records of a range into a file, which is whole or not there; return how many they are."""
-    source, instrument = DatasetSource(dataset, args.start, args.end), ALL
+    """Write the records of a range into a file, which is whole or not there; return how many they are.
+
+    As they were sent, unless args.computed: imported again, what is computed would not follow other rows any more.
+    """
+    shown = dataset if args.computed else replace(dataset, computed={}, joined="")
+    source, instrument = DatasetSource(shown, args.start, args.end), ALL
     if args.symbol is not None:
         instrument = _instrument(connection, dataset, args.symbol)
     encoder: Encoder = make_encoder(form, source.fields, list_name=source.list_name, extra=source.head(instrument))

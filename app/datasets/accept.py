@@ -24,6 +24,12 @@ from app.market.timestamps import numbers_to_us, parse_times
 FIRST_US = -2_208_988_800_000_000
 """1900-01-01: prices of a day go back further than ticks do."""
 
+LEAST_NUMBER_MS = 100_000_000_000
+"""Numbers nearer to 1970 than this (March 1973) are taken for mistakes; texts may say such times."""
+
+MOST_TEXT = 1 << 16
+"""Characters of a text, or of an object as JSON: thousands of rows are one page."""
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 
@@ -120,6 +126,14 @@ def _times(
     texts = [place for place in texts if isinstance(values[given[place]], str)]
     if numbers:
         us[numbers], ok[numbers] = numbers_to_us([values[given[place]] for place in numbers], "ms")
+        for place in numbers:
+            # Seconds, or a day written as a number: as milliseconds they are in 1970, and nobody would see them again.
+            if ok[place] and abs(us[place]) < LEAST_NUMBER_MS * 1000:
+                said = str(values[given[place]])[:40]
+                refused.setdefault(
+                    given[place],
+                    ("bad_field", f"{name}: numbers are milliseconds since 1970, {said} is not likely one"),
+                )
     if texts:
         parsed = parse_times([values[given[place]] for place in texts])
         found, naive = parsed.us, parsed.naive
@@ -185,11 +199,15 @@ def _objects(name: str, values: Sequence[Any], refused: dict[int, Reason]) -> li
 
 
 def _check_texts(name: str, values: Sequence[Any], refused: dict[int, Reason], nul: str) -> None:
-    """Refuse what PostgreSQL has no place for: NULs, and halves of surrogate pairs."""
+    """Refuse what PostgreSQL has no place for: NULs, and halves of surrogate pairs; and what no page could hold."""
     for at, text in enumerate(values):
         if not isinstance(text, str):
             continue
-        if nul in text:
+        if len(text) > MOST_TEXT:
+            refused.setdefault(
+                at, ("bad_field", f"{name} is too long: {len(text):,} characters, {MOST_TEXT:,} at most")
+            )
+        elif nul in text:
             refused.setdefault(at, ("bad_field", f"{name} must not hold a NUL"))
         elif not text.isascii():
             try:

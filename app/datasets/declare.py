@@ -93,16 +93,16 @@ class Dataset:
     what a second row of a key does, unless the request says other. time: what `start` and `end` choose by, and rows are
     ordered by; required, of the key or not; None: there is none. computed: SQL by field, for where nothing was sent:
     `t` is the table. joined: SQL joins that computed fields are taken from; `page` is the rows of the table that are
-    read, `t` too. complete: fills in what follows from the other fields of the same record; it gets and changes values
-    by field, None where there is none. ahead: whether its times may lie in the future. aggregates: of metrics, what the
-    values of an interval become, by field; of all its numbers. partitions: tables of a month each, made as they are
-    needed. rollup: whether counts, sums, least, greatest and last values by minute, five minutes and hour are kept with
-    it (`rollup.py`). indexes: those of the table beside its key's and the one by time, as fields. also_by: texts that
-    are not of the key, and that rows can be chosen by all the same. has_own_table: False where others write the table,
-    too: it has columns beside these, its key may be a UNIQUE of another one, and a person writes its migration. derive:
-    fills in the key's fields that were not sent, before the journal; it gets and changes the values of n rows by field.
-    stored_in: the table of what is sent, where `name` is a view that shows more (`storage/trades_reader.py`): `t` is
-    the view then.
+    read, `t` too. computed_of: tables whose rows of the symbol, of whatever time, say what is computed, where the
+    record alone does not. ahead: whether its times may lie in the future. aggregates: of metrics, what the values of an
+    interval become, by field; of all its numbers. partitions: tables of a month each, made as they are needed. rollup:
+    whether counts, sums, least, greatest and last values by minute, five minutes and hour are kept with it
+    (`rollup.py`). indexes: those of the table beside its key's and the one by time, as fields. also_by:
+    texts that are not of the key, and that rows can be chosen by all the same. has_own_table: False where others write
+    the table, too: it has columns beside these, its key may be a UNIQUE of another one, and a person writes its
+    migration. derive: fills in the key's fields that were not sent, before the journal; it gets and changes the values
+    of n rows by field. stored_in: the table of what is sent, where `name` is a view that shows more
+    (`storage/trades_reader.py`): `t` is the view then.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Dataset:
     retention: Retention = "kept"
     computed: Mapping[str, str] = field(default_factory=dict)
     joined: str = ""
-    complete: Callable[[dict[str, Any]], None] | None = None
+    computed_of: tuple[str, ...] = ()
     ahead: bool = False
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     partitions: Literal["month"] | None = None

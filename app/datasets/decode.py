@@ -115,11 +115,16 @@ def _items(body: bytes, max_rows: int) -> Iterator[Any]:
 
 
 def _decode_csv(dataset: Dataset, body: bytes, sent_as: SentAs, max_rows: int) -> Decoded:
-    """Decode CSV with a header line of field names; a cell with nothing in it is a field that was not sent."""
+    """Decode CSV with a header line of field names in any case, between commas, semicolons or tabs, as spreadsheets do.
+
+    A cell with nothing in it is a field that was not sent.
+    """
     decoded = Decoded()
-    reader = csv.reader(io.StringIO(body.decode("utf-8-sig", "replace"), newline=""), strict=True)
+    text = body.decode("utf-8-sig", "replace")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        names = next(reader, [])
+        names = [name.strip().lower() for name in next(reader, [])]
         if not set(names) & set(dataset.by_name):
             raise BadJson(f"the first line of CSV names the fields: {', '.join(dataset.by_name)}")
         if len(set(names)) < len(names):

@@ -57,4 +57,5 @@ DATASET = Dataset(
         "buy_speed_per_min": _SPEED.format(volume="f_buy_vol"),
         "sell_speed_per_min": _SPEED.format(volume="f_sell_vol"),
     },
+    computed_of=("foreign_snapshots",),
 )

@@ -69,4 +69,5 @@ DATASET = Dataset(
         "volatility": "c.volatility",
     },
     joined=_JOINED,
+    computed_of=("price_history", "corporate_actions"),
 )

@@ -107,6 +107,8 @@ JOURNAL_FIELDS = (
     "base_set_aside",
     "base_skipped",
     "base_lost",
+    "collected",  # of `received`: what the server itself collected
+    "collected_done",  # the part of it that is processed
     "flushes",
     "last_flush_us",
 )

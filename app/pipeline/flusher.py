@@ -10,6 +10,7 @@ import logging
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class Source:
         self.flush_began_at = 0.0  # monotonic
         self.wake_at_rows = 0  # rows waiting at which the flusher wants to know
         self.not_before = 0.0  # monotonic: not visited earlier, after trouble of its own
+        self._collected: deque[tuple[int, int]] = deque()  # (end row, rows) of what nobody sent, until it is processed
 
     def enter(self, entry: LedgerEntry) -> None:
         """Take the ledger's word for what is done."""
@@ -95,7 +97,15 @@ class Source:
         processed = book["stored"] + book["duplicates"] + book["set_aside"]
         if not self.own:
             book["received"] = processed + self.window.pending_rows
+            if not self.window.pending_rows:
+                book["collected_done"] = book["collected"]
+        while self._collected and self._collected[0][0] <= entry.next_row:
+            book.add("collected_done", self._collected.popleft()[1])
 
+    def collected(self, end_row: int, rows: int) -> None:
+        """Note that the newest accepted rows were collected by the server itself: nobody sent them."""
+        self._collected.append((end_row, rows))
+        self.book.add("collected", rows)
 
     def open_left_over(self, end_row: int) -> None:
         """Begin with a journal that was taken over, and that ends at `end_row`."""
@@ -252,9 +262,12 @@ class Flusher:
         if source.window.pending_rows:
             source.oldest_at = started
         source.book.add("flushes")
-        source.book["last_flush_us"] = self.last_flush_us = time.time_ns() // 1000
+        done_before = source.book["collected_done"]
         source.publish()
-        self._watch.flushed(batch.rows, time.monotonic() - started)
+        sent_rows = batch.rows - (source.book["collected_done"] - done_before)
+        if sent_rows > 0:
+            source.book["last_flush_us"] = self.last_flush_us = time.time_ns() // 1000
+        self._watch.flushed(max(0, sent_rows), time.monotonic() - started)
         if committed is not None:
             self._tell(committed)
         return True

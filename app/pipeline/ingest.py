@@ -36,6 +36,7 @@ log = logging.getLogger("tickhub")
 @dataclass(slots=True)
 class _Waiting:
     entry: Entry
+    collected: bool
     done: AsyncResult = field(default_factory=AsyncResult)
 
 
@@ -82,16 +83,17 @@ class Ingest:
             self._shelf_at, self._shelf_changed_ns = now, changed_ns
         return self._shelf.total("disk_bytes")
 
-    def accept(self, dataset: str, layout: int, rows: int, payload: bytes) -> int:
+    def accept(self, dataset: str, layout: int, rows: int, payload: bytes, *, collected: bool = False) -> int:
         """Make a batch durable; return when it is, with the time at which its first row counts as received.
 
-        UTC microseconds; row i was received i later. Raises BufferFull when the journal directory is at its bound or
+        UTC microseconds; row i was received i later. collected: the server made it, and /stats, which says what was
+        sent, leaves it out. Raises BufferFull when the journal directory is at its bound or
         the disk refuses the write.
         """
         size = len(payload) + HEAD_BYTES + len(dataset)
         if self.disk_bytes() + self._waiting_bytes + size > self._max_bytes:
             raise BufferFull("the journal is full: the database has been away too long")
-        waiting = _Waiting(Entry(dataset, layout, rows, payload))
+        waiting = _Waiting(Entry(dataset, layout, rows, payload), collected)
         self._waiting.append(waiting)
         self._waiting_bytes += size
         self._wake.set()
@@ -167,6 +169,8 @@ class Ingest:
             )
             self.source.window.append(record, written.position, appended.tail)
             self.book["end_row"] = record.end_row
+            if waiting.collected:
+                self.source.collected(record.end_row, entry.rows)
             self.book.add("received", entry.rows)
             waiting.done.set(record.received_us)
         self._flusher.poke(self.source)

@@ -78,11 +78,16 @@ _INSTRUMENTS = f"""
     SELECT i.symbol_id, c.last IS NOT NULL, i.allow_nonpositive, {_US.format("c.last_updated")}
     FROM instruments i LEFT JOIN current c USING (symbol) WHERE i.symbol_id = ANY(%s)
 """  # noqa: S608 - the same
+# Counted back from the newest minute, not from now: while nothing comes, what it is compared with stays the same.
+# OFFSET 0, or the planner, which does not know which that is, may go through all minutes.
 _MINUTES = f"""
     SELECT s.symbol_id, {_US.format("b.time")}, b.volume::float8
     FROM unnest(%(ids)s::integer[]) AS s (symbol_id) CROSS JOIN LATERAL (
+        SELECT max(time) AS time FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
+            AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()) newest
+    CROSS JOIN LATERAL (
         SELECT time, volume FROM bars WHERE symbol_id = s.symbol_id AND resolution = 60
-            AND time > now() - %(minutes)s * interval '1 minute' AND time <= now()) b
+            AND time >= newest.time - %(minutes)s * interval '1 minute' AND time <= newest.time OFFSET 0) b
     ORDER BY s.symbol_id, b.time
 """  # noqa: S608 - the same
 
@@ -199,10 +204,13 @@ def instrument_facts(cur: Cursor, ids: Sequence[int]) -> dict[int, InstrumentFac
 
 
 def minute_volumes(cur: Cursor, ids: Sequence[int]) -> dict[int, list[Value]]:
-    """Return starts and volumes of the last minutes that have ticks, rising, by id; the running one is the last."""
+    """Return starts and volumes of minutes that have ticks, rising, by id: the newest one, and MINUTES before it.
+
+    Nothing where the newest one is older than that.
+    """
     if not ids:
         return {}
-    cur.execute(_MINUTES, {"ids": list(ids), "minutes": MINUTES + 1})
+    cur.execute(_MINUTES, {"ids": list(ids), "minutes": MINUTES})
     found: dict[int, list[Value]] = {}
     for symbol_id, at_us, volume in cur.fetchall():
         found.setdefault(symbol_id, []).append((at_us, volume))

@@ -24,7 +24,8 @@ _TOLD = """
 """
 _UNPUSHED = f"{_TOLD} WHERE NOT o.is_pushed ORDER BY o.alert_id LIMIT %s"
 # Those of rules only: whoever is elected writes them, one look after another, so numbers rise from commit to commit.
-_NEWEST = "SELECT coalesce(max(alert_id), 0) FROM alerts"
+# They have an index of their own: workers ask every second, however many were sent from outside since.
+_NEWEST = "SELECT coalesce(max(alert_id), 0) FROM alerts WHERE rule_id IS NOT NULL"
 _LATER_THAN = """
     SELECT a.alert_id, i.symbol, (extract(epoch FROM a.time) * 1000000)::bigint, a.alert_type, a.message, a.severity,
         a.rule_id, a.value, 0

@@ -15,12 +15,13 @@ from app.errors import StorageError
 from app.market.positions import Positions
 from app.storage.lease import Term, is_held
 from app.storage.tick_reader import timestamp
-from app.storage.trade_reader import Plan, plan_behind
+from app.storage.trade_reader import Plan, journal_arrays, plan_behind
 
 NAME = "market_data"
 
 LATE_US = 60_000_000
-"""A tick that is so much older than the moment before was not of this interval: sent again, or from long ago."""
+"""A tick that is so much older than the moment before, and than its arrival, was not of this interval: sent again, or
+from long ago. One that only its worker held up, while the database was away, is as old as its arrival."""
 
 MOST_WINDOW_US = 60_000_000
 LEAST_WINDOW_US = 500_000
@@ -49,11 +50,23 @@ _COUNT = """
             unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
             ON t.journal_no = j.no AND t.received_at > j.low AND t.received_at <= j.high
         WHERE t.received_at > %(from)s::timestamptz AND t.received_at <= %(to)s::timestamptz
-            AND t.time >= %(floor)s::timestamptz
+            AND t.time >= %(oldest)s::timestamptz
+            AND t.time >= least(%(floor)s::timestamptz, t.received_at - %(late)s * interval '1 microsecond')
         GROUP BY t.symbol_id) f
     JOIN instruments i USING (symbol_id) JOIN current c USING (symbol)
     ORDER BY i.symbol
 """
+# Any row of these arrivals. They lie in the order in which they came, and only the index of arrivals knows that.
+_SOME_ARRIVAL = """
+    SELECT (extract(epoch FROM t.received_at) * 1000000)::bigint
+    FROM ticks t JOIN
+        unnest(%(numbers)s::integer[], %(lows)s::timestamptz[], %(highs)s::timestamptz[]) AS j (no, low, high)
+        ON t.journal_no = j.no AND t.received_at > j.low AND t.received_at <= j.high
+    WHERE t.received_at > %(from)s::timestamptz AND t.received_at <= %(to)s::timestamptz
+        AND t.time >= %(oldest)s::timestamptz LIMIT 1
+"""
+_BY_ARRIVAL = "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off"
+_BY_ANYTHING = "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = on"
 # A line that a value has crossed, with an alert, and has not come back behind.
 _ALERTS = """
     SELECT count(*) FROM alert_rules r WHERE EXISTS (
@@ -143,15 +156,16 @@ def _count(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> tuple[Posi
     """Return how far was counted, and the symbols that had a tick."""
     if not plan.journals:
         return plan.until, []
-    low_us, high_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
-    to_us = min(high_us, low_us + window_us)
+    high_us = max(journal.high_us for journal in plan.journals)
+    from_us = _without_pause(cur, plan, floor_us, window_us)
+    to_us = min(high_us, from_us + window_us)
     parameters = {
-        "numbers": [journal.number for journal in plan.journals],
-        "lows": [timestamp(journal.low_us) for journal in plan.journals],
-        "highs": [timestamp(journal.high_us) for journal in plan.journals],
-        "from": timestamp(low_us),
+        **journal_arrays(plan),
+        "from": timestamp(from_us),
         "to": timestamp(to_us),
+        "oldest": timestamp(min(floor_us, from_us - LATE_US)),
         "floor": timestamp(floor_us),
+        "late": LATE_US,
     }
     cur.execute(_COUNT, parameters)
     rows = [MarketRow(*row) for row in cur.fetchall()]
@@ -160,6 +174,28 @@ def _count(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> tuple[Posi
         for journal in plan.journals:
             until.done_us[journal.key] = min(journal.high_us, max(journal.low_us, to_us))
     return until, rows
+
+
+def _without_pause(cur: Cursor, plan: Plan, floor_us: int, window_us: int) -> int:
+    """Return a moment before which nothing arrived that is to be counted, and soon behind which something did.
+
+    A journal that was idle for hours begins that long ago: its pause is to cost no windows, which the others wait for.
+    """
+    low_us, found_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
+    if found_us - low_us <= window_us:
+        return low_us
+    parameters = {**journal_arrays(plan), "oldest": timestamp(min(floor_us, low_us - LATE_US))}
+    cur.execute(_BY_ARRIVAL)
+    while found_us - window_us > low_us:
+        bounds = {"from": timestamp(low_us), "to": timestamp(found_us - window_us)}
+        cur.execute(_SOME_ARRIVAL, {**parameters, **bounds})
+        row = cur.fetchone()
+        if row is None:
+            low_us = found_us - window_us
+        else:
+            found_us = int(row[0])
+    cur.execute(_BY_ANYTHING)
+    return low_us
 
 
 def _number(cur: Cursor, query: str) -> int:

@@ -20,7 +20,9 @@ from psycopg2.extensions import cursor as Cursor
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
 _INT = struct.Struct(">i")
-_ARRAY_HEAD = 5 * _INT.size
+_FIELDS = len(_HEADER) + 2
+"""Where the first field of the first row begins, behind the count of fields."""
+
 POSTGRES_EPOCH_US = 946_684_800_000_000
 """2000-01-01 UTC in microseconds since 1970: timestamptz counts from there."""
 
@@ -76,27 +78,13 @@ def copy_columns(
 
     The server makes an array of each column and sends all of it as one row. That costs it a quarter more than rows
     would, and spares a turn of the interpreter's lock for every row: next to a busy event loop each may take 0.5 ms.
-    Array format: ndim, flags, element type, dimension, lower bound (int32 each), then length and bytes of each.
     """
-    text = query if isinstance(query, str) else query.decode()
-    out = io.BytesIO()
-    columns = ", ".join(f"array_agg({name})" for name in names)
-    # The names are ours, and the query's values were bound by the driver.
-    cur.copy_expert(f"COPY (SELECT {columns} FROM ({text}) AS page) TO STDOUT (FORMAT binary)", out)  # noqa: S608
-    data = out.getbuffer()
-    at = len(_HEADER) + 2
+    data = _one_row(cur, query, ", ".join(f"array_agg({name})" for name in names))
+    at = _FIELDS
     found: list[npt.NDArray[Any]] = []
     for code in formats:
-        (length,) = _INT.unpack_from(data, at)
-        at += _INT.size
-        native = np.float64 if code == ">f8" else np.int64
-        if length < 0:  # of no rows there is no array
-            found.append(np.zeros(0, native))
-            continue
-        (rows,) = _INT.unpack_from(data, at + 3 * _INT.size)
-        dtype = np.dtype([("length", ">i4"), ("value", code)])
-        found.append(np.frombuffer(data, dtype, rows, at + _ARRAY_HEAD)["value"].astype(native))
-        at += length
+        values, at = _array(data, at, code, 1)
+        found.append(values.astype(np.float64 if code == ">f8" else np.int64))
     return found
 
 
@@ -105,21 +93,32 @@ def copy_floats(cur: Cursor, query: bytes | str, names: Sequence[str]) -> npt.ND
 
     One array of all is a quarter cheaper for the server than an array a column (`copy_columns`, which see).
     """
+    row = ", ".join(f"coalesce({name}, 'NaN')" for name in names)
+    values, _ = _array(_one_row(cur, query, f"array_agg(ARRAY[{row}])"), _FIELDS, ">f8", 2)
+    return np.ascontiguousarray(values.reshape(-1, len(names)).T.astype(np.float64))
+
+
+def _one_row(cur: Cursor, query: bytes | str, values: str) -> memoryview:
+    """Return the COPY stream of one row: what `values`, of our own, makes of a query whose values are bound."""
     text = query if isinstance(query, str) else query.decode()
     out = io.BytesIO()
-    columns = ", ".join(f"coalesce({name}, 'NaN')" for name in names)
-    # The names are ours, and the query's values were bound by the driver.
-    cur.copy_expert(f"COPY (SELECT array_agg(ARRAY[{columns}]) FROM ({text}) AS page) TO STDOUT (FORMAT binary)", out)  # noqa: S608
-    data = out.getbuffer()
-    at = len(_HEADER) + 2
+    cur.copy_expert(f"COPY (SELECT {values} FROM ({text}) AS page) TO STDOUT (FORMAT binary)", out)  # noqa: S608
+    return out.getbuffer()
+
+
+def _array(data: memoryview, at: int, code: str, dimensions: int) -> tuple[npt.NDArray[Any], int]:
+    """Return the numbers of the array field at `at`, none of which is NULL, and where the next field begins.
+
+    Format: ndim, flags, element type, then size and lower bound of each dimension (int32 each), then length and bytes
+    of each number.
+    """
     (length,) = _INT.unpack_from(data, at)
-    if length < 0:  # of no rows there is no array
-        return np.zeros((len(names), 0))
     at += _INT.size
-    (rows,) = _INT.unpack_from(data, at + 3 * _INT.size)
-    dtype = np.dtype([("length", ">i4"), ("value", ">f8")])
-    values = np.frombuffer(data, dtype, rows * len(names), at + _ARRAY_HEAD + 2 * _INT.size)["value"]
-    return np.ascontiguousarray(values.reshape(rows, len(names)).T.astype(np.float64))
+    if length < 0:  # of no rows there is no array
+        return np.zeros(0, code), at
+    head = (3 + 2 * dimensions) * _INT.size
+    numbers = np.dtype([("length", ">i4"), ("value", code)])
+    return np.frombuffer(data, numbers, (length - head) // numbers.itemsize, at + head)["value"], at + length
 
 
 def timestamps(us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

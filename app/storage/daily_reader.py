@@ -105,9 +105,9 @@ _DAYS_BEFORE = 20
 _VERSION = """
     SELECT count(*), sum(version) FROM (
         SELECT xmin::text::bigint AS version FROM price_history
-        WHERE symbol_id = %(symbol_id)s AND "interval" = '1d' AND {condition}
+        WHERE symbol_id = %(symbol_id)s AND "interval" = '1d'
         UNION ALL
-        SELECT version FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400 AND {condition}
+        SELECT version FROM bars WHERE symbol_id = %(symbol_id)s AND resolution = 86400
         UNION ALL
         SELECT xmin::text::bigint FROM corporate_actions WHERE symbol_id = %(symbol_id)s
     ) rows
@@ -157,10 +157,12 @@ def read_days(
     return DaysPage(table, _KEY.pack(rows[-1][0]), len(found) > max_rows)
 
 
-def days_version(cur: Cursor, symbol_id: int, start_us: int | None, end_us: int | None) -> str:
-    """Return what changes whenever the days of the range, or what they are adjusted by, do."""
-    condition, values = _range(None, end_us)  # returns and volatility follow from the days before
-    cur.execute(_VERSION.format(condition=condition), {**values, "symbol_id": symbol_id})
+def days_version(cur: Cursor, symbol_id: int) -> str:
+    """Return what changes whenever a day of the instrument, or what days are adjusted by, does.
+
+    Of whatever range: returns and volatility follow from the days before it, adjusted closes from those behind it.
+    """
+    cur.execute(_VERSION, {"symbol_id": symbol_id})
     found = cur.fetchone()
     assert found is not None
     return f"{found[0]}.{found[1] or 0}"

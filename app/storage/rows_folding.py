@@ -27,15 +27,12 @@ class Row:
     @classmethod
     def of(cls, dataset: Dataset, record: Mapping[str, Any], names: Mapping[str, int | str]) -> Row:
         """Make a row of a record; absent fields are UNSET. names: what stands for symbols in the table."""
-        told = dict(record)
-        if dataset.complete is not None:
-            dataset.complete(told)
-        symbol = told.get(dataset.symbol) if dataset.symbol is not None else None
-        if dataset.symbol is not None and isinstance(symbol, str):
-            told[dataset.symbol] = names[symbol]
-        key = tuple(None if told[name] is UNSET else told[name] for name in dataset.key)
-        values = {name: value for name, value in told.items() if value is not UNSET and name not in dataset.key}
-        return cls(key, values, symbol if isinstance(symbol, str) else None)
+        values = {name: value for name, value in record.items() if value is not UNSET}
+        symbol = values.get(dataset.symbol) if dataset.symbol is not None else None
+        if dataset.symbol is not None and symbol is not None:
+            values[dataset.symbol] = names[symbol]
+        key = tuple([values.pop(name, None) for name in dataset.key])
+        return cls(key, values, symbol)
 
 
 @dataclass(slots=True)
@@ -54,21 +51,31 @@ class Folded:
 def fold(dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Folded:
     """Make rows of one key one, as the policy would have left them had they come one by one."""
     by_key: dict[tuple[Any, ...], Row] = {}
+    own: set[tuple[Any, ...]] = set()
     folded = Folded([])
     for row in rows:
-        first = by_key.get(row.key)
-        if first is None:
-            by_key[row.key] = Row(row.key, dict(row.values), row.symbol, row.row_no, row.received_us)
-        elif policy == "ignore":
+        first = by_key.setdefault(row.key, row)
+        if first is row:
+            continue
+        if policy in ("update", "keep_newest") and row.key not in own:
+            # The rows themselves may be wanted again, in smaller parts.
+            own.add(row.key)
+            first = Row(first.key, dict(first.values), first.symbol, first.row_no, first.received_us)
+            by_key[row.key] = first
+        if policy == "ignore":
             folded.duplicates += 1
         elif policy == "error":
             folded.later.append(row)
-        elif (policy == "keep_newest" and _is_older(dataset, row, first)) or row.values.items() <= first.values.items():
+        elif policy == "keep_newest" and _is_older(dataset, row, first):
             folded.duplicates += 1
         else:
-            folded.stored += 1
-            first.values |= row.values
+            # Also where nothing changes: what was accepted before this must not count as newer when it comes.
             first.received_us = max(first.received_us, row.received_us)
+            if row.values.items() <= first.values.items():
+                folded.duplicates += 1
+            else:
+                folded.stored += 1
+                first.values |= row.values
     folded.rows = list(by_key.values())
     return folded
 

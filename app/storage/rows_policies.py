@@ -22,6 +22,8 @@ from app.datasets.declare import Column, Dataset, Policy
 from app.storage.rows_folding import Row
 from app.storage.tick_reader import timestamp
 
+_NULL = "\\N"
+
 
 class Raced(Exception):
     """Somebody else inserted one of the keys meanwhile."""
@@ -155,31 +157,46 @@ def _not_older(dataset: Dataset) -> str:
 
 def _copy_lines(dataset: Dataset, rows: Sequence[Row]) -> bytes:
     """Return the rows as COPY's text: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2."""
-    bits = {column.name: 1 << bit for bit, column in enumerate(dataset.values)}
     places = {name: place for place, name in enumerate(dataset.key)}
-    lines: list[str] = []
-    for ord_, row in enumerate(rows):
-        sent = sum(bits[name] for name in row.values)
-        cells = [str(ord_), str(sent)]
-        for column in dataset.columns:
-            at = places.get(column.name)
-            cells.append(_cell(column, row.values.get(column.name) if at is None else row.key[at]))
-        lines.append("\t".join([*cells, timestamp(row.received_us)]))
-    return ("\n".join(lines) + "\n").encode()
+    # By columns: choosing by kind for each cell takes as long as all else that is done to a row.
+    cells = [list(map(str, range(len(rows)))), _sent(dataset, rows)]
+    for column in dataset.columns:
+        name, at = column.name, places.get(column.name)
+        values = [row.values.get(name) for row in rows] if at is None else [row.key[at] for row in rows]
+        cells.append(_cells(column, values))
+    cells.append([timestamp(row.received_us) for row in rows])
+    return ("\n".join(map("\t".join, zip(*cells, strict=True))) + "\n").encode()
 
 
-def _cell(column: Column, value: Any) -> str:
-    if value is None:
-        return "\\N"
-    if column.kind in ("text", "name", "json"):
-        text = str(value)
-        if "\\" in text:
-            text = text.replace("\\", "\\\\")
-        return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    if column.kind == "time":
-        return timestamp(value)
-    if column.kind == "float":
-        return repr(float(value))
-    if column.kind == "bool":
-        return "t" if value else "f"
-    return str(value)
+def _sent(dataset: Dataset, rows: Sequence[Row]) -> list[str]:
+    """Return which values were sent, as bits; rows of a request mostly have the same."""
+    bits = {column.name: 1 << bit for bit, column in enumerate(dataset.values)}
+    known: dict[tuple[str, ...], str] = {}
+    told = []
+    for row in rows:
+        names = tuple(row.values)
+        found = known.get(names)
+        if found is None:
+            found = known[names] = str(sum(bits[name] for name in names))
+        told.append(found)
+    return told
+
+
+def _cells(column: Column, values: Sequence[Any]) -> list[str]:
+    match column.kind:
+        case "text" | "name" | "json":
+            return [_NULL if value is None else _escaped(str(value)) for value in values]
+        case "time":
+            return [_NULL if value is None else timestamp(value) for value in values]
+        case "float":
+            return [_NULL if value is None else repr(float(value)) for value in values]
+        case "bool":
+            return [_NULL if value is None else "t" if value else "f" for value in values]
+        case _:
+            return [_NULL if value is None else str(value) for value in values]
+
+
+def _escaped(text: str) -> str:
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    return text if text.isprintable() else text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

@@ -101,14 +101,18 @@ def read_rows(
 
 
 def rows_version(cur: Cursor, dataset: Dataset, symbol_id: int | None, start_us: int | None, end_us: int | None) -> str:
-    """Return what changes whenever a record of the range is written, changed or removed."""
-    conditions, values = _range(dataset, start_us, end_us)
+    """Return what changes whenever a record of the range, or what it is computed from, is written or removed."""
+    conditions, values = _range(dataset, start_us, end_us) if not dataset.computed_of else ([], {})
     if symbol_id is not None:
         conditions = [*conditions, "t.symbol_id = %(symbol_id)s"]
         values = {**values, "symbol_id": symbol_id}
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     # xmin: the transaction that wrote the row as it is now.
-    cur.execute(f"SELECT count(*), sum(t.xmin::text::bigint) FROM {dataset.table} t {where}", values)
+    versions = " UNION ALL ".join(
+        f"SELECT t.xmin::text::bigint AS version FROM {table} t {where}"
+        for table in dataset.computed_of or (dataset.table,)
+    )
+    cur.execute(f"SELECT count(*), sum(version) FROM ({versions}) rows", values)
     found = cur.fetchone()
     assert found is not None
     return f"{found[0]}.{found[1] or 0}"

@@ -89,7 +89,7 @@ def _upgrade(conn: Connection) -> list[str]:
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     with engine.connect() as connection:
         config.attributes.update(connection=connection, on_version_apply=on_version_apply, grant=grant)
-        command.upgrade(config, "head")
+        command.upgrade(config, HEAD)
         connection.commit()
     engine.dispose()
     return lines

@@ -172,7 +172,7 @@ def read_behind(
     at = place or Place(low_us)
     to_us = min(high_us, at.at_us + at.window_us)
     parameters = {
-        **_journals(plan),
+        **journal_arrays(plan),
         "from": timestamp(at.at_us),
         "from_no": at.journal_no,
         "to": timestamp(to_us),
@@ -196,11 +196,12 @@ def read_touched(cur: Cursor, plan: Plan) -> list[Touched]:
     if not plan.journals:
         return []
     low_us, high_us = min(j.low_us for j in plan.journals), max(j.high_us for j in plan.journals)
-    cur.execute(_TOUCHED, {**_journals(plan), "from": timestamp(low_us), "to": timestamp(high_us)})
+    cur.execute(_TOUCHED, {**journal_arrays(plan), "from": timestamp(low_us), "to": timestamp(high_us)})
     return [Touched(*row) for row in cur.fetchall()]
 
 
-def _journals(plan: Plan) -> dict[str, object]:
+def journal_arrays(plan: Plan) -> dict[str, object]:
+    """Return the plan's journals as parameters of a statement."""
     return {
         "numbers": [j.number for j in plan.journals],
         "lows": [timestamp(j.low_us) for j in plan.journals],

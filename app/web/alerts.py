@@ -36,7 +36,7 @@ from app.web.body import body_of
 from app.web.client import client_of
 from app.web.errors import answer
 from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
-from app.web.params import End, Limit, Start
+from app.web.params import End, Limit, Start, body_problem
 from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
@@ -132,8 +132,8 @@ def add_alert_rule() -> Response:
         try:
             new = msgspec.json.decode(body, type=NewRule)
         except msgspec.ValidationError as error:
-            text = str(error).replace("`", "")
-            raise (MissingField if "missing required" in text else BadField)(text) from error
+            text = body_problem(error, NewRule)
+            raise (MissingField if "missing required field" in str(error) else BadField)(text) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadJson(f"the body is not JSON: {error}") from error
     try:

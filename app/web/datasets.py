@@ -211,7 +211,7 @@ def take_records(run: Runtime, dataset: Dataset, body: bytes, policy: Policy, fo
 
     decoded: Decoded = on_lane(decode_records, dataset, body, form, most)
     refused: Callable[[str], Rejected] = unknown
-    if missing := unknown_names(dataset, decoded, run.symbols.map):
+    if missing := on_lane(unknown_names, dataset, decoded, run.symbols.map):
         if run.settings.unknown_symbols == "register":
             register(run.symbols.map, missing)
             refused = unusable

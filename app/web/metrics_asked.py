@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -14,7 +13,7 @@ from app.datasets.declare import Aggregate
 from app.errors import BadJson, BadParameter
 from app.market.time_params import parse_time
 from app.metrics_history import GROUPS, Group, Interval, Wanted
-from app.web.params import SHOWN_CHARS, End, Start, Time, choices_of
+from app.web.params import SHOWN_CHARS, End, Start, Time, body_problem
 
 TimeRange = Literal["MINUTE_5", "MINUTE_15", "HOUR_1", "HOUR_4", "DAY_1", "WEEK_1", "MONTH_1"]
 RANGES_S: Mapping[TimeRange, int] = {
@@ -97,25 +96,9 @@ def decode(body: bytes) -> MetricsAsked:
     try:
         return _DECODER.decode(body)
     except msgspec.ValidationError as error:
-        raise BadParameter(_why(str(error).replace("`", ""))) from error
+        raise BadParameter(body_problem(error, MetricsAsked)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(f"the body is not JSON: {error}") from error
-
-
-def _why(text: str) -> str:
-    """Return a validation error as a sentence that begins with the field's name."""
-    what, _, path = text.partition(" - at ")
-    if unknown := re.search(r"unknown field (.*)", what):
-        known = ", ".join(MetricsAsked.__struct_fields__)
-        return f"{unknown[1][:SHOWN_CHARS]}: unknown field; there are: {known}"
-    found = re.match(r"\$\.(\w+)", path)
-    if found is None:
-        return f"the body: {what}"
-    kind = next(info.type for info in msgspec.structs.fields(MetricsAsked) if info.encode_name == found[1])
-    choices = choices_of(kind)
-    if choices and "enum value" in what:
-        return f"{found[1]}: {what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
-    return f"{found[1]}: cannot be used: {what}"
 
 
 def check_fields(groups: tuple[Group, ...], aggregates: Mapping[str, Aggregate]) -> None:

@@ -4,6 +4,7 @@ document says the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache, reduce
 from operator import or_
@@ -93,10 +94,29 @@ def choices_of(kind: Any) -> tuple[Any, ...]:
     return next((found for part in get_args(kind) if (found := choices_of(part))), ())
 
 
+def body_problem(error: msgspec.ValidationError, kind: type[Struct]) -> str:
+    """Return what is wrong with a body that is to be one object, as a sentence that begins with the field's name."""
+    what, _, path = str(error).replace("`", "").partition(" - at ")
+    if unknown := re.search(r"unknown field (.*)", what):
+        known = ", ".join(kind.__struct_encode_fields__)
+        return f"{unknown[1][:SHOWN_CHARS]}: unknown field; there are: {known}"
+    if missing := re.search(r"missing required field (.*)", what):
+        return f"Missing required fields: {missing[1]}"
+    found = re.match(r"\$\.(\w+)", path)
+    if found is None:
+        return f"the body: {what}"
+    choices = choices_of(_fields(kind)[found[1]].type)
+    if choices and "enum value" in what:
+        return f"{found[1]}: {what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
+    return f"{found[1]}: cannot be used: {what}"
+
+
 def _why(error: msgspec.ValidationError, kind: Any) -> str:
     if choices := choices_of(kind):
         return f"is none of {', '.join(map(str, choices))}"
     reason = str(error).replace("`", "").removesuffix(", got str")
+    if reason == "Invalid RFC3339 encoded date":
+        return "is no day: write 2026-01-13"
     return f"cannot be used: {reason}"
 
 
@@ -123,4 +143,4 @@ def _never_none(kind: Any) -> Any:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Time:
         return Time(parse_time(str(value)))
-    raise NotImplementedError(kind)  # msgspec's own word for a type that no parameter has
+    raise NotImplementedError(kind)  # so msgspec wants it of a hook: a type that no parameter has

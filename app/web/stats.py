@@ -51,7 +51,10 @@ class JobStatus(Struct):
 
 
 class Stats(Struct):
-    """What all workers did since the server's start, dead ones included; rows left in journals count as received."""
+    """What all workers did since the server's start, dead ones included; rows left in journals count as received.
+
+    What the server collects itself (market_data, system_metrics) is not in it.
+    """
 
     ticks_received: Annotated[int, _count("accepted rows, duplicates included")]
     ticks_processed: Annotated[int, _count("stored rows, duplicates, and rows set aside")]
@@ -98,7 +101,7 @@ def figures_of(run: Runtime) -> Stats:
         ticks_processed=processed,
         buffer_size=max(0, received - processed - figures.journal("lost")),
         duplicates=figures.journal("duplicates"),
-        stored=figures.journal("stored"),
+        stored=figures.stored(),
         set_aside=figures.journal("set_aside"),
         rejected=rejected,
         errors=rejected + figures.slot("flush_failures"),

@@ -83,6 +83,7 @@ CREATE TABLE alerts (
     UNIQUE NULLS NOT DISTINCT (symbol_id, time, alert_type, message)
 );
 CREATE INDEX alerts_time ON alerts (time, alert_id);
+CREATE INDEX alerts_of_rules ON alerts (alert_id) WHERE rule_id IS NOT NULL;
 COMMENT ON TABLE alerts IS 'What was told, once';
 COMMENT ON COLUMN alerts.alert_id IS 'Number of the alert; rises';
 COMMENT ON COLUMN alerts.symbol_id IS 'instruments.symbol_id; NULL: it is about no symbol';

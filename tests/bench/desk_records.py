@@ -18,10 +18,11 @@ LAST_DAY = datetime.date(2026, 1, 13)
 
 
 def batches(dataset: Dataset, count: int, rows: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield `count` lists of `rows` records; no two share their key."""
+    """Yield `count` lists of `rows` records; no two share their key, but for symbols: those are changed each time."""
     rng = random.Random(dataset.name)
     for batch in range(count):
-        yield [_record(dataset, number, rng) for number in range(batch * rows, (batch + 1) * rows)]
+        first = 0 if dataset.adds_symbols else batch * rows
+        yield [_record(dataset, number, rng) for number in range(first, first + rows)]
 
 
 def encoded(dataset: Dataset, count: int, rows: int) -> list[bytes]:

@@ -8,8 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -61,14 +60,6 @@ def open_spool(path: Path, max_rows: int = 1_000_000, stop: threading.Event | No
 
 def unsent(spool: Any) -> list[dict[str, Any]]:
     return [json.loads(row.row) for row in spool.head(10_000_000)]
-
-
-def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
-    """Wait for a condition, fail when it does not come true within the limit."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "did not happen within the limit"
-        time.sleep(0.005)
 
 
 @contextmanager

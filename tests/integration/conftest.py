@@ -15,7 +15,11 @@ from psycopg2 import sql
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
 
 from app.storage import embedded
+from app.storage.connection import Connection
 from app.storage.schema import migrate
+from app.storage.sink import DatabaseSink
+from tests.batches import new_sink
+from tests.quick_disk import quick_disk
 
 TEMPLATE = "tickhub_template"
 
@@ -23,7 +27,7 @@ TEMPLATE = "tickhub_template"
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Yield the URL of a throw-away server, with {name} for the database's."""
-    folder = Path(tempfile.mkdtemp(prefix="tickhub-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="tickhub-pg-", dir=quick_disk()))
     folder.chmod(0o711)  # as root the server is another user, and must get through
     config = embedded.EmbeddedConfig(folder / "data", memory_mb=256)
     try:
@@ -84,3 +88,19 @@ def conn(database_url: str) -> Iterator[connection]:
     """Yield a connection to this test's database."""
     with closing(psycopg2.connect(database_url)) as open_connection:
         yield open_connection
+
+
+@pytest.fixture
+def own(database_url: str) -> Iterator[Connection]:
+    """Yield a connection to this test's database, as a lane has one."""
+    made = Connection(lambda: database_url, 5, 60, "test")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sink(database_url: str) -> Iterator[DatabaseSink]:
+    """Yield what flushes into this test's database."""
+    made = new_sink(database_url)
+    yield made
+    made.close()

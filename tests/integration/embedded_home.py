@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import psycopg2
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_postmaster import postmaster
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30
@@ -57,14 +57,6 @@ def free_tcp_port() -> int:
 def copy(template: Path, home: Path) -> Path:
     subprocess.run(["cp", "-a", str(template), str(home)], check=True, timeout=WAIT_S)
     return home
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 def ask(home: Path, *statements: str) -> list[tuple[Any, ...]]:

@@ -290,6 +290,18 @@ def test_a_spike_of_volume_is_told(world: World) -> None:
     assert [value for _, value in world.stored()] == [5.0]
 
 
+def test_a_spike_of_volume_is_none_because_time_goes_by(world: World) -> None:
+    """The first minutes after the open were heavy, and trading pauses: they must not drop out of the mean meanwhile."""
+    minute_us = time.time_ns() // 60_000_000_000 * 60 * S
+    volumes = dict.fromkeys(range(24, 20, -1), 1000.0) | dict.fromkeys(range(20, 14, -1), 10.0) | {14: 100.0}
+    for ago, volume in volumes.items():
+        tick = Tick(time_us=minute_us - ago * 60 * S, last=10.0, volume=volume, flags=24)
+        write_all(world.sink, world.workers[0], [tick])
+    world.add("volume_spike", 3.0)
+    world.look()
+    assert world.stored() == []
+
+
 def test_no_tick_is_not_told_while_workers_write_what_came_long_before(world: World) -> None:
     """The database was away for a while, and is back."""
     now_us = time.time_ns() // 1000
@@ -462,6 +474,20 @@ def test_alerts_behind_a_number_are_found_from_now_on(world: World) -> None:
         first = told_after(cur, start.last_id, 1)
         second = told_after(cur, first.last_id, 10)
     assert [one.timestamp[17:19] for one in [*first.alerts, *second.alerts]] == ["10", "12"]
+
+
+def test_an_alert_of_a_rule_is_found_though_one_from_outside_has_a_later_number(world: World) -> None:
+    world.add(direction="above")
+    world.flush(0, 99.0)
+    world.look()
+    world.run("INSERT INTO alerts (alert_id, time, alert_type, message) VALUES (1000, now(), 'x', 'from outside')")
+    with world.connection.transaction() as cur:
+        start = told_after(cur, None, 10)
+    world.flush(0, 101.0, at_s=10)
+    world.look()
+    with world.connection.transaction() as cur:
+        found = told_after(cur, start.last_id, 10)
+    assert [one.value for one in found.alerts] == [101.0]
 
 
 def test_alerts_are_told_until_they_are_ticked_off(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import pairwise
@@ -16,8 +15,9 @@ from psycopg2.extensions import connection, cursor
 
 from app.market.bars import aggregate, newest
 from app.storage.bars_sql import merge_bars, merge_current
-from tests.batches import BARS, CURRENT
+from tests.batches import BARS, CURRENT, rows_of
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, rows, stored
+from tests.waiting import wait_until
 
 NAMES = {1: "TSLA", 2: "NVDA", 3: "AAPL"}
 
@@ -128,17 +128,9 @@ def test_rows_are_locked_in_the_order_of_the_symbols_name(conn: connection, data
 
 
 def _wait_for_a_waiter(url: str) -> None:
-    deadline = time.monotonic() + 30
-    with closing(psycopg2.connect(url)) as watcher, watcher.cursor() as cur:
-        while time.monotonic() < deadline:
-            cur.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            watcher.rollback()
-            if cur.rowcount:
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits for a lock")
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with closing(psycopg2.connect(url)) as watcher:
+        wait_until(lambda: rows_of(watcher, query), what="a waiter")
 
 
 def test_a_symbol_name_with_quotes_and_braces_goes_in_as_it_is(conn: connection) -> None:

@@ -161,6 +161,39 @@ def test_a_backlog_is_counted_piece_by_piece(conn: connection, sink: DatabaseSin
     assert counts == [30, 30, 30, 10, 0]
 
 
+def test_a_journal_that_was_idle_for_hours_holds_up_nothing(
+    conn: connection, sink: DatabaseSink, own: Connection
+) -> None:
+    at_us = now_us(conn)
+    idle, busy, desk = Feeder(at_us - 9 * HOUR_US), Feeder(at_us - 9 * HOUR_US), Desk(own, "one")
+    for feeder in (idle, busy):
+        write_all(sink, feeder, [Tick(time_us=at_us - 9 * HOUR_US)])
+    desk.take()
+    trade = Tick(time_us=at_us, last=1.0, volume=1.0, flags=TRADE)
+    busy.received_us = at_us
+    write_all(sink, busy, [trade])
+    assert [row.trades for row in desk.take().rows] == [1]
+    idle.received_us = busy.received_us = at_us + 1000
+    write_all(sink, idle, [replace(trade, seq=1)])
+    write_all(sink, busy, [replace(trade, seq=2)])
+    assert [row.trades for row in desk.take().rows] == [2]
+
+
+def test_what_waited_for_the_database_is_counted_however_long_it_takes(
+    conn: connection, sink: DatabaseSink, own: Connection
+) -> None:
+    at_us = now_us(conn)
+    feeder, desk = Feeder(at_us - HOUR_US), Desk(own, "one")
+    write_all(sink, feeder, [Tick(time_us=at_us - HOUR_US)])
+    desk.take()
+    for minute in range(50):  # the database comes back, and samples are taken while workers still catch up
+        feeder.received_us = at_us - HOUR_US // 2 + minute * HOUR_US // 200
+        write_all(sink, feeder, [Tick(time_us=feeder.received_us, last=1.0, volume=1.0, flags=TRADE)])
+    trades = [sum(row.trades for row in desk.take().rows) for _ in range(20)]
+    assert sum(trades) == 50
+    assert max(trades) < 10  # a window's
+
+
 def test_what_happened_long_before_the_interval_is_not_of_it(
     conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:

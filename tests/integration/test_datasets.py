@@ -270,6 +270,15 @@ def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
     same(dataset, read(reader, dataset), [bare | {first.name: 0.5, second.name: 0.25}])
 
 
+def test_a_repeat_in_the_same_request_counts_as_the_newest(sink: DatabaseSink, reader: Connection) -> None:
+    dataset = DATASETS["backtests"]
+    bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.always(dataset.by_name[name])}
+    said = bare | {"sharpe": 0.5}
+    write(sink, RecordFeeder(received_us=1_000), (dataset, "update", [said, said, said]))
+    write(sink, RecordFeeder(received_us=1_001), (dataset, "update", [bare | {"sharpe": 0.25}]))
+    same(dataset, read(reader, dataset), [said])
+
+
 @EVERY
 def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_go_in(
     conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset

@@ -15,7 +15,8 @@ from app.pipeline import journal as journals
 from app.pipeline.books import JOURNAL_FIELDS, Shelf
 from app.pipeline.flusher import FlushLimits
 from tests.batches import Tick, many
-from tests.pipelines import WAIT_S, MemorySink, Unruly, Worker, quick, wait_until
+from tests.pipelines import WAIT_S, MemorySink, Unruly, Worker, quick
+from tests.waiting import run_until
 
 LIMITS = FlushLimits(rows=1, interval_s=0.0, max_rows=1000, timeout_s=WAIT_S)
 
@@ -72,7 +73,7 @@ def test_nothing_is_flushed_before_enough_rows_wait_and_then_everything(
     for flushes in (1, 2):
         for rows in (1, 3, 5):
             w.accept(many(rows, seq=rows, symbol=f"S{flushes}"))
-            for _ in range(10):
+            for _ in range(10):  # turns in which it may not flush
                 gevent.sleep(0.001)
         assert sink.writes == flushes - 1
         w.accept(many(1, symbol=f"S{flushes}"))
@@ -116,7 +117,7 @@ def test_rows_are_accepted_while_the_database_is_away_and_drain_when_it_is_back(
     for number in range(40):
         w.accept(many(2, seq=number))
         assert w.budget.used_bytes <= 4000
-    wait_until(lambda: w.flusher.failures > 2)
+    run_until(lambda: w.flusher.failures > 2)
     assert not w.flusher.database_ok
     assert database.content == {}
     sink.away = False
@@ -145,7 +146,8 @@ def test_one_journals_trouble_does_not_hold_up_the_others(
     w.recovery.scan()
     for number in range(3):
         w.accept(many(1, seq=number))
-        wait_until(lambda: entry_of(database, w)[0] == number + 1)  # noqa: B023 - called at once
+        # Its entry is made with its first flush.
+        run_until(lambda: w.journal_id in database.entries and entry_of(database, w)[0] == number + 1)  # noqa: B023 - now
     sink.write = write  # type: ignore[method-assign]  # the trouble is over
     w.flush()
     assert database.entries[dead.journal_id].next_row == 4
@@ -186,7 +188,7 @@ def test_an_older_database_gets_the_rows_of_every_journal_again(
     w.flush()
     database.restore(({}, {}, set()))
     w.accept(many(2, seq=2))
-    wait_until(lambda: len(database.content) == 9)
+    run_until(lambda: len(database.content) == 9)
     w.flush()
     assert entry_of(database, w) == (5, 5, 0, 0, 0, 0)
     assert database.entries[dead.journal_id].next_row == 4
@@ -206,7 +208,7 @@ def test_an_older_database_gets_the_rows_again_also_when_nothing_new_comes(
     w.flush()
     database.restore(({}, {}, set()))
     w.flusher.try_now()
-    wait_until(lambda: len(database.content) == 7)
+    run_until(lambda: len(database.content) == 7)
     w.flush()
     assert entry_of(database, w) == (3, 3, 0, 0, 0, 0)
 
@@ -385,6 +387,34 @@ def test_the_books_say_what_the_ledger_says(
     assert totals["received"] == 11
     assert totals["stored"] + totals["duplicates"] + totals["set_aside"] == 11
     assert totals["set_aside"] == 1
+
+
+def test_what_the_server_collected_itself_is_told_apart_also_after_its_worker_died(
+    tmp_path: Path, worker: Callable[..., Worker], sink: Unruly
+) -> None:
+    def told_apart() -> tuple[int, int]:
+        shelf = Shelf(tmp_path / "books", JOURNAL_FIELDS)
+        shelf.refresh()
+        return shelf.total("collected"), shelf.total("collected_done")
+
+    dead = worker()
+    dead.collect(many(2, seq=1))
+    dead.flush()
+    assert told_apart() == (2, 2)
+    assert (dead.watch.rows, dead.ingest.book["last_flush_us"]) == (0, 0), "nobody sent anything"
+    dead.accept(many(3, seq=2))
+    dead.flush()
+    assert (dead.watch.rows, dead.ingest.book["last_flush_us"] > 0) == (3, True)
+    sink.away = True
+    dead.accept(many(1, seq=3))
+    dead.collect(many(4, seq=4))
+    assert told_apart() == (6, 2)
+    dead.die()
+    sink.away = False
+    w = worker()
+    w.recovery.scan()
+    w.flush()
+    assert told_apart() == (6, 6)
 
 
 def test_ledger_moved_is_no_failure(

@@ -387,6 +387,7 @@ def killed_midway(path: Path, url: str, conn: connection, rows: int, beyond: int
     return int(next_row)
 
 
+@pytest.mark.long
 def test_an_import_that_was_killed_goes_on_where_it_was(load, database_url, conn, tmp_path):
     path = random_export(tmp_path / "ticks.csv", 300_000)
     done = killed_midway(path, database_url, conn, 300_000)

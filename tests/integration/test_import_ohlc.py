@@ -192,8 +192,9 @@ def test_parquet_gzip_and_csv_say_the_same(load: Load, conn: connection) -> None
         (b"symbol,price\nAAPL,1\n", "no column for day, open, high, low, close"),
         (b"symbol,date,open,high,low,close\nAAPL,x,1,1,1,1\nAAPL,y,1,1,1,1\n", "none of the first 2 rows"),
         (b"PAR1nonsense", "cannot be read"),
-        (gzip.compress(b"symbol,date,open,high,low,close\n" * 99)[:-9], "cannot be read to its end"),
+        (gzip.compress(b"symbol,date,open,high,low,close\n" * 99, mtime=0)[:-9], "cannot be read to its end"),
     ],
+    ids=("empty", "no columns", "no days", "no parquet", "cut off"),
 )
 def test_a_file_of_another_kind_is_refused_with_the_reason(load: Load, content: bytes, why: str) -> None:
     Path("a.csv").write_bytes(content)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from psycopg2.extensions import connection
 
@@ -15,17 +13,9 @@ from tests.batches import (
     Tick,
     assert_bars_and_current_are_those_of_a_clean_load,
     execute,
-    new_sink,
     rows_of,
     write_all,
 )
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 def test_an_instrument_that_may_trade_below_zero_from_now_on_has_bars_there(

@@ -15,7 +15,7 @@ from app.election import MARGIN_S, TERM_S, Election
 from app.lanes import Lane
 from app.storage.connection import Connection
 from app.storage.lease import Term, claim, is_held, release
-from tests.pipelines import wait_until
+from tests.waiting import run_until
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def elect(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 def test_of_three_workers_one_is_elected_and_the_next_one_when_it_leaves(elect: Callable[..., Election]) -> None:
     workers = [elect(name) for name in "abc"]
     for number in range(1, 4):
-        (leader,) = wait_until(lambda: [one for one in workers if one.term is not None])
+        (leader,) = run_until(lambda: [one for one in workers if one.term is not None])
         assert leader.term.number == number
         gevent.sleep(0.1)
         assert [one for one in workers if one.term is not None] == [leader]
@@ -143,7 +143,7 @@ def test_one_that_hangs_stops_believing_before_another_one_can_take_over(
 ) -> None:
     clock, reason = Clock(), []
     leader = elect("a", now=clock, away=lambda: reason[0] if reason else None)
-    wait_until(lambda: leader.term is not None)
+    run_until(lambda: leader.term is not None)
     reason.append("it hangs: no claim leaves any more")
     gevent.sleep(0.1)
     clock.s += TERM_S - MARGIN_S - 0.001
@@ -155,7 +155,7 @@ def test_one_that_hangs_stops_believing_before_another_one_can_take_over(
         assert cur.fetchone() == (True,)
     end_now(database_url)
     other = elect("b")
-    wait_until(lambda: other.term is not None)
+    run_until(lambda: other.term is not None)
     reason.clear()
     gevent.sleep(0.1)
     assert leader.term is None

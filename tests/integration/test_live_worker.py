@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from app.stream.channels import Channel
 from app.stream.hub import Hub
 from app.stream.subscriber import Subscriber
 from tests.integration.test_stored_trades import Shown, World, snapshot, stored
-from tests.pipelines import wait_until
+from tests.outlet import Outlet
+from tests.waiting import run_until
 
 NAMES = ["NVDA", "TSLA"]
 
@@ -41,24 +41,6 @@ class Reads:
         self.left -= 1
         with snapshot(self.url) as cur:
             return fn(cur, *args)
-
-
-class Outlet:
-    """Takes everything at once."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.stalled_since: float | None = None
-        self.closing = self.ended = False
-
-    def send_texts(self, texts: list[bytes]) -> None:
-        self.got += [json.loads(text) for text in texts]
-
-    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
-        self.closing = True
-
-    def cut(self) -> None:
-        self.ended = True
 
 
 class Worker:
@@ -85,8 +67,8 @@ class Worker:
 
     def wait_all(self, conn: connection) -> None:
         expected = stored(conn)
-        wait_until(lambda: len(self.outlet.got) >= expected.total(), what="all trades")
-        gevent.sleep(0.05)
+        run_until(lambda: len(self.outlet.got) >= expected.total(), what="all trades")
+        gevent.sleep(0.05)  # in which nothing more may come
         assert Counter(self.shown()) == expected
         assert not self.outlet.closing
 
@@ -115,7 +97,7 @@ def test_what_was_committed_before_a_worker_could_ask_the_ledger_reaches_its_rea
     worker.begin()
     for journal in (0, 1, 0):
         worker.live.committed(world.commit(journal, 3, heard=False))
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # in which nothing may come
     assert worker.outlet.got == []
     worker.reads.left = 1_000_000
     worker.wait_all(conn)
@@ -128,11 +110,11 @@ def test_reading_what_was_missed_goes_on_where_the_database_went_away(
     monkeypatch.setattr(live_trades, "PAGE_TRADES", 2)
     worker.watch()
     worker.begin()
-    wait_until(lambda: worker.live._follower.positions is not None)
+    run_until(lambda: worker.live._follower.positions is not None)
     for journal in (0, 1):
         world.commit(journal, 4, heard=False)
     worker.reads.left = reads
-    gevent.sleep(0.1)
+    run_until(lambda: worker.reads.left <= 0, "the reads that it had")
     worker.live.committed(world.commit(0, 1, heard=False))
     worker.reads.left = 1_000_000
     worker.wait_all(conn)
@@ -146,7 +128,7 @@ def test_a_flush_of_more_trades_than_a_queue_takes_reaches_who_reads(
     monkeypatch.setattr(live_trades, "MAX_WAITING", most_waiting)
     worker.watch()
     worker.begin()
-    wait_until(lambda: worker.live._follower.positions is not None)
+    run_until(lambda: worker.live._follower.positions is not None)
     for journal, trades in ((0, 12_000), (1, 1000), (0, 10)):
         worker.live.committed(world.commit(journal, trades, heard=False))
     worker.wait_all(conn)
@@ -158,12 +140,12 @@ def test_the_bars_of_what_was_not_heard_are_read_though_their_ticks_are_older_th
 ) -> None:
     worker.watch("bars")
     worker.begin()
-    wait_until(lambda: worker.live._follower.positions is not None and worker.bars.watched)
+    run_until(lambda: worker.live._follower.positions is not None and worker.bars.watched)
     if is_too_much:
         monkeypatch.setattr(live_trades, "read_touched", query_timeout)
         world.feeders[0].received_us -= 10**9
     world.commit(0, 4, heard=False)
-    wait_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")
+    run_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")
     assert {(bar["symbol"], bar["timestamp"], bar["ticks"]) for bar in worker.outlet.got} == {
         (symbol, "2026-01-13T11:59:59.000000Z", 2) for symbol in NAMES
     }
@@ -178,8 +160,8 @@ def test_what_is_committed_just_after_somebody_began_to_watch_its_bars_counts_wh
 ) -> None:
     """The ticks' time is not the clock's: they are replayed, or of a broker elsewhere."""
     worker.begin()
-    wait_until(lambda: worker.live._follower.positions is not None)
+    run_until(lambda: worker.live._follower.positions is not None)
     worker.watch("bars")
     worker.bars.look()
     worker.live.committed(world.commit(0, 2, heard=False))
-    wait_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")
+    run_until(lambda: len(worker.outlet.got) >= 2, what="the bars of both symbols")

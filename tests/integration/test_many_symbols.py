@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from psycopg2.extensions import connection as PgConnection
 
 from app.storage import instruments
 from app.storage.connection import Connection
 from app.storage.instruments import InstrumentIds
-
-
-@pytest.fixture
-def flush_connection(database_url: str) -> Iterator[Connection]:
-    connection = Connection(lambda: database_url, 5, 30, "test")
-    yield connection
-    connection.close()
 
 
 def ids_in(conn: PgConnection) -> dict[str, int]:
@@ -26,17 +17,17 @@ def ids_in(conn: PgConnection) -> dict[str, int]:
 
 
 def test_names_are_added_in_steps_and_then_known(
-    flush_connection: Connection, conn: PgConnection, monkeypatch: pytest.MonkeyPatch
+    own: Connection, conn: PgConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instruments, "MAX_NEW_PER_CALL", 10)
     ids, names = InstrumentIds(), [f"N{number}" for number in range(35)] + ["AAPL", "tsla"]
     seeded = len(ids_in(conn))
     for calls in range(1, 4):
-        assert ids.resolve(flush_connection, names) is None
+        assert ids.resolve(own, names) is None
         assert len(ids_in(conn)) == seeded + calls * 10, (
             "what a step added lasts, whatever the next one meets"
         )
-    found = ids.resolve(flush_connection, names)
+    found = ids.resolve(own, names)
     stored = ids_in(conn)
     assert found is not None
     assert [known.symbol_id for known in found] == [stored[name] for name in [*names[:-1], "TSLA"]]
@@ -44,11 +35,11 @@ def test_names_are_added_in_steps_and_then_known(
 
 
 def test_aliases_too_many_for_one_step_are_found_in_the_end(
-    flush_connection: Connection, conn: PgConnection, monkeypatch: pytest.MonkeyPatch
+    own: Connection, conn: PgConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instruments, "MAX_NEW_PER_CALL", 2)
     ids, names = InstrumentIds(), ["aapl.us", "Aapl", "msft", "orcl", "ORCL.US"]
-    assert [ids.resolve(flush_connection, names) for _ in range(2)] == [None, None]
-    found = ids.resolve(flush_connection, names)
+    assert [ids.resolve(own, names) for _ in range(2)] == [None, None]
+    found = ids.resolve(own, names)
     assert found is not None
     assert [known.symbol for known in found] == ["AAPL", "AAPL", "MSFT", "ORCL", "ORCL"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -32,13 +31,6 @@ from tests.batches import (
 
 WAIT_S = 60
 YEAR_US = 365 * 86_400 * 1_000_000
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 def partition_names(conn: connection) -> list[str]:

@@ -45,7 +45,8 @@ from tests.batches import (
     stored_keys,
     ticks,
 )
-from tests.pipelines import WAIT_S, Key, MemorySink, Unruly, Worker, quick, rows_in, wait_until
+from tests.pipelines import WAIT_S, Key, MemorySink, Unruly, Worker, quick, rows_in
+from tests.waiting import run_until
 
 OUTCOMES = st.sampled_from(["ok", "ok", "ok", "before", "after", "late", "unmoved", "bug"])
 REQUEST = st.lists(st.integers(0, 30), min_size=1, max_size=8)
@@ -284,7 +285,7 @@ class Pipeline(RuleBasedStateMachine):
     def flush(self, which: int, outcomes: list[str]) -> None:
         worker, sink = self.workers[which % len(self.workers)]
         sink.script.extend(outcomes)
-        wait_until(lambda: not sink.script or not known_pending(worker), "the script")
+        run_until(lambda: not sink.script or not known_pending(worker), "the script")
         sink.script.clear()
 
     @precondition(lambda self: self.workers)

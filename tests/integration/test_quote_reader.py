@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from random import Random
@@ -20,26 +20,12 @@ from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
 from app.storage.quote_reader import QuoteReader
 from app.storage.sink import DatabaseSink
-from tests.batches import NAN, NOON_US, Feeder, Tick, execute, new_sink, ticks, write_all
+from tests.batches import NAN, NOON_US, Feeder, Tick, execute, ticks, write_all
 from tests.quote_model import arrivals, quote
 
 DAY_US = 86_400_000_000
 NOW_US = 1 << 60
 """Beyond all calendars, so always in market hours."""
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    connection = Connection(lambda: database_url, 5, 30, "test")
-    yield connection
-    connection.close()
 
 
 READER = QuoteReader()

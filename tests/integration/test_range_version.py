@@ -115,14 +115,12 @@ def test_it_is_seen_with_the_tick_and_goes_with_it(conn: connection, cur: cursor
         assert _day(cur) not in (before, mine)  # the same tick, stored by another transaction
 
 
-def test_what_is_computed_again_has_a_new_version(conn: connection, cur: cursor, database_url: str) -> None:
+def test_what_is_computed_again_has_a_new_version(conn: connection, cur: cursor, own: Connection) -> None:
     _flush(cur, Row(bid=1.0), Row(time_us=MIDNIGHT_US + DAY_US))
     conn.commit()
     before = range_version(cur, 1, None, None)
     conn.commit()
-    own = Connection(lambda: database_url, 5, 60, "test")
     assert list(rebuild_bars(own, Known(1, "TSLA", None, False))) == [1, 1]
-    own.close()
     after = range_version(cur, 1, None, None)
     assert after != before
     cur.execute("SELECT count(*) FILTER (WHERE version = 0) FROM bars")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,17 +21,11 @@ from app.storage.instruments import Known
 from app.storage.ticks_writer import TickStore
 from tests.batches import BARS, CURRENT
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {1: "TSLA", 2: "NVDA"}
 TSLA, NVDA = Known(1, "TSLA", None, False), Known(2, "NVDA", None, False)
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    connection = Connection(lambda: database_url, 5, 60, "test")
-    yield connection
-    connection.close()
 
 
 @pytest.fixture
@@ -146,7 +139,7 @@ def test_a_flush_that_merged_its_ticks_already_is_waited_for(
     _flush(cur, [Row(seq=1, bid=2.5), Row(time_us=_at(0, 300), bid=3.5, last=1.0, volume=2.0, flags=56)])
     with ThreadPoolExecutor(1) as pool:
         rebuilt = pool.submit(_rebuild, own)
-        _until(lambda: _is_waiting(database_url))
+        wait_until(lambda: _is_waiting(database_url))
         expected = _tables(cur)
         conn.commit()
         assert rebuilt.result(timeout=30) == 3
@@ -215,13 +208,6 @@ def _is_waiting(url: str) -> bool:
             "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return bool(cur.rowcount)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def _command(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:

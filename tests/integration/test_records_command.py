@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def store(database: Connection, dataset: Dataset, count: int) -> None:
 def export(
     database: Connection, dataset: Dataset, path: Path, form: Format, *, zipped: bool = False, **more: Any
 ) -> int:
-    args = argparse.Namespace(**{"file": str(path), "symbol": None, "start": None, "end": None, **more})
+    wanted = {"symbol": None, "start": None, "end": None, "computed": False}
+    args = argparse.Namespace(**{"file": str(path), **wanted, **more})
     return export_records(database, dataset, args, form, zipped)
 
 
@@ -71,6 +73,26 @@ def test_what_was_exported_comes_back_the_same_and_once(
     again = bring(database, dataset, first, form, zipped=True)
     assert (again.stored, again.duplicates, again.before) == (0, 0, 30)
     assert rows_of(conn, f"SELECT count(*) FROM {dataset.table}") == [(30,)]
+
+
+def test_what_is_computed_is_exported_only_when_asked_for_as_an_import_would_fix_it(
+    conn: connection, database: Connection, tmp_path: Path
+) -> None:
+    bars, sent, path = DATASETS["price_history"], tmp_path / "sent.csv", tmp_path / "out.csv"
+    lines = [f"AAPL,1d,2026-01-{day},vendor,{day},{day},{day},{day}" for day in (12, 13)]
+    sent.write_text("\n".join(["symbol,interval,timestamp,source,open,high,low,close", *lines]))
+    assert bring(database, bars, sent, "csv").stored == 2
+
+    def adj_close(**more: bool) -> list[str]:
+        assert export(database, bars, path, "csv", **more) == 2
+        with path.open(newline="") as file:
+            return [row["adj_close"] for row in csv.DictReader(file)]
+
+    assert adj_close(computed=True) == ["12.0", "13.0"]
+    assert adj_close() == ["", ""]
+    told = bring(database, bars, path, "csv", "update")
+    assert (told.stored, told.duplicates) == (0, 2)
+    assert rows_of(conn, "SELECT count(adj_close), count(daily_return) FROM price_history") == [(0, 0)]
 
 
 def test_an_import_that_was_cut_off_goes_on(

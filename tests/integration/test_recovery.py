@@ -113,7 +113,7 @@ def test_a_journal_that_changes_hands_again_and_again_is_stored_once(
         w = worker(unruly, buffer_bytes=500)
         w.recovery.scan()
         unruly.script.extend(["ok", word])
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # wherever it is by then
         w.die()
         unruly.finish_late()
     w = worker()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -31,28 +29,14 @@ from tests.batches import (
     rows_of,
     stored_keys,
 )
+from tests.waiting import wait_until
 
 WAIT_S = 60
 
 
 @pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def feeder() -> Feeder:
     return Feeder()
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 # ---- the ledger
@@ -346,20 +330,18 @@ def test_what_is_set_aside_is_noted_once_a_reason(
     assert notes[0].startswith("2 ticks set aside in rejected_ticks: seq_conflict")
 
 
-def test_the_symbol_map_is_read_with_aliases_and_digits(conn: connection, database_url: str) -> None:
+def test_the_symbol_map_is_read_with_aliases_and_digits(conn: connection, own: Connection) -> None:
     execute(
         conn,
         "INSERT INTO instruments (symbol, digits, allow_nonpositive) VALUES ('WTI', 2, true)",
         "INSERT INTO symbol_aliases SELECT unnest(ARRAY['oil', 'CL']), symbol_id FROM instruments"
         " WHERE symbol = 'WTI'",
     )
-    made = Connection(lambda: database_url, 5, 30, "test")
-    found = {instrument.symbol: instrument for instrument in read_instruments(made)}
+    found = {instrument.symbol: instrument for instrument in read_instruments(own)}
     assert (found["WTI"].digits, found["WTI"].nonpositive_ok) == (2, True)
     assert sorted(found["WTI"].aliases) == ["CL", "oil"]
     assert found["TSLA"].aliases == ["TSLA.US"]
     assert len(found) == 18
-    made.close()
 
 
 def test_a_sink_leaves_no_connection_behind(conn: connection, database_url: str) -> None:

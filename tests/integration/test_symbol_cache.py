@@ -20,6 +20,7 @@ from app.market.symbols import SEED, Instrument
 from app.storage.connection import Connection
 from app.storage.instruments import read_instruments
 from app.symbol_cache import SymbolCache
+from tests.waiting import run_until
 
 MakeCache = Callable[[Callable[[], list[Instrument]]], SymbolCache]
 
@@ -37,10 +38,8 @@ def make_cache(tmp_path: Path) -> Iterator[MakeCache]:
 
 
 @pytest.fixture
-def reading(database_url: str) -> Iterator[Callable[[], list[Instrument]]]:
-    connection = Connection(lambda: database_url, 5, 30, "test")
-    yield lambda: read_instruments(connection)
-    connection.close()
+def reading(own: Connection) -> Callable[[], list[Instrument]]:
+    return lambda: read_instruments(own)
 
 
 def away() -> list[Instrument]:
@@ -106,13 +105,12 @@ def test_what_was_being_read_when_a_miss_came_in_is_not_good_enough(make_cache: 
     def read() -> list[Instrument]:
         found = list(stored)
         asked.append(time.monotonic())
-        time.sleep(0.2)
+        time.sleep(0.2)  # so slow that a miss comes in meanwhile
         return found
 
     cache = make_cache(read)
     before = gevent.spawn(cache.know_better)
-    while not asked:
-        gevent.sleep(0.01)
+    run_until(lambda: asked)
     stored.append(Instrument("EURUSD"))
     assert cache.know_better()
     assert cache.map.index("EURUSD") >= 0

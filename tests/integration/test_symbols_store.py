@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,13 +24,6 @@ from app.storage.symbols_store import (
     list_symbols,
 )
 from tests.batches import NOON_US, Feeder, Tick, execute, new_sink, rows_of, write_all
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    connection = Connection(lambda: database_url, 5, 30, "test")
-    yield connection
-    connection.close()
 
 
 def done(own: Connection, fn: Any, *args: Any) -> Any:

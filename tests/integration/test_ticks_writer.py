@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -34,15 +32,9 @@ from tests.batches import (
     stored_keys,
     write_all,
 )
+from tests.waiting import wait_until
 
 WAIT_S = 60
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -75,8 +67,8 @@ def test_new_ticks_are_stored_with_every_column(conn: connection, sink: Database
     assert rows_of(
         conn,
         "SELECT symbol, (extract(epoch FROM time) * 1e6)::bigint, seq, bid, ask, last, spread, volume, buy_volume,"
-        " sell_volume, flags, journal_no, (extract(epoch FROM received_at) * 1e6)::bigint FROM ticks"
-        " JOIN instruments USING (symbol_id) ORDER BY received_at",
+        " sell_volume, flags, journal_no, (extract(epoch FROM ticks.received_at) * 1e6)::bigint FROM ticks"
+        " JOIN instruments USING (symbol_id) ORDER BY ticks.received_at",
     ) == [
         ("TSLA", NOON_US, 0, 1.5, None, None, None, 0.0, 0.0, 0.0, 2, number, NOON_US + 5),
         ("TSLA", NOON_US, -7, None, None, 3.25, None, 4.0, 4.0, 0.0, 56, number, NOON_US + 6),
@@ -405,18 +397,12 @@ def assert_nothing_happened(conn: connection, feeder: Feeder, next_row: int = 0)
 
 def _waiting(url: str) -> int:
     """Wait until a session of ours waits for a lock, and return its process id."""
-    deadline = time.monotonic() + WAIT_S
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND application_name = 'tickhub test'"
+    )
     with closing(psycopg2.connect(url)) as conn:
-        while time.monotonic() < deadline:
-            found = rows_of(
-                conn,
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock' AND application_name = 'tickhub test'",
-            )
-            if found:
-                return int(found[0][0])
-            time.sleep(0.01)
-    raise AssertionError("nobody waits for a lock")
+        return int(wait_until(lambda: rows_of(conn, query), what="a waiter")[0][0])
 
 
 def prepared(sink: DatabaseSink, feeder: Feeder) -> tuple[str, object, object]:

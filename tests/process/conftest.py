@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from tests.process.harness import Database, Server, copy_template, folder, make_template
 from tests.process.proxy import Proxy
+from tests.waiting import skip_here
 
 MakeServer = Callable[..., Server]
 
@@ -58,3 +61,21 @@ def proxy(database: Database) -> Iterator[Proxy]:
         yield found
     finally:
         found.remove()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """Return the paths of a key and of a certificate of it, for a server that speaks TLS."""
+    program = shutil.which("openssl")
+    if program is None:
+        skip_here("openssl is not installed: apt-get install openssl")
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    subprocess.run(
+        [
+            *(program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, cert

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -25,22 +24,12 @@ from psycopg2.extensions import connection as Connection
 from app.storage import embedded
 from app.storage.embedded_postmaster import postmaster
 from app.storage.schema import migrate
+from tests.quick_disk import quick_disk
+from tests.waiting import WAIT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
-"""Far more than anything here takes: when it is over, it is broken, not slow."""
-
 CLEAN = "clean"
 """A second, migrated and empty database beside `tickhub`: for a clean load of the same ticks."""
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S, what: str = "it") -> Any:
-    """Poll until the condition holds, and return what it returned."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def free_port() -> int:
@@ -67,7 +56,7 @@ def _runs(process: psutil.Process) -> bool:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A directory with a short path, for sockets, which PostgreSQL's user can pass through."""
-    path = Path(tempfile.mkdtemp(prefix="thp-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="thp-", dir=quick_disk()))
     path.chmod(0o711)
     try:
         yield path

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import io
 import os
 import random
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tests.process.harness import Server
 from tests.process.reading import DAY_MS, made_ticks, store
-from tests.process.wire import Answer
+from tests.process.wire import get
 
 DAY = "start=2026-01-13&end=2026-01-14&format=parquet"
 TSLA = f"/api/ticks/TSLA?{DAY}"
@@ -33,15 +32,6 @@ def moments(count: int, seed: int = 1) -> list[int]:
 
 def url(server: Server, path: str = TSLA) -> str:
     return f"http://127.0.0.1:{server.port}{path}"
-
-
-def get(server: Server, path: str, wanted: str | None = None, method: str = "GET", **headers: str) -> Answer:
-    """Ask on a connection of its own, so any worker may answer; headers by keyword, with _ for -."""
-    sent = {name.replace("_", "-"): text for name, text in headers.items()}
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
-        client.request(method, path, headers=sent | ({} if wanted is None else {"Range": wanted}))
-        answer = client.getresponse()
-        return Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())
 
 
 def whole(server: Server, path: str = TSLA) -> bytes:

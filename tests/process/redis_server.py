@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from tests.process.harness import WAIT_S, free_port, wait_until
+from tests.waiting import skip_here
 
 
 def redis_binary() -> str:
     """Return the program, or skip the test; in continuous integration it has to be there."""
     found = shutil.which("redis-server")
     if found is None:
-        word = "redis-server is not installed (Debian: apt-get install redis-server)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(word)
-        pytest.skip(word)
+        skip_here("redis-server is not installed (Debian: apt-get install redis-server)")
     return found
 
 

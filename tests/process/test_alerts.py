@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, Database, Server, wait_until
 from tests.process.live import Client, client
 from tests.process.proxy import Proxy
-from tests.process.wire import ask, running, tick
+from tests.process.wire import ask, get, running, tick
 
 READERS = 6
 """So many that each of two workers has some."""
@@ -198,6 +200,16 @@ def test_a_rule_that_is_none_is_refused_by_its_code(server: Server, body: str, c
     assert (answer.status, answer.json["code"]) == (400, code), answer
 
 
+def test_what_is_wrong_with_a_rule_is_said_with_what_would_be_right(server: Server) -> None:
+    def told(**fields: object) -> str:
+        return str(ask(server, "POST", "/api/alert_rules", json.dumps(fields)).json["message"])
+
+    assert told(alert_type="moon", threshold=1).startswith("alert_type: 'moon' is none of price_crosses, spread_above,")
+    assert told(alert_type="no_tick", threshold=1, colour="red").startswith("colour: unknown field; there are: alert_")
+    assert told(alert_type="no_tick", threshold="x") == "threshold: cannot be used: Expected float, got str"
+    assert told(alert_type="no_tick") == "Missing required fields: threshold"
+
+
 def test_stored_alerts_are_read_by_symbol_type_severity_and_page(server: Server) -> None:
     quote(server, "CSCO", 49.0)
     server.wait_drained()
@@ -222,6 +234,17 @@ def test_stored_alerts_are_read_by_symbol_type_severity_and_page(server: Server)
     assert ask(server, "GET", "/api/history/alerts?symbol=NOPE").status == 404
     assert ask(server, "GET", "/api/history/alerts?severity=%00").status == 400
     assert ask(server, "GET", "/api/history/alerts?page_token=AAAAAAAAAAAA").status == 400
+
+
+def test_a_parquet_file_of_alerts_is_made_anew_when_one_of_them_changed(server: Server) -> None:
+    alert = {"timestamp": "2026-01-13T10:00:00Z", "alert_type": "watch", "message": "the feed is slow"}
+    for severity in ("info", "critical"):
+        body = json.dumps([{**alert, "severity": severity}])
+        assert ask(server, "POST", "/ingest/alerts?on_duplicate=update", body).status == 200
+        server.wait_drained()
+        answer = get(server, "/api/history/alerts?alert_type=watch&format=parquet", "bytes=0-")
+        assert answer.status == 206
+        assert pq.read_table(io.BytesIO(answer.data))["severity"].to_pylist() == [severity]
 
 
 def test_which_rule_to_remove_must_be_said(server: Server) -> None:

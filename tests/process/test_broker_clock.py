@@ -140,6 +140,7 @@ def test_a_name_that_could_do_harm_is_not_registered(server: Server, name: str) 
     assert server.database.rows("SELECT count(*) FROM instruments") == before
 
 
+@pytest.mark.long
 def test_more_new_symbols_than_one_transaction_adds_are_stored(server: Server) -> None:
     before = server.wait_drained()
     rows = [tick(symbol=f"N{number:05d}") for number in range(1500)]

@@ -76,6 +76,7 @@ def test_a_worker_that_was_killed_knows_the_quotes_again_though_there_is_no_data
         assert len(list((server.home / "run" / "bus").glob("*.sock"))) == 2
 
 
+@pytest.mark.long
 def test_a_large_batch_reaches_the_others_whole(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, workers=2)
     server.start().wait_accepting()

@@ -134,7 +134,8 @@ def test_a_batch_sent_again_to_another_worker_while_the_first_copy_is_only_in_a_
     assert_stored_once(database, Counter(map(content, batch)))
 
 
-@pytest.mark.parametrize("at", ["its COMMIT", pytest.param("a lock before it", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("at", ["its COMMIT", "a lock before it"])
 def test_a_killed_worker_whose_transaction_still_runs_and_its_successor_store_once(
     make_server: MakeServer, at: str
 ) -> None:

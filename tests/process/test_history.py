@@ -106,6 +106,51 @@ def _plain(value: Any) -> Any:
     return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value
 
 
+@pytest.mark.parametrize(
+    ("path", "dataset", "first", "second", "field"),
+    [
+        (
+            "/api/price_history?symbol=CSCO&start=2024-01-02&end=2024-01-03",
+            "corporate_actions",
+            {"symbol": "CSCO", "ex_date": "2024-01-03", "action_type": "split", "ratio": 2},
+            {"symbol": "CSCO", "ex_date": "2024-01-03", "action_type": "split", "ratio": 4},
+            "adj_close",
+        ),
+        (
+            "/api/history/INTC/daily?start=2024-01-02&end=2024-01-03",
+            "price_history",
+            bars("INTC", [50.0], FIRST + 1 * DAY, source="a")[0],
+            bars("INTC", [60.0], FIRST + 6 * DAY)[0],
+            "adj_close",
+        ),
+        (
+            "/api/foreign_snapshots?symbol=ORCL&start=2024-01-02T10:02:00Z",
+            "foreign_snapshots",
+            {"symbol": "ORCL", "timestamp": "2024-01-02T10:00:00Z", "f_buy_vol": 0},
+            {"symbol": "ORCL", "timestamp": "2024-01-02T10:01:00Z", "f_buy_vol": 80},
+            "buy_speed_per_min",
+        ),
+    ],
+    ids=lambda value: value.split("?")[0] if isinstance(value, str) and "?" in value else "",
+)
+def test_a_parquet_file_is_made_anew_when_what_is_computed_in_it_follows_from_other_rows(
+    server: Server, path: str, dataset: str, first: dict[str, Any], second: dict[str, Any], field: str
+) -> None:
+    send(server, "price_history", bars("CSCO", [40.0, 40.0, 40.0]))
+    send(server, "price_history", bars("INTC", [50.0, 50.0, 50.0]))
+    send(server, "corporate_actions", [{"symbol": "INTC", "ex_date": "2024-01-05", "action_type": "split", "ratio": 2}])
+    send(server, "foreign_snapshots", [{"symbol": "ORCL", "timestamp": "2024-01-02T10:02:00Z", "f_buy_vol": 100}])
+    seen = []
+    for record in (first, second):
+        send(server, dataset, [record])
+        (row,) = next(value for value in ask(server, "GET", path).json.values() if isinstance(value, list))
+        answer = ask(server, "GET", f"{path}&format=parquet", headers={"Range": "bytes=0-"})
+        assert answer.status == 206
+        assert pq.read_table(io.BytesIO(answer.data))[field].to_pylist() == [row[field]]
+        seen.append(row[field])
+    assert seen[0] != seen[1]
+
+
 def test_days_are_the_vendors_with_what_follows_from_them(server: Server) -> None:
     closes = walk(60)
     send(server, "price_history", bars("AAPL", closes, volume=1000.0))

@@ -194,7 +194,8 @@ def test_a_disk_that_fills_up_takes_ticks_again_as_soon_as_there_is_room(
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("where", ["its payload", pytest.param("its head", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["its payload", "its head"])
 def test_a_damaged_record_costs_its_own_rows_and_is_named(
     make_server: MakeServer, database: Database, proxy: Proxy, where: str
 ) -> None:

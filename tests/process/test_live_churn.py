@@ -178,7 +178,7 @@ class Client:
             data = data[-200:] + piece
 
     def _pause(self) -> None:
-        time.sleep(self._random.random() * 0.2)
+        time.sleep(self._random.random() * 0.2)  # people take their time
 
     def _reset(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -280,7 +280,7 @@ def quiet(server: Server) -> dict[int, Held]:
     last = [held(server)]
 
     def still() -> dict[int, Held] | None:
-        time.sleep(0.5)
+        time.sleep(0.5)  # in which nothing may change
         last.append(held(server))
         before, now = last[-2:]
         empty = all((one.readers, one.objects, one.client_sockets) == (0, 0, 0) for one in now.values())

@@ -36,7 +36,7 @@ def end_of(reader: Client) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_server_that_ends_says_1001(make_server: MakeServer, number: int) -> None:
     server = make_server("--database-url", AWAY, workers=2).start().wait_accepting()
     with ExitStack() as stack:

@@ -114,7 +114,8 @@ def test_what_is_unsubscribed_while_it_is_replayed_is_not_sent_on(server: Server
         assert sum(one.get("symbol") == "AMZN" for one in said[at:]) <= 1000
 
 
-@pytest.mark.parametrize("when", ["at first", pytest.param("later", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["at first", "later"])
 def test_readers_stay_while_the_database_is_away_and_get_trades_and_bars_once_it_is_back(
     make_server: MakeServer, database: Database, proxy: Proxy, when: str
 ) -> None:
@@ -194,7 +195,7 @@ def test_every_bar_closes_with_the_clock_once_though_ticks_go_on(server: Server)
             closed = [bar for bar in said if bar["complete"]]
             if len({bar["timestamp"] for bar in closed}) >= 4:
                 break
-            time.sleep(0.05)
+            time.sleep(0.05)  # ticks go on, some twenty a bar
         assert len({str(bar) for bar in said}) == len(said)
         last = {bar["timestamp"]: bar for bar in closed}
         began = [bar["timestamp"] for bar in said if bar["timestamp"] <= max(last)]
@@ -231,13 +232,10 @@ class Reader(threading.Thread):
         while not self.leave.is_set():
             since = next((one["cursor"] for one in reversed(self.said) if one["type"] == "trade"), LONG_AGO)
             with suppress(ConnectionClosed, InvalidHandshake, OSError, EOFError), client(self.server) as reader:
-                reader.say(action="subscribe", symbol="*", channels=["trades"], since=since, conflate_ms=0)
+                reader.subscribe("*", channels=["trades"], since=since)
                 while not self.leave.is_set():
                     with suppress(TimeoutError):
                         self.said.append(reader.hear(0.1))
-                        # A worker that just began has no database yet: it says so, and that it sends no trades.
-                        if self.said[-1]["type"] == "error":
-                            break
             self.cut_off += 1
 
 
@@ -272,4 +270,5 @@ def test_nothing_is_missing_or_repeated_while_workers_die(make_server: MakeServe
     for reader in readers:
         reader.join()
         assert shown(reader.said) == everything
+        assert [one for one in reader.said if one["type"] == "error"] == []
     assert sum(reader.cut_off for reader in readers) > len(readers)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import ssl
-import subprocess
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 
@@ -33,19 +30,10 @@ def test_compression_is_off_unless_asked_for(make_server: MakeServer) -> None:
 
 @pytest.mark.long
 def test_over_tls_a_reader_that_stops_reading_misses_nothing_but_what_is_skipped(
-    make_server: MakeServer, tmp_path: Path
+    make_server: MakeServer, certificate: tuple[str, str]
 ) -> None:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            *(str(shutil.which("openssl")), "req", "-x509", "-newkey", "ec", "-pkeyopt"),
-            *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    flags = ("--database-url", AWAY, "--ssl-keyfile", str(key), "--ssl-certfile", str(cert))
+    key, cert = certificate
+    flags = ("--database-url", AWAY, "--ssl-keyfile", key, "--ssl-certfile", cert)
     server = make_server(*flags).start()
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

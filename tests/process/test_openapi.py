@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +17,7 @@ from app.web.api import ENDPOINTS
 from app.web.market import Interval
 from app.web.openapi import document
 from tests.process.harness import ROOT, Server
-from tests.process.wire import AWAY, CODES, Answer, ask, exchange, running
+from tests.process.wire import AWAY, CODES, ask, exchange, get, running
 
 KEYS = {"TICKHUB_API_KEY_READ": "read-0123456789ab", "TICKHUB_API_KEY_ADMIN": "admin-0123456789a"}
 FILES_OF_PAGES = {"/docs/<file>", "/viewer/<path:file>"}
@@ -60,15 +58,6 @@ def routed() -> set[tuple[str, str]]:
         if rule.rule not in FILES_OF_PAGES | SOCKETS
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-
-
-def raw(server: Server, path: str, **headers: str) -> Answer:
-    """Ask for what may be HTML."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
-        client.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
-        response = client.getresponse()
-        names = {name.lower(): text for name, text in response.getheaders()}
-        return Answer(response.status, names, response.read())
 
 
 @ANY
@@ -151,7 +140,7 @@ def test_the_server_serves_it_and_says_when_it_is_the_same(server: Server) -> No
 def test_with_keys_the_document_and_the_page_are_open_and_the_calls_are_not(keyed: Server) -> None:
     served = ask(keyed, "GET", "/openapi.json").json
     assert served | {"info": None} == json.loads(json.dumps(DOCUMENTS[True])) | {"info": None}
-    assert raw(keyed, "/docs").status == 200
+    assert get(keyed, "/docs").status == 200
     assert ask(keyed, "GET", "/").status == 200
     for method, path, operation in operations(served):
         if operation["security"]:
@@ -173,7 +162,7 @@ def test_the_index_and_the_readme_name_what_there_is(server: Server) -> None:
 
 
 def test_the_page_and_its_files_come_from_the_server_alone(server: Server) -> None:
-    page = raw(server, "/docs")
+    page = get(server, "/docs")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     text = page.data.decode()
     linked = re.findall(r'(?:src|href)="([^"]+)"', text)
@@ -181,7 +170,7 @@ def test_the_page_and_its_files_come_from_the_server_alone(server: Server) -> No
     assert not re.search(r"https?:|//|<script>|<style| on\w+=", text)
     kinds = {"css": "text/css", "js": "text/javascript", "png": "image/png"}
     for path in linked:
-        answer = raw(server, path)
+        answer = get(server, path)
         assert answer.status == 200, path
         assert answer.headers["content-type"].split(";")[0] == kinds[path.rpartition(".")[2]]
         assert len(answer.data) == int(answer.headers["content-length"]) > 100

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.process.harness import Server, wait_until
-from tests.process.pieces import DAY, MIB, TSLA, columns_of, files, get, kept_open, moments, more, table, url, whole
+from tests.process.pieces import DAY, MIB, TSLA, columns_of, files, kept_open, moments, more, table, url, whole
 from tests.process.reading import made_ticks, store
-from tests.process.wire import running
+from tests.process.wire import get, running
 
 ROWS = 130_000
 """More than a row group."""

@@ -28,7 +28,6 @@ from tests.process.pieces import (
     age,
     columns_of,
     files,
-    get,
     kept_open,
     moments,
     more,
@@ -40,7 +39,7 @@ from tests.process.pieces import (
 from tests.process.reading import made_ticks, store
 from tests.process.test_journal_full import limit_files
 from tests.process.test_query_lanes import busy, locked_ticks
-from tests.process.wire import running
+from tests.process.wire import get, running
 
 ROWS = 130_000
 """More than a row group: some of a file is written before its last rows are read."""
@@ -78,7 +77,7 @@ def test_what_several_ask_for_at_once_is_made_once(server: Server) -> None:
         with locked_ticks(server.database):
             asked = [pool.submit(get, server, path, "bytes=-100", User_Agent=f"client {n}") for n in range(6)]
             wait_until(lambda: busy(server.database), what="the making")
-            time.sleep(0.5)  # long for the others to be there
+            time.sleep(0.5)  # nothing tells that the others are there; a making of theirs would show by then
             assert len(busy(server.database)) == 1
             assert len(files(server, "part")) == 1
         answers = [each.result() for each in asked]
@@ -93,13 +92,12 @@ def test_a_client_that_leaves_ends_the_making_and_whoever_waits_takes_it_over(se
     with ThreadPoolExecutor() as pool:
         with locked_ticks(server.database):
             with closing(ask_and_leave(server, path)):
-                wait_until(lambda: busy(server.database), what="the making")
-                assert len(files(server, "part")) == 1
+                wait_until(lambda: busy(server.database) and len(files(server, "part")) == 1, what="the making")
             wait_until(lambda: not busy(server.database) and not files(server, "part"), 20, "the making to end")
             with closing(ask_and_leave(server, path)):
                 first = wait_until(lambda: newest_wait(server), what="the making")
                 waiting = pool.submit(get, server, path, "bytes=-100")
-                time.sleep(0.3)  # long for it to be there
+                time.sleep(0.3)  # nothing tells that it is there; a making of its own would show by then
                 assert newest_wait(server) == first
             wait_until(lambda: (newest_wait(server) or first) > first, 20, "the making by who waited")
         assert waiting.result().status == 206

@@ -352,6 +352,7 @@ def test_a_full_redis_is_left_alone_until_there_is_room(redis, worker):
     assert (worker.lines(AWAY), worker.lines(BACK)) == (1, 1)
 
 
+@pytest.mark.long
 def test_a_redis_that_fills_again_and_again_is_not_logged_again_and_again(redis, worker):
     with redis.client() as client:
         for _ in range(3):

@@ -20,11 +20,17 @@ import requests
 from tests.process.conftest import MakeServer
 from tests.process.harness import Database, Server, copy_template, folder, wait_until
 from tests.process.load import Ticks
+from tests.waiting import skip_here
 
 WELL_BEFORE_S = 20.0
 """Long for cancelling, which takes one to two seconds, and short against the queries' minute."""
 
-MINUTE = {"TICKHUB_PAGE_TIMEOUT_S": "60", "TICKHUB_EXPORT_TIMEOUT_S": "60", "TICKHUB_LANE_WAIT_S": "0.5"}
+MINUTE = {
+    "TICKHUB_PAGE_TIMEOUT_S": "60",
+    "TICKHUB_EXPORT_TIMEOUT_S": "60",
+    "TICKHUB_LANE_WAIT_S": "0.5",
+    "TICKHUB_DB_POOL_SIZE": "11",  # of them four for pages
+}
 
 
 class Probed(Server):
@@ -118,7 +124,7 @@ def locked_ticks(database: Database) -> Iterator[None]:
 def curl(server: Server, number: int) -> None:
     program = shutil.which("curl")
     if program is None:
-        pytest.skip("there is no curl on this machine")
+        skip_here("curl is not installed: apt-get install curl")
     url = f"http://127.0.0.1:{server.port}/probe/read?s=60"
     with subprocess.Popen([program, "-s", url], stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: busy(server.database), what="the query")
@@ -155,23 +161,6 @@ def test_a_client_that_leaves_cancels_its_query(server: Probed, leave: Callable[
     wait_until(lambda: metric(server, cancelled) == before + 1, what="the query to be counted")
     assert "Traceback" not in server.news()
     assert server.request("GET", "/probe/read?s=0")[:2] == (200, 1)
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("there is no openssl on this machine")
-    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
-    subprocess.run(
-        [
-            *(program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, cert
 
 
 @pytest.mark.long

@@ -52,6 +52,7 @@ def test_quotes_are_answered_from_memory_while_the_database_is_away(
         assert before == after
 
 
+@pytest.mark.long
 def test_a_worker_that_never_was_asked_knows_the_quotes_when_the_database_goes(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.process.conftest import MakeServer
-from tests.process.harness import Server, wait_until
+from tests.process.harness import Database, Server, wait_until
+from tests.process.live import client, trade
+from tests.process.proxy import Proxy
 from tests.process.reading import DAY_MS, made_ticks, read, rows_of, store
 from tests.process.wire import ask, tick
 
@@ -86,3 +91,23 @@ def test_without_the_database_quotes_go_on_and_the_rest_is_told_to_come_again(
     assert quote(server, "TSLA")["bid"] == 11.0
     assert rows_of(server, "/api/bars/TSLA", interval="1M")[-1]["close"] == 11.0
     assert "Traceback" not in server.log()
+
+
+def test_a_worker_that_has_just_begun_looks_for_the_database_before_it_calls_it_away(
+    make_server: MakeServer, database: Database, proxy: Proxy
+) -> None:
+    server = make_server("--database-url", proxy.url)
+    server.database = database
+    proxy.open()
+    server.start().wait_ready()
+    store(server, [trade(number, "AAPL") for number in range(3)])
+    proxy.delay_s = 0.05  # of each answer: the first look takes some of them
+    (pid,) = server.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    # The master has the socket: whoever connects now is the next worker's first client.
+    with ThreadPoolExecutor() as pool:
+        page = pool.submit(ask, server, "GET", "/api/ticks/AAPL")
+        with client(server) as reader:
+            reader.subscribe("*", channels=["trades"], since="2020-01-01")
+            assert [reader.next("trade", "replay_complete")["type"] for _ in range(4)][-1] == "replay_complete"
+        assert (page.result().status, len(page.result().json["ticks"])) == (200, 3), page.result()

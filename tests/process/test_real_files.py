@@ -163,6 +163,7 @@ def moments(rng: random.Random) -> list[datetime]:
     return sorted(found)
 
 
+@pytest.mark.long
 def test_ticks_of_an_hour_that_the_clock_repeats_arrive_as_they_were_by_bridge_and_importer(
     make_server: MakeServer, tmp_path: Path
 ) -> None:

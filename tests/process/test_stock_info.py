@@ -214,6 +214,11 @@ def test_a_bad_parameter_is_named(server: Server, path: str, params: dict[str, s
     assert message.startswith(f"{name}: ")
 
 
+def test_a_day_that_is_none_is_answered_with_one(server: Server) -> None:
+    told = refusal(server, "/api/financial_info/AAPL", date="13/01/2026")
+    assert told == (400, "bad_parameter", "date: '13/01/2026' is no day: write 2026-01-13")
+
+
 def test_a_stale_price_is_read_from_upstream_and_is_stale_when_that_is_gone(make_server: MakeServer) -> None:
     other = make_server().start()
     upstream = f"http://127.0.0.1:{other.port}"

@@ -195,7 +195,7 @@ def test_a_slow_client_that_reads_is_not_dropped(make_server: MakeServer) -> Non
         while part := client.recv(256 << 10):
             received += len(part)
             if received < BIG_BYTES:
-                time.sleep(0.04)
+                time.sleep(0.04)  # as slow as a page, in all
     assert received > 2 * BIG_BYTES
 
 

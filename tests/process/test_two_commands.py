@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests import waiting
+
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_ROOT = Path("/var/lib/tickhub")
 
@@ -148,11 +150,11 @@ def call(url: str, body: object = None) -> tuple[int, Any]:
 def wait_until(
     done: Callable[[], bool], process: subprocess.Popen[bytes], made: Checkout, seconds: float
 ) -> None:
-    give_up = time.monotonic() + seconds
-    while not done():
+    def look() -> bool:
         assert process.poll() is None, f"it ended with {process.returncode}:\n{made.log()}"
-        assert time.monotonic() < give_up, made.log()
-        time.sleep(0.1)
+        return done()
+
+    waiting.wait_until(look, seconds, f"the server: {made.log()}")
 
 
 def stop(process: subprocess.Popen[bytes], made: Checkout) -> None:

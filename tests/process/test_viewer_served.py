@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import itertools
 import os
 import pty
@@ -14,13 +13,13 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.process.harness import ROOT, Server, wait_until
-from tests.process.wire import AWAY, Answer, running, tick
+from tests.process.wire import AWAY, get, running, tick
 
 KEY = "read-0123456789ab"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -31,15 +30,6 @@ def server(data_template: Path) -> Iterator[Server]:
     keys = {"TICKHUB_API_KEY_READ": KEY}
     with running(data_template, "--database-url", AWAY, environ=keys) as server:
         yield server
-
-
-def get(server: Server, path: str, **headers: str) -> Answer:
-    """Ask without a key for what may be HTML."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
-        client.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
-        response = client.getresponse()
-        names = {name.lower(): text for name, text in response.getheaders()}
-        return Answer(response.status, names, response.read())
 
 
 def test_browsers_get_the_page_and_programs_the_list(server: Server) -> None:
@@ -162,6 +152,7 @@ def test_quotes_py_draws_a_table_on_a_terminal(data_template: Path) -> None:
             narrow.close()
 
 
+@pytest.mark.long
 def test_quotes_py_survives_a_restart_and_ends_with_who_reads_it(data_template: Path) -> None:
     with running(data_template) as server:
         assert server.post([tick(bid=190.1, ask=190.2)])[0] == 200

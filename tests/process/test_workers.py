@@ -36,6 +36,7 @@ def kill_a_worker(server: Server) -> int:
     return pid
 
 
+@pytest.mark.long
 def test_stats_add_up_over_dead_workers(make_server: MakeServer) -> None:
     server = make_server(workers=2)
     server.start().wait_ready()

@@ -85,6 +85,14 @@ def ask(
         return checked(_answer(client.getresponse()))
 
 
+def get(server: Server, path: str, wanted: str | None = None, method: str = "GET", **headers: str) -> Answer:
+    """Ask for what may be HTML, or a part (wanted: the Range); headers by keyword, with _ for -."""
+    sent = {name.replace("_", "-"): text for name, text in headers.items()}
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
+        client.request(method, path, headers=sent | ({} if wanted is None else {"Range": wanted}))
+        return _answer(client.getresponse())
+
+
 def _answer(response: http.client.HTTPResponse) -> Answer:
     headers = {name.lower(): text for name, text in response.getheaders()}
     return Answer(response.status, headers, response.read())

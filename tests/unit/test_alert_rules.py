@@ -80,6 +80,14 @@ def test_the_basis_may_be_beyond_on_either_side() -> None:
     assert messages == ["VN30F1M basis 6 is above 5", "VN30F1M basis -6 is below -5"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(54.2, "54 s"), (1800.0, "30 min"), (5 * 3600.0, "5 h"), (312.4 * 86_400, "312 days")]
+)
+def test_how_long_there_was_no_tick_is_told_in_units_of_people(seconds: float, words: str) -> None:
+    (alert,) = evaluate(rule("no_tick", 30.0), State(), prices(seconds))
+    assert alert.message == f"AAPL had no tick for {words} in market hours"
+
+
 def test_a_spike_that_another_worker_flushed_later_alerts_too() -> None:
     one, state = rule(direction="above"), State()
     assert evaluate(one, state, [(1 * S, 99.0), (5 * S, 99.1)]) == []

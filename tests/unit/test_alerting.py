@@ -25,7 +25,7 @@ from app.stream.bus import ALERTS, Bus
 from app.stream.frames import BadFrame
 from app.stream.hub import Hub
 from app.stream.messages import AlertUpdate
-from tests.pipelines import wait_until
+from tests.waiting import run_until
 
 NOWHERE = Path("/dev/null/bus")
 
@@ -165,7 +165,7 @@ def workers(desk: Desk) -> Iterator[list[Worker]]:
 def test_what_is_stored_is_told_to_the_readers_of_every_worker_once(desk: Desk, workers: list[Worker]) -> None:
     desk.untold = [alert(number) for number in range(alerting.MOST_PUSHED + 5)]
     workers[0].elect(1)
-    wait_until(lambda: not desk.untold)
+    run_until(lambda: not desk.untold)
     expected = [str(number) for number in range(alerting.MOST_PUSHED + 5)]
     assert [one.readers.told for one in workers] == [expected, expected]
 
@@ -183,10 +183,10 @@ def test_one_that_died_before_it_noted_whom_it_told_is_followed_by_one_that_tell
     desk.untold = [alert(1)]
     workers[0].bus.others = []  # it did not get so far
     workers[0].elect(1)
-    wait_until(lambda: workers[0].readers.told)
+    run_until(lambda: workers[0].readers.told)
     workers[0].lease.term, desk.fails_to_note = None, False
     workers[1].elect(2)
-    wait_until(lambda: not desk.untold)
+    run_until(lambda: not desk.untold)
     assert [one.readers.told for one in workers] == [["1"], ["1"]]
 
 
@@ -196,20 +196,20 @@ def test_a_commit_of_a_symbol_with_rules_is_looked_at_without_waiting(
     monkeypatch.setattr(alerting, "SWEEP_S", 1000.0)
     desk.looks = [Round(symbols=frozenset({"AAPL"}))]
     workers[0].elect(1)
-    wait_until(lambda: desk.looked == 1)
+    run_until(lambda: desk.looked == 1)
     gevent.sleep(0.05)
     workers[0].alerting.committed([Touched("TSLA", 0, 0)])
     gevent.sleep(0.05)
     assert desk.looked == 1
     workers[0].alerting.committed([Touched("TSLA", 0, 0), Touched("AAPL", 0, 0)])
-    wait_until(lambda: desk.looked == 2)
+    run_until(lambda: desk.looked == 2)
 
 
 def test_whatever_goes_wrong_it_looks_again(desk: Desk, workers: list[Worker]) -> None:
     desk.looks = [NoMoreElected(), RuntimeError("a mistake"), Round(window_us=8), Round(alerts=1)]
     desk.untold = []
     workers[0].elect(1)
-    wait_until(lambda: desk.looked >= 4)
+    run_until(lambda: desk.looked >= 4)
     # After a failure it looks at less, in case that it was too much.
     assert desk.windows[:4] == [None, FIRST_WINDOW_US, FIRST_WINDOW_US, 8]
 
@@ -219,27 +219,27 @@ def test_what_was_stored_while_telling_failed_is_told_in_the_same_term(
 ) -> None:
     monkeypatch.setattr(alerting, "SWEEP_S", 0.001)
     workers[0].elect(1)
-    wait_until(lambda: desk.looked >= 3)
+    run_until(lambda: desk.looked >= 3)
     desk.looks = [DatabaseAway("its answer was lost, but it had stored")]
     desk.untold = [alert(1)]
-    wait_until(lambda: not desk.untold)
+    run_until(lambda: not desk.untold)
     assert [one.readers.told for one in workers] == [["1"], ["1"]]
 
 
 def test_a_worker_that_did_not_hear_of_an_alert_finds_it(desk: Desk, workers: list[Worker]) -> None:
     desk.stored = [alert(1)]
     workers[1].readers.there = False
-    wait_until(lambda: workers[0].alerting._repaired_id == 1)
+    run_until(lambda: workers[0].alerting._repaired_id == 1)
     workers[0].bus.handler(msgspec.msgpack.encode([alert(2)]))
     desk.stored += [alert(2), alert(3)]
-    wait_until(lambda: workers[0].readers.told == ["2", "3"])
+    run_until(lambda: workers[0].readers.told == ["2", "3"])
     gevent.sleep(0.02)
     # What was before there were readers is no news to them.
     assert [one.readers.told for one in workers] == [["2", "3"], []]
     workers[1].readers.there = True
-    wait_until(lambda: workers[1].alerting._repaired_id == 3)
+    run_until(lambda: workers[1].alerting._repaired_id == 3)
     desk.stored.append(alert(4))
-    wait_until(lambda: workers[1].readers.told == ["4"])
+    run_until(lambda: workers[1].readers.told == ["4"])
 
 
 def test_looks_are_steady_when_they_have_gone_on_for_a_while(
@@ -248,10 +248,10 @@ def test_looks_are_steady_when_they_have_gone_on_for_a_while(
     monkeypatch.setattr(alerting, "SWEEP_S", 0.001)
     monkeypatch.setattr(alerting, "STEADY_S", 0.05)
     workers[0].elect(1)
-    wait_until(lambda: True in desk.steady)
+    run_until(lambda: True in desk.steady)
     assert not desk.steady[0]
     desk.looks = [DatabaseAway("for a moment")]
-    wait_until(lambda: not desk.looks and False in desk.steady[desk.steady.index(True) :])
+    run_until(lambda: not desk.looks and False in desk.steady[desk.steady.index(True) :])
 
 
 def test_what_is_no_alert_is_not_told(workers: list[Worker]) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.bridge_stand_in.loading import load, running, until
+from tests.bridge_stand_in.loading import load, running
 from tests.bridge_stand_in.server import Row, StandInServer
+from tests.waiting import wait_until
 
 bridge = load()
 
@@ -174,7 +175,7 @@ def kill_until_done(
         server.faults = [rng.choice(["drop", "cut", (503, {"Retry-After": "0"}, b"{}")]) for _ in range(2)]
         goal = len(server.requests) + rng.randint(0, 14)
         with running("--url", server.url, "--replay", path, *arguments) as process:
-            until(lambda p=process, n=goal: p.poll() is not None or len(server.requests) >= n)
+            wait_until(lambda p=process, n=goal: p.poll() is not None or len(server.requests) >= n)
             process.kill()
             said, _ = process.communicate()
             resumed += "going on behind line" in said
@@ -242,7 +243,7 @@ def test_ctrl_c_ends_cleanly_and_says_what_is_left(server: StandInServer, tmp_pa
     server.faults = [(503, {"Retry-After": "600"}, b"{}")]
     arguments = ["--url", server.url, "--replay", path, "--spool", tmp_path / "spool.db"]
     with running(*arguments) as process:
-        until(lambda: server.requests)
+        wait_until(lambda: server.requests)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=30)
         assert process.returncode == 0, said
@@ -293,7 +294,7 @@ def test_a_simulated_market_shares_milliseconds_trades_and_survives_kills(
             tmp_path / "spool.db",
         ]
         with running("--url", server.url, *arguments) as process:
-            until(lambda n=before: len(server.by_identity) > n + 1000)
+            wait_until(lambda n=before: len(server.by_identity) > n + 1000)
             process.send_signal(stop)
             process.communicate(timeout=30)
             assert process.returncode == (0 if stop == signal.SIGINT else -9)
@@ -349,7 +350,7 @@ def test_a_terminal_read_by_a_bridge_that_is_killed_again_and_again_is_read_exac
     for last in (False, False, False, True):
         goal = len(expected) if last else len(server.by_identity) + rng.randint(20, 250)
         with running(*arguments, env=env, bare=False) as process:
-            until(lambda p=process, n=goal: p.poll() is not None or len(server.by_identity) >= n, 40)
+            wait_until(lambda p=process, n=goal: p.poll() is not None or len(server.by_identity) >= n, 40)
             process.send_signal(signal.SIGINT if last else signal.SIGKILL)
             said, _ = process.communicate(timeout=30)
             assert process.returncode == (0 if last else -9), said

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.bridge_stand_in.loading import Ear, load, open_spool, unsent, until
+from tests.bridge_stand_in.loading import Ear, load, open_spool, unsent
 from tests.bridge_stand_in.server import Row, StandInServer
 from tests.bridge_stand_in.terminal import StandInTerminal
+from tests.waiting import wait_until
 
 bridge = load()
 
@@ -307,11 +308,11 @@ def test_reading_goes_on_while_the_server_is_away(tmp_path: Path, monkeypatch: p
     for at in range(50):
         mt5.arrive("EURUSD", (at * 10, 1.5, 1.6, 6))
         terminal.poll()
-    until(lambda: sending.ear.heard("server: away"))
+    wait_until(lambda: sending.ear.heard("server: away"))
     assert len(unsent(sending.spool)) == 50
     server = StandInServer(port)
     try:
-        until(lambda: not sending.spool.rows)
+        wait_until(lambda: not sending.spool.rows)
         assert times(server.stored()) == [at * 10 for at in range(50)]
     finally:
         sending.stop.set()
@@ -344,7 +345,7 @@ def test_a_full_disk_holds_the_reading_up_and_loses_nothing(
     sending.spool._db.execute(f"PRAGMA max_page_count = {pages}")
     adding = threading.Thread(target=sending.add, args=["EURUSD"] * 2000)
     adding.start()
-    until(lambda: sending.spool._voice.heard("cannot be written: database or disk is full"))
+    wait_until(lambda: sending.spool._voice.heard("cannot be written: database or disk is full"))
     with sending.spool._lock:
         sending.spool._db.execute("PRAGMA max_page_count = 1000000")
     adding.join()

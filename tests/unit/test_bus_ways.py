@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import gevent
 import pytest
@@ -18,14 +17,9 @@ from app.stream import datagrams
 from app.stream.bus import Bus, host_of
 from app.stream.datagrams import HELD_BYTES, MOST_DATAGRAM_BYTES, name_of
 from app.stream.frames import MOST_MESSAGE_BYTES, VERSION, pieces_of
+from tests.waiting import run_until
 
 WAIT_S = 30.0
-
-
-def until(condition: Callable[[], Any]) -> None:
-    with gevent.Timeout(WAIT_S):
-        while not condition():
-            gevent.sleep(0.002)
 
 
 class Worker:
@@ -82,10 +76,10 @@ def make(directory: Path) -> Iterator[Make]:
 
 def test_every_worker_but_the_sender_gets_every_message_in_order(make: Make) -> None:
     workers = [make(slot) for slot in range(4)]
-    until(lambda: all(len(worker.peers()) == 3 for worker in workers))
+    run_until(lambda: all(len(worker.peers()) == 3 for worker in workers))
     for number in range(300):
         workers[number % 4].bus.send(1, b"%d %d" % (number % 4, number))
-    until(lambda: all(len(worker.came) == 225 for worker in workers))
+    run_until(lambda: all(len(worker.came) == 225 for worker in workers))
     for at, worker in enumerate(workers):
         for sender in set(range(4)) - {at}:
             own = [message for message in worker.came if message.startswith(b"%d " % sender)]
@@ -97,9 +91,9 @@ def test_a_worker_that_begins_is_known_at_once_without_a_look(make: Make, monkey
     monkeypatch.setattr(datagrams, "LOOK_EVERY_S", 3600.0)
     first = make(0)
     second = make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     first.bus.send(1, b"hello")
-    until(lambda: second.came == [b"hello"])
+    run_until(lambda: second.came == [b"hello"])
 
 
 def test_what_cannot_be_reached_keeps_nobody_from_the_others(
@@ -109,30 +103,30 @@ def test_what_cannot_be_reached_keeps_nobody_from_the_others(
         (directory / f"9-{number:016x}.sock").mkdir(parents=True)
     first, second = make(0), make(1)
     for worker, other in ((first, second), (second, first)):
-        until(lambda worker=worker: len(worker.peers()) == 1)  # type: ignore[misc]
+        run_until(lambda worker=worker: len(worker.peers()) == 1)  # type: ignore[misc]
         worker.bus.send(1, b"hello")
-        until(lambda other=other: other.came == [b"hello"])  # type: ignore[misc]
+        run_until(lambda other=other: other.came == [b"hello"])  # type: ignore[misc]
     assert len([line for line in caplog.messages if "cannot be reached" in line]) == 2
 
 
 @pytest.mark.parametrize("size", [0, 1, MOST_DATAGRAM_BYTES, MOST_DATAGRAM_BYTES * 3 + 1, MOST_MESSAGE_BYTES - 65536])
 def test_a_message_of_any_size_comes_whole(make: Make, size: int) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     payload = os.urandom(size)
     first.bus.send(1, b"before")
     first.bus.send(1, payload)
     first.bus.send(1, b"after")
-    until(lambda: len(second.came) == 3)
+    run_until(lambda: len(second.came) == 3)
     assert second.came == [b"before", payload, b"after"]
 
 
 def test_a_message_that_is_too_large_is_dropped_and_counted(make: Make) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     first.bus.send(1, bytes(MOST_MESSAGE_BYTES + 1))
     first.bus.send(1, b"after")
-    until(lambda: second.came == [b"after"])
+    run_until(lambda: second.came == [b"after"])
     assert first.said("dropped") == 1
 
 
@@ -141,11 +135,11 @@ def test_a_peer_that_takes_nothing_keeps_nobody_waiting_and_costs_bounded_memory
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stuck:
         path = directory / "9-00000000000000ff.sock"
         stuck.bind(str(path))
-        until(lambda: len(first.peers()) == 2)
+        run_until(lambda: len(first.peers()) == 2)
         for _ in range(3 * HELD_BYTES // 10_000):
             first.bus.send(1, bytes(10_000))
-            gevent.sleep(0.0005)
-        until(lambda: len(second.came) == 3 * HELD_BYTES // 10_000)
+            gevent.sleep(0.0005)  # at a pace that the other one keeps
+        run_until(lambda: len(second.came) == 3 * HELD_BYTES // 10_000)
         assert first.bus._datagrams._peers[path.name].held_bytes <= HELD_BYTES
         assert first.said("dropped") > 0
         assert first.said("sent") + first.said("dropped") == 2 * len(second.came)
@@ -160,21 +154,21 @@ def test_a_peer_that_takes_nothing_keeps_nobody_waiting_and_costs_bounded_memory
                 took += len(stuck.recv(MOST_DATAGRAM_BYTES))
             return took > HELD_BYTES // 2 and not first.bus._datagrams._peers[path.name].held
 
-        until(taken)
+        run_until(taken)
 
 
 def test_a_worker_that_was_killed_is_forgotten_and_its_socket_removed(make: Make, directory: Path) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.peers() and second.peers())
+    run_until(lambda: first.peers() and second.peers())
     second.die()
     for _ in range(100):
         first.bus.send(1, b"to nobody")
-    until(lambda: not first.peers())
+    run_until(lambda: not first.peers())
     third = make(1)  # it looks around, and finds the dead one's
     assert not second.path(directory).exists()
-    until(lambda: first.peers() == {name_of(third.bus.me)})
+    run_until(lambda: first.peers() == {name_of(third.bus.me)})
     first.bus.send(1, b"again")
-    until(lambda: third.came == [b"again"])
+    run_until(lambda: third.came == [b"again"])
 
 
 def test_a_worker_whose_socket_was_removed_comes_back(
@@ -182,18 +176,18 @@ def test_a_worker_whose_socket_was_removed_comes_back(
 ) -> None:
     monkeypatch.setattr(datagrams, "LOOK_EVERY_S", 0.05)
     first, second = make(0), make(1)
-    until(lambda: first.peers())
+    run_until(lambda: first.peers())
     for path in directory.glob("*.sock"):
         path.unlink()
-    until(lambda: first.path(directory).exists() and second.path(directory).exists())
-    until(lambda: first.peers() and second.peers())
+    run_until(lambda: first.path(directory).exists() and second.path(directory).exists())
+    run_until(lambda: first.peers() and second.peers())
 
     def comes() -> bool:
         first.bus.send(1, b"again")
         gevent.sleep(0.01)
         return bool(second.came)
 
-    until(comes)
+    run_until(comes)
 
 
 def test_sockets_are_for_their_owner_alone_and_gone_at_the_end(make: Make, directory: Path) -> None:
@@ -217,9 +211,9 @@ def test_a_path_too_long_for_a_socket_is_no_hindrance(tmp_path: Path) -> None:
     try:
         first.bus.start()
         second.bus.start()
-        until(lambda: first.bus.reaches_somebody)
+        run_until(lambda: first.bus.reaches_somebody)
         first.bus.send(1, b"far")
-        until(lambda: second.came == [b"far"])
+        run_until(lambda: second.came == [b"far"])
         assert len(list(directory.glob("*.sock"))) == 2
         assert set(Path("/tmp").glob("tickhub-*")) <= before, "links were left behind"
     finally:
@@ -237,9 +231,9 @@ def test_a_directory_that_cannot_be_made_stops_nobody(tmp_path: Path, monkeypatc
         second.bus.start()
         first.bus.send(1, b"lost")
         hindrance.unlink()
-        until(lambda: first.bus.reaches_somebody)
+        run_until(lambda: first.bus.reaches_somebody)
         first.bus.send(1, b"found")
-        until(lambda: second.came == [b"found"])
+        run_until(lambda: second.came == [b"found"])
     finally:
         first.bus.stop()
         second.bus.stop()
@@ -247,7 +241,7 @@ def test_a_directory_that_cannot_be_made_stops_nobody(tmp_path: Path, monkeypatc
 
 def test_garbage_and_other_versions_are_counted_and_do_no_harm(make: Make, directory: Path) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     head = bytearray(first.bus.me.head())
     head[2] = VERSION + 1
     piece = pieces_of(1, b"from the future", 100)[0]
@@ -255,26 +249,26 @@ def test_garbage_and_other_versions_are_counted_and_do_no_harm(make: Make, direc
         stranger.connect(str(second.path(directory)))
         for data in (b"", b"x", os.urandom(1000), first.bus.me.head() + b"\xff" * 20, bytes(MOST_DATAGRAM_BYTES * 2)):
             stranger.send(data)
-        until(lambda: second.said("garbage") == 5)
+        run_until(lambda: second.said("garbage") == 5)
         stranger.send(bytes(head) + piece)
-        until(lambda: second.said("foreign") == 1)
+        run_until(lambda: second.said("foreign") == 1)
     first.bus.send(1, b"sound")
-    until(lambda: second.came == [b"sound"])
+    run_until(lambda: second.came == [b"sound"])
 
 
 def test_a_handler_that_fails_stops_nobody(make: Make) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     second.bus.on(7, lambda payload: 1 / 0)  # type: ignore[arg-type, return-value]
     first.bus.send(7, b"")
     first.bus.send(99, b"nobody listens")
     first.bus.send(1, b"next")
-    until(lambda: second.came == [b"next"])
+    run_until(lambda: second.came == [b"next"])
 
 
 def test_a_handler_that_switches_keeps_the_order(make: Make) -> None:
     first, second = make(0), make(1)
-    until(lambda: first.bus.reaches_somebody)
+    run_until(lambda: first.bus.reaches_somebody)
     came: list[bytes] = []
 
     def slow(payload: bytes) -> None:
@@ -285,16 +279,16 @@ def test_a_handler_that_switches_keeps_the_order(make: Make) -> None:
     sent = [b"%d" % number for number in range(100)]
     for payload in sent:
         first.bus.send(1, payload)
-    until(lambda: len(came) == 100)
+    run_until(lambda: len(came) == 100)
     assert came == sent
 
 
 def test_a_message_for_one_worker_reaches_no_other(make: Make) -> None:
     workers = [make(slot) for slot in range(3)]
-    until(lambda: all(len(worker.peers()) == 2 for worker in workers))
+    run_until(lambda: all(len(worker.peers()) == 2 for worker in workers))
     workers[0].bus.send(1, b"for you", workers[1].bus.me)
     workers[0].bus.send(1, b"for all")
-    until(lambda: workers[2].came and len(workers[1].came) == 2)
+    run_until(lambda: workers[2].came and len(workers[1].came) == 2)
     assert (workers[1].came, workers[2].came) == ([b"for you", b"for all"], [b"for all"])
 
 

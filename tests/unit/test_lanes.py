@@ -15,6 +15,7 @@ from gevent.monkey import get_original
 from app import lanes
 from app.errors import TickhubError
 from app.lanes import Lane, LaneTimeout
+from tests.waiting import run_until
 
 native_sleep = get_original("time", "sleep")
 WAIT_S = 30
@@ -136,10 +137,7 @@ def test_a_waiting_lane_holds_neither_arguments_nor_outcome(lane: Lane) -> None:
     gone = weakref.ref(batch)
     assert lane.call(lambda given: given, batch) is batch
     del batch
-    deadline = time.monotonic() + WAIT_S
-    while gone() is not None:
-        assert time.monotonic() < deadline, "the lane still holds the batch"
-        gevent.sleep(0.001)
+    run_until(lambda: gone() is None, "the lane to let the batch go")
 
 
 def test_the_loop_goes_on_while_a_lane_waits_in_c(lane: Lane) -> None:

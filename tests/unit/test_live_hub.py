@@ -16,35 +16,30 @@ from app.stream.hub import MAX_STALL_S, Hub
 from app.stream.messages import BarUpdate, TradeUpdate
 from app.stream.schedule import SLOT_S
 from app.stream.subscriber import Subscriber
+from tests.outlet import Outlet
 
 NAMES = ["AAPL", "MSFT", "TSLA"]
 TURN_S = 2 * SLOT_S
 """More than a slot: whoever is due by then has been served."""
 
 
-class Reader:
-    """Takes what is sent, or stalls; stands for the socket."""
+class Reader(Outlet):
+    """Knows what came in one send; stalls when told to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sends: list[list[Any]] = []
-        self.stalled_since: float | None = None
-        self.closing = self.ended = self.stalls = False
-        self.closed_with: int | None = None
+        self.stalls = False
         self.now = lambda: 0.0
 
     def send_texts(self, texts: list[bytes]) -> None:
-        assert self.stalled_since is None, "who is stalled is sent nothing"
-        self.sends.append([json.loads(text) for text in texts])
+        super().send_texts(texts)
+        self.sends.append(self.got)
+        self.got = []
         if self.stalls:
             self.stalled_since = self.now()
 
-    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
-        self.closing, self.closed_with = True, code
-
-    def cut(self) -> None:
-        self.ended = True
-
-    def got(self, kind: str = "quote") -> list[dict[str, Any]]:
+    def taken(self, kind: str = "quote") -> list[dict[str, Any]]:
         """Return what came since the last look, and forget it."""
         found = [one for send in self.sends for said in send for one in (said if isinstance(said, list) else [said])]
         self.sends.clear()
@@ -108,7 +103,7 @@ def market() -> Market:
 def got(reader: Subscriber, kind: str = "quote") -> list[dict[str, Any]]:
     socket = reader.socket
     assert isinstance(socket, Reader)
-    return socket.got(kind)
+    return socket.taken(kind)
 
 
 def short(quotes: list[dict[str, Any]]) -> list[tuple[str, float, int, int]]:
@@ -420,7 +415,8 @@ def test_who_subscribes_again_and_again_is_still_conflated(market: Market) -> No
     for n in range(6):
         trade_on(0.03)
         market.hub.subscribe(reader, [NAMES[n % 3]], ["quotes"])
-    assert 15 <= trade_on(2.0) <= 21, "each after 100 ms, but the first one"
+    assert trade_on(SLOT_S) == 1, "the snapshot, at once"
+    assert trade_on(2.0) == 20, "one every 100 ms"
 
 
 def test_a_snapshot_says_so_even_if_its_reader_was_due_before_its_text_was_made(market: Market) -> None:

@@ -27,6 +27,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from app.stream import socket as under_test
 from app.stream.socket import FLOOD_WARNINGS, MAX_MESSAGE_BYTES, Budget, Socket
+from tests.waiting import run_until
 
 WAIT_S = 20.0
 
@@ -94,9 +95,7 @@ class Line:
         self.raw.close()
 
     def wait_said(self, count: int) -> list[str | bytes]:
-        with gevent.Timeout(WAIT_S):
-            while len(self.said) < count:
-                gevent.sleep(0.001)
+        run_until(lambda: len(self.said) >= count)
         return self.said
 
 
@@ -141,7 +140,7 @@ def test_messages_come_whole_however_they_are_cut(line: Line) -> None:
     data = line.peer.connection.send(TextMessage("a")) + line.peer.connection.send(TextMessage(text))
     for part in (data[:1], data[1:5], data[5:6000], data[6000:]):
         line.peer.sock.sendall(part)
-        gevent.sleep(0.005)
+        gevent.sleep(0.005)  # each part is read by itself
     line.peer.say(Message("f", message_finished=False), Message("g", message_finished=True), BytesMessage(b"h"))
     assert line.wait_said(4) == ["a", text, "fg", b"h"]
 
@@ -169,9 +168,7 @@ def test_what_the_kernel_does_not_take_follows_in_order_when_it_does(line: Line)
     line.socket.send_texts([b"after it"])
     line.peer.hear(lambda events: line.peer.texts()[-1:] == ["after it"])
     assert line.peer.texts() == [payload.decode(), "after it"]
-    with gevent.Timeout(WAIT_S):
-        while not drained:
-            gevent.sleep(0.001)
+    run_until(lambda: drained)
     assert line.socket.stalled_since is None
 
 

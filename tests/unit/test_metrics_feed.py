@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,28 +17,10 @@ from app.stream.subscriber import Subscriber
 from app.web import metrics_feed
 from app.web.current_metrics import CurrentMetrics, ExecutionFigures, MarketFigures, StrategyFigures, SystemFigures
 from app.web.metrics_feed import MetricsFeed
+from tests.outlet import Outlet
+from tests.waiting import run_until
 
 WAIT_S = 20.0
-
-
-class Outlet:
-    """Takes what is sent; stands for the socket."""
-
-    def __init__(self) -> None:
-        self.texts: list[int] = []
-        self.stalled_since: float | None = None
-        self.closing = self.ended = False
-        self.closed_with: int | None = None
-
-    def send_texts(self, texts: list[bytes]) -> None:
-        assert self.stalled_since is None, "who is stalled is sent nothing"
-        self.texts += [json.loads(text) for text in texts]
-
-    def close(self, code: int, reason: str = "", within_s: float = 1.0) -> None:
-        self.closed_with = code
-
-    def cut(self) -> None:
-        self.ended = True
 
 
 class Figures:
@@ -63,28 +43,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_feed, "MOST_SHARE", 1.0)
 
 
-def wait(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(WAIT_S):
-        while not condition():
-            gevent.sleep(0.001)
-
-
 def test_they_are_made_once_for_all_who_watch_and_not_for_nobody() -> None:
     figures, outlets = Figures(), [Outlet() for _ in range(40)]
     feed, readers = MetricsFeed(figures), [Subscriber(outlet) for outlet in outlets]
     for reader in readers:
         feed.add(reader)
-    wait(lambda: figures.made >= 5)
+    run_until(lambda: figures.made >= 5)
     for reader in readers:
         feed.remove(reader)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # the one that was being made ends
     made = figures.made
     for outlet in outlets:
-        assert outlet.texts in (list(range(1, made + 1)), list(range(1, made)))
-    gevent.sleep(0.05)
+        assert outlet.got in (list(range(1, made + 1)), list(range(1, made)))
+    gevent.sleep(0.05)  # in which none may be made
     assert figures.made == made
     feed.add(readers[0])
-    wait(lambda: outlets[0].texts[-1] > made)
+    run_until(lambda: outlets[0].got[-1] > made)
     feed.remove(readers[0])
 
 
@@ -93,16 +67,16 @@ def test_who_is_stalled_misses_some_delays_nobody_and_is_closed_in_the_end() -> 
     readers = [Subscriber(slow), Subscriber(quick)]
     for reader in readers:
         feed.add(reader)
-    wait(lambda: slow.texts)
+    run_until(lambda: slow.got)
     slow.stalled_since = float("inf")
-    before = len(slow.texts)
-    wait(lambda: len(quick.texts) > before + 5)
-    assert (len(slow.texts), slow.closed_with) == (before, None)
+    before = len(slow.got)
+    run_until(lambda: len(quick.got) > before + 5)
+    assert (len(slow.got), slow.closed_with) == (before, None)
     slow.stalled_since = -MAX_STALL_S
-    wait(lambda: slow.closed_with == 1013)
+    run_until(lambda: slow.closed_with == 1013)
     slow.stalled_since = None
-    wait(lambda: len(slow.texts) > before)
-    assert slow.texts[-1] > before + 5, "the newest, not the next"
+    run_until(lambda: len(slow.got) > before)
+    assert slow.got[-1] > before + 5, "the newest, not the next"
     for reader in readers:
         feed.remove(reader)
 
@@ -114,12 +88,12 @@ def test_figures_that_cannot_be_made_end_all_who_watch_and_those_that_come_later
     feed = MetricsFeed(figures)
     figures.broken = True
     feed.add(Subscriber(first))
-    wait(lambda: first.closed_with == 1011)
+    run_until(lambda: first.closed_with == 1011)
     assert [record.message for record in caplog.records] == ["live figures cannot be sent"]
     figures.broken = False
     reader = Subscriber(second)
     feed.add(reader)
-    wait(lambda: second.texts)
+    run_until(lambda: second.got)
     feed.remove(reader)
 
 
@@ -127,7 +101,7 @@ def test_what_the_processors_do_is_known_from_the_second_look_on(tmp_path: Path)
     machine = Machine(tmp_path)
     assert machine.look().cpu is None
     for _ in range(2):
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # shares are of a time
         for share in machine.look():
             assert share is not None
             assert 0 <= share <= 100

@@ -45,7 +45,7 @@ class Database:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newest_metrics, "REFRESH_S", 0.0)
-    monkeypatch.setattr(newest_metrics, "REFRESH_SHARE", 1.0)
+    monkeypatch.setattr(newest_metrics, "REFRESH_SHARE", 1e9)
 
 
 @pytest.fixture
@@ -94,6 +94,28 @@ def test_what_was_accepted_counts_at_once_and_older_does_not(newest: NewestMetri
     newest.accepted(EXECUTION, accepted(EXECUTION, [{"timestamp": AT.format(1), "fill_rate": 0.5}], "update"))
     assert newest.of(EXECUTION)[""].values["fill_rate"] == 0.5
     database.answering.set()
+
+
+def test_while_many_records_are_looked_at_others_are_served(newest: NewestMetrics, database: Database) -> None:
+    """A file of 10 MB has some 200,000 of them; what is read from the database meanwhile takes none of them away."""
+    database.store(1, pnl=-1.0)
+    turns = 0
+
+    def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            newest.of(STRATEGY)
+            gevent.sleep(0)
+
+    sent = [{"strategy_name": f"s{at % 3}", "timestamp": AT_US // 1000 + at, "pnl": at} for at in range(5000)]
+    serving = gevent.spawn(others)
+    newest.accepted(STRATEGY, accepted(STRATEGY, sent, "update"))
+    seen = turns
+    serving.kill()
+    assert seen >= 5000 // newest_metrics.SLICE_RECORDS - 1
+    found = {name: one.values["pnl"] for name, one in newest.of(STRATEGY).items() if name != "mean"}
+    assert found == {"s0": 4998, "s1": 4999, "s2": 4997}
 
 
 def test_records_of_other_datasets_are_passed_over(newest: NewestMetrics) -> None:

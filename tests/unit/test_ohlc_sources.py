@@ -95,6 +95,24 @@ def test_the_vendor_is_asked_for_thirty_days_at_a_time_and_for_each_once(vendor:
     assert asked(vendor) == [("11/03/2024", "12/03/2024")]
 
 
+def test_a_day_that_the_vendor_has_late_is_asked_for_again_until_it_is_settled(vendor: StandIn, tmp_path: Path) -> None:
+    vendor.add_weekdays("VCB", FIRST, 4)
+    store, last = Store(), date(2024, 1, 9)
+
+    def run(settled: date) -> int:
+        vendor.asked.clear()
+        return replace(days(vendor, last, tmp_path), settled=settled).run(store, nothing).stored
+
+    assert run(date(2024, 1, 4)) == 4
+    vendor.add("VCB", date(2024, 1, 8), 100)
+    assert run(date(2024, 1, 4)) == 1
+    assert asked(vendor) == [("06/01/2024", "09/01/2024")]
+    assert run(last) == 0
+    assert asked(vendor) == [("09/01/2024", "09/01/2024")]
+    assert run(last) == 0
+    assert asked(vendor) == []
+
+
 def span(first: date, last: date) -> list[date]:
     return [first + timedelta(number) for number in range((last - first).days + 1)]
 

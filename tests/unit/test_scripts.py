@@ -8,11 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import waiting
 
 pytestmark = pytest.mark.long  # environments, made from nothing by the dozen
 
@@ -69,11 +70,11 @@ def said(got: subprocess.CompletedProcess[str]) -> dict[str, object]:
 
 
 def wait_until(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + 60
-    while not done():
+    def look() -> bool:
         assert process.poll() is None, "it ended too early"
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+        return done()
+
+    waiting.wait_until(look)
 
 
 def test_scripts_are_valid_posix_shell() -> None:

@@ -61,7 +61,7 @@ def test_a_place_that_becomes_free_goes_to_who_waits() -> None:
 
     with places.taken(NoClient()):
         waiting = gevent.spawn(later)
-        gevent.sleep(0.02)
+        gevent.sleep(0.02)  # in which it may get none
         assert done == []
     waiting.get()
     assert done == ["had it"]

@@ -31,7 +31,7 @@ class HangingLane:
 
     def call_within(self, timeout_s: float | None, interrupt: Callable[[], None], fn: Any) -> Any:
         self.calls += 1
-        gevent.sleep(0.2)
+        gevent.sleep(0.2)  # longer than looks are apart
         raise LaneTimeout("no answer")
 
 
@@ -76,6 +76,6 @@ def test_a_request_that_waits_to_hear_of_a_name_holds_its_body_only() -> None:
         limits=Limits(oldest_us=0, oldest="1970-01-01", max_ahead_us=3600 * 10**6),
         meters=SimpleNamespace(refused=lambda rows: None),
     )
-    accepted = ingest._take(run, batch(tick(symbol="NEW")), decode)
+    accepted = ingest.take_ticks(run, batch(tick(symbol="NEW")), decode)
     assert [refused.code for refused in accepted.rejected] == ["unknown_symbol"]
     assert held == [0]

@@ -157,6 +157,19 @@ def test_what_is_no_answer_is_nothing_and_said_once(
     assert caplog.records[-1].getMessage().endswith("answers again")
 
 
+def test_certificates_are_read_once_not_for_every_question(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = upstream.ssl.create_default_context
+    monkeypatch.setattr(upstream.ssl, "create_default_context", lambda: made.append(make()) or made[-1])
+    asked = Upstream("https://127.0.0.1:1", "", 5.0)
+    for _ in range(3):
+        asked.newer({"TSLA": None}, SYMBOLS)
+        clock(upstream.AWAY_S)
+    assert len(made) == 1
+
+
 def test_one_that_is_not_there_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
     asked = Upstream("http://127.0.0.1:1", "", 5.0)
     assert asked.newer({"TSLA": None}, SYMBOLS) == []

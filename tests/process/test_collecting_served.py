@@ -93,6 +93,8 @@ def test_one_of_two_workers_collects_the_market_and_the_host(make_server: MakeSe
     assert 0 <= host["cpu_percent"] <= 100
     assert host["uptime_seconds"] > 0
     assert host["active_alerts"] == 0
+    stats = server.wait_drained()
+    assert (stats["ticks_received"], stats["ticks_processed"], stats["stored"]) == (40, 40, 40), "only what was sent"
     assert "Traceback" not in server.log()
     assert server.stop() == 0
 

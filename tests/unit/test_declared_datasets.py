@@ -31,6 +31,7 @@ from tests.dataset_list import PAGE, page
 NEWS, SNAPSHOTS, INFO = DATASETS["news"], DATASETS["foreign_snapshots"], DATASETS["financial_info"]
 NOW_US = 1_768_400_000_000_000  # 2026-01-14T14:13:20Z
 LIMITS = Limits(oldest_us=631_152_000_000_000, oldest="1990-01-01", max_ahead_us=86_400_000_000)
+NOT_LIKELY = "timestamp: numbers are milliseconds since 1970"
 STORY = {"symbol": "AAPL", "timestamp": "2026-01-13T17:54:43Z", "url": "https://example.com/1"}
 
 
@@ -98,7 +99,10 @@ def test_instruments_are_called_as_they_are_known_or_as_they_may_be() -> None:
         ({"timestamp": "2026-01-16T00:00:00Z"}, "bad_field", "timestamp is too far ahead of this server's clock"),
         ({"timestamp": "1899-12-31"}, "too_old", "timestamp is before 1900-01-01"),
         ({"timestamp": 10**30}, "bad_field", "timestamp is not a time: '1000000000000000000000000000000'"),
+        ({"timestamp": 1_768_327_200}, "bad_field", f"{NOT_LIKELY}, 1768327200 is not likely one"),
+        ({"timestamp": "20260113"}, "bad_field", f"{NOT_LIKELY}, 20260113 is not likely one"),
         ({"headline": 5}, "bad_field", "headline must be text or null"),
+        ({"summary": "x" * 65_537}, "bad_field", "summary is too long: 65,537 characters, 65,536 at most"),
         ({"headline": "a\0b"}, "bad_field", "headline must not hold a NUL"),
         ({"headline": "\ud800"}, "bad_field", "headline must be text: it holds half a character"),
         ({"url": "é" * (KEY_BYTES // 2 + 1)}, "bad_field", f"url must be {KEY_BYTES} bytes at most"),
@@ -173,6 +177,14 @@ def test_csv_says_what_json_says() -> None:
     assert by_csv.records == accepted(SNAPSHOTS, json.dumps(rows).encode()).records
     assert by_csv.records.columns["symbol"] == ["AAPL", "TSLA"]
     assert by_csv.records.columns["f_buy_vol"] == [1.5, UNSET]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_of_spreadsheets_is_read(separator: str) -> None:
+    text = "\ufeffSymbol,DATE, Price \r\nAAPL,2026-01-13,271.5\r\n".replace(",", separator)
+    read = accepted(INFO, text.encode(), "csv")
+    assert not read.rejected
+    assert read.records.columns["price"] == [271.5]
 
 
 def test_bad_lines_of_csv_are_named() -> None:
