@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -32,10 +33,26 @@ CLEAN = "clean"
 """A second, migrated and empty database beside `tickhub`: for a clean load of the same ticks."""
 
 
+def _own_ports() -> Iterator[int]:
+    first = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    # Of two runs at a time each begins elsewhere.
+    return (first + (os.getpid() * 37 + number) % 4_000 for number in itertools.count())
+
+
+_PORTS = _own_ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody has, and that no client gets before the server does.
+
+    What the system gives for port 0 it gives to clients, too; these lie below, each process of the tests has its own.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("ports without end")
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
