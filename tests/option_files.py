@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
-
-REAL = os.environ.get("REAL_MARKET_DATA")
-real_data = pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
+from tests.real_market import REAL
 
 CHAINS = {date(2014, 6, 3): 4532, date(2014, 6, 11): 4360}
 """Days that there is a file of, and its contracts."""

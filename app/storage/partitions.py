@@ -6,7 +6,7 @@ Lane side.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,13 @@ flush lane, not one long one that looks like a hanging database."""
 class _Remembered:
     """Remembers which partitions, by number, are there on a connection's database."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[Cursor, int], None]) -> None:
+        """make: makes the partition of a number, if it is not there."""
+        self._make = make
         self._known: set[int] = set()
         self._generation = -1
 
-    def _ensure(self, connection: Connection, numbers: Iterable[int]) -> bool:
+    def ensure(self, connection: Connection, numbers: Iterable[int]) -> bool:
         connection.open()
         if connection.generation != self._generation:
             self._known.clear()
@@ -54,32 +56,33 @@ class _Remembered:
             self._known.add(number)
         return len(wanted) <= MAX_NEW_PER_CALL
 
-    def _make(self, cur: Cursor, number: int) -> None:
-        raise NotImplementedError
 
-
-class Partitions(_Remembered):
+class Partitions:
     """Remembers which weeks of ticks have a partition on this connection's database."""
+
+    def __init__(self) -> None:
+        self._weeks = _Remembered(_make_week)
 
     def ensure(self, connection: Connection, time_us: npt.NDArray[np.int64]) -> bool:
         """Make the partitions that these times need; return False when more are to be made by further calls.
 
         Raises DatabaseAway.
         """
-        return self._ensure(connection, map(int, np.unique(week_of(time_us))))
-
-    def _make(self, cur: Cursor, number: int) -> None:
-        cur.execute(
-            "SELECT ensure_tick_partition(to_timestamp(%s::double precision))", (week_start_us(number) / 1_000_000,)
-        )
+        return self._weeks.ensure(connection, map(int, np.unique(week_of(time_us))))
 
 
-class MonthPartitions(_Remembered):
+def _make_week(cur: Cursor, number: int) -> None:
+    cur.execute(
+        "SELECT ensure_tick_partition(to_timestamp(%s::double precision))", (week_start_us(number) / 1_000_000,)
+    )
+
+
+class MonthPartitions:
     """Remembers which months of a table have a partition on this connection's database."""
 
     def __init__(self, table: str) -> None:
-        super().__init__()
         self._table = table
+        self._months = _Remembered(self._make)
 
     def ensure(self, connection: Connection, time_us: npt.NDArray[np.int64]) -> bool:
         """Make the partitions that these times need, and the next month's while there are records of this one.
@@ -88,7 +91,7 @@ class MonthPartitions(_Remembered):
         """
         months = set(map(int, np.unique(time_us.astype("M8[us]").astype("M8[M]").astype(np.int64))))
         now = int(np.datetime64(int(time.time()), "s").astype("M8[M]").astype(np.int64))
-        return self._ensure(connection, months | {now + 1} if now in months else months)
+        return self._months.ensure(connection, months | {now + 1} if now in months else months)
 
     def _make(self, cur: Cursor, number: int) -> None:
         start = str(np.datetime64(number, "M").astype("M8[D]"))

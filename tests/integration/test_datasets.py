@@ -260,7 +260,7 @@ def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
 ) -> None:
     optional = [column for column in dataset.values if not column.required and column.kind == "float"]
     if len(optional) < 2:
-        pytest.skip("has no two numbers that may be absent")
+        pytest.skip("has no two numbers that may be absent: one of them is sent, the other is what must stay")
     bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.always(dataset.by_name[name])}
     first, second = optional[:2]
     early = bare | {first.name: 0.25, second.name: 0.25}

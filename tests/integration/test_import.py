@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,8 @@ from psycopg2.extensions import connection
 
 from app.cli import import_reader, import_ticks, main
 from app.errors import TickhubError
+from tests.real_market import real_path
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>"
@@ -57,10 +58,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def real(name: str) -> Path:
-    folder = os.environ.get("REAL_MARKET_DATA")
-    if not folder:
-        pytest.skip("REAL_MARKET_DATA is not set")
-    return Path(folder) / "ticks" / name
+    return real_path("ticks", name)
 
 
 def export(path: Path, *lines: str) -> Path:
@@ -373,12 +371,12 @@ def killed_midway(path: Path, url: str, conn: connection, rows: int, beyond: int
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
+
+        def far_enough() -> bool:
             found = rows_of(conn, LEDGER)
-            if found and found[0][0] > beyond:
-                break
-            time.sleep(0.005)
+            return bool(found and found[0][0] > beyond)
+
+        wait_until(lambda: far_enough() or process.poll() is not None, what="the import to get there")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -7,7 +7,6 @@ import gzip
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,8 @@ from app.cli.symbol_lists import read_list
 from app.errors import DatabaseAway
 from app.storage.import_rows import RowsImport
 from tests.process.fastconnect_stand_in import CONSUMER_ID, CONSUMER_SECRET, StandIn, stand_in
+from tests.real_market import real_path
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "symbol,date,open,high,low,close,volume"
@@ -315,11 +316,8 @@ def test_a_killed_import_goes_on_with_the_days_that_it_had_not_stored(
     command = [sys.executable, "-m", "app", "import-ohlc", *arguments, "--database-url", database_url]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while len(vendor.asked) < 4:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(vendor.asked) >= 4 or process.poll() is not None, what="four questions")
+        assert process.poll() is None
     finally:
         process.kill()
         process.wait(10)
@@ -430,10 +428,7 @@ def test_lists_are_read_in_all_their_forms(text: str) -> None:
 
 
 def real_file() -> Path:
-    folder = os.environ.get("REAL_MARKET_DATA")
-    if not folder:
-        pytest.skip("REAL_MARKET_DATA is not set")
-    return Path(folder) / "daily" / "us_daily_ohlcv_lean_unadjusted.csv.gz"
+    return real_path("daily", "us_daily_ohlcv_lean_unadjusted.csv.gz")
 
 
 @pytest.mark.long

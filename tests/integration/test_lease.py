@@ -131,7 +131,7 @@ def test_of_three_workers_one_is_elected_and_the_next_one_when_it_leaves(elect: 
     for number in range(1, 4):
         (leader,) = run_until(lambda: [one for one in workers if one.term is not None])
         assert leader.term.number == number
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # in which no other one may be elected
         assert [one for one in workers if one.term is not None] == [leader]
         leader.stop()
         workers.remove(leader)
@@ -145,7 +145,7 @@ def test_one_that_hangs_stops_believing_before_another_one_can_take_over(
     leader = elect("a", now=clock, away=lambda: reason[0] if reason else None)
     run_until(lambda: leader.term is not None)
     reason.append("it hangs: no claim leaves any more")
-    gevent.sleep(0.1)
+    gevent.sleep(0.1)  # what was under way ends
     clock.s += TERM_S - MARGIN_S - 0.001
     assert leader.term is not None
     clock.s += 0.001
@@ -157,7 +157,7 @@ def test_one_that_hangs_stops_believing_before_another_one_can_take_over(
     other = elect("b")
     run_until(lambda: other.term is not None)
     reason.clear()
-    gevent.sleep(0.1)
+    gevent.sleep(0.1)  # in which it asks, and may not be elected
     assert leader.term is None
     assert other.term is not None
 
@@ -165,5 +165,5 @@ def test_one_that_hangs_stops_believing_before_another_one_can_take_over(
 def test_while_the_database_is_away_nobody_begins_and_a_term_runs_out(elect: Callable[..., Election]) -> None:
     clock = Clock()
     leader = elect("a", now=clock, away=lambda: "away")
-    gevent.sleep(0.1)
+    gevent.sleep(0.1)  # in which nobody may be elected
     assert leader.term is None

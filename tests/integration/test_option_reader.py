@@ -18,7 +18,8 @@ from app.market.options import Market
 from app.option_chains import chain_answer
 from app.storage.instruments import find
 from app.storage.option_reader import ChainQuery, read_chain
-from tests.option_files import CHAINS, real_chain, real_data
+from tests.option_files import CHAINS, real_chain
+from tests.real_market import real_data
 
 DAY = date(2026, 1, 13)
 MARKET = Market(0.04, 0.0)

@@ -168,10 +168,10 @@ def test_forty_years_of_dates_in_one_request_are_stored_in_bounded_calls(
 
     def counted(self: Partitions, *arguments: object) -> bool:
         nonlocal made, most
-        before = len(self._known)
+        before = len(self._weeks._known)
         done = ensure(self, *arguments)
-        made += len(self._known) - before
-        most = max(most, len(self._known) - before)
+        made += len(self._weeks._known) - before
+        most = max(most, len(self._weeks._known) - before)
         return done
 
     monkeypatch.setattr(partitions.Partitions, "ensure", counted)

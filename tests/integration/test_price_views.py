@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from psycopg2.extras import execute_values
 from app.datasets.registry import DATASETS
 from app.market.adjusting import Action, adjusted_closes, daily_returns, volatility
 from app.storage.rows_reader import read_rows
+from tests.real_market import real_path
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 Day = tuple[str, date, float, float, float, float, float]
@@ -311,10 +310,7 @@ def test_hardly_possible_numbers_are_no_error(conn: connection) -> None:
 
 
 def test_real_days_of_apple_are_adjusted_in_sql_as_in_python(conn: connection) -> None:
-    folder = os.environ.get("REAL_MARKET_DATA")
-    if not folder:
-        pytest.skip("REAL_MARKET_DATA is not set")
-    path = Path(folder) / "daily" / "us_daily_ohlcv_lean_unadjusted.csv.gz"
+    path = real_path("daily", "us_daily_ohlcv_lean_unadjusted.csv.gz")
     with gzip.open(path, "rt") as lines:
         rows = [row for row in csv.DictReader(lines) if row["symbol"] == "AAPL" and row["date"] >= "2013"]
     names = ("open", "high", "low", "close", "volume")

@@ -5,19 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.process.harness import Server, wait_until
 from tests.process.reading import read
 from tests.process.wire import Answer, post
-
-REAL = os.environ.get("REAL_MARKET_DATA")
-real_data = pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
+from tests.real_market import REAL
 
 FORMATS = ("json", "ndjson", "csv", "arrow", "parquet")
 

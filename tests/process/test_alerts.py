@@ -392,7 +392,7 @@ def _settle(readers: list[Client]) -> None:
     while time.monotonic() < deadline:
         for reader in readers:
             assert reader.sync() == []
-        time.sleep(0.1)
+        time.sleep(0.1)  # nothing tells that they have looked; they do each second
 
 
 def _quote_somewhere(server: Server, symbol: str, bid: float) -> None:

@@ -26,15 +26,16 @@ def trades(server: Server, symbol: str, count: int) -> None:
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     base = {"symbol": symbol, "timestamp": at, "bid": 10.0, "ask": 10.1, "last": 10.05, "spread": 1, "volume": 2}
     sent = [base | {"flags": 24, "seq": next(_numbers)} for _ in range(count)]
-    for _ in range(100):
+
+    def answered() -> bool:
         try:
             status, answer = server.post(sent)
         except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-            continue
+            return False
         assert status == 200, answer
-        return
-    raise AssertionError("no answer")
+        return True
+
+    wait_until(answered, what="an answer")
 
 
 def rows(server: Server, query: str, *arguments: object) -> list[tuple[Any, ...]]:
@@ -104,7 +105,7 @@ def test_nothing_is_collected_where_the_interval_is_zero(make_server: MakeServer
     leader(server)
     trades(server, "AAPL", 3)
     server.wait_drained()
-    time.sleep(1)
+    time.sleep(1)  # in which nothing may be collected
     assert (moments(server), collected(server)) == ([], {})
 
 
@@ -121,13 +122,13 @@ def test_when_the_collecting_worker_is_killed_another_goes_on_and_no_trade_is_mi
             sent += 4
             if number == 15:
                 os.kill(first, signal.SIGKILL)  # before, while or after it took or sent a sample
-            time.sleep(0.02)
+            time.sleep(0.02)  # trades go on, over several samples
         leader(server, but=first)
     server.wait_drained()
     wait_until(lambda: collected(server).get("AMD") == (sent, 2.0 * sent), 60, "all trades in samples")
     found = moments(server)
     assert len(set(found)) == len(found)
-    time.sleep(3 * INTERVAL_S)
+    time.sleep(3 * INTERVAL_S)  # in which nothing more may be counted
     assert collected(server) == {"AMD": (sent, 2.0 * sent)}
     stats = json.loads(ask(server, "GET", "/stats").data)
     assert stats["set_aside"] == 0

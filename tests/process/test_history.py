@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.process.desk import FORMATS, get, real_data, real_days, send
+from tests.process.desk import FORMATS, get, real_days, send
 from tests.process.harness import Server
 from tests.process.reading import DAY_MS, read, refusal, store
 from tests.process.wire import AWAY, ask, running, tick
+from tests.real_market import real_data
 
 DAY = timedelta(1)
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)

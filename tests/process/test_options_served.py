@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.option_files import CHAINS, real_chain, real_data
+from tests.option_files import CHAINS, real_chain
 from tests.process.harness import Server
 from tests.process.reading import read, refusal, store
 from tests.process.wire import post, running, tick
+from tests.real_market import real_data
 
 OPTIONS = "/api/options/AAPL"
 SETTINGS = {"TICKHUB_FLUSH_INTERVAL_S": "0.01", "TICKHUB_OPTION_RATE": "0.05", "TICKHUB_OPTION_DIVIDEND_YIELD": "0.01"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import gzip
-import os
 import random
 import re
 from bisect import bisect_left as bisect
@@ -33,10 +32,9 @@ from tests.process.plain import (
 from tests.process.proof import assert_ledger_adds_up
 from tests.process.replaying import add_instruments, import_clean, replay_through, replays
 from tests.process.test_kill import kill_all, kill_master, kill_postmaster, kill_worker
+from tests.real_market import REAL, real_data
 
 SEED = 20_131_008
-REAL = os.environ.get("REAL_MARKET_DATA")
-real_data = pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
 NEW_YORK, UTC_ZONE = "America/New_York", "UTC"
 SET_BACK = datetime(2025, 11, 2, 6, tzinfo=UTC)
 """When New York's clock was set back an hour."""

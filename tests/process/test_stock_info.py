@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests.process.conftest import MakeServer
-from tests.process.desk import command, flushed, get, real_data, real_days, send
+from tests.process.desk import command, flushed, get, real_days, send
 from tests.process.harness import Server, wait_until
 from tests.process.reading import refusal
 from tests.process.wire import ask, running, tick
+from tests.real_market import real_data
 
 KEYS = {"TICKHUB_API_KEY_INGEST": "ingest-0123456789", "TICKHUB_API_KEY_READ": "read-0123456789ab"}
 RATIOS = ("date", "price", "market_cap", "pe_ratio", "pb_ratio", "dividend_yield", "iv_30d", "iv_rank")

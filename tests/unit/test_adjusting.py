@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from datetime import date
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import pandas as pd
 import pytest
 
 from app.market.adjusting import Action, adjusted_closes, daily_returns, fill_absent, volatility
+from tests.real_market import REAL, real_data
 
-REAL = os.environ.get("REAL_MARKET_DATA")
-real_data = pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
 DAYS = np.arange(100, 104)
 NAN = np.nan
 

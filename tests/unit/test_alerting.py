@@ -172,7 +172,7 @@ def test_what_is_stored_is_told_to_the_readers_of_every_worker_once(desk: Desk, 
 
 def test_nobody_looks_who_is_not_elected(desk: Desk, workers: list[Worker]) -> None:
     workers[0].alerting.committed([Touched("AAPL", 0, 0)])
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # in which nobody may look
     assert desk.looked == 0
 
 
@@ -197,9 +197,9 @@ def test_a_commit_of_a_symbol_with_rules_is_looked_at_without_waiting(
     desk.looks = [Round(symbols=frozenset({"AAPL"}))]
     workers[0].elect(1)
     run_until(lambda: desk.looked == 1)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # what follows the first look ends
     workers[0].alerting.committed([Touched("TSLA", 0, 0)])
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # in which nobody may look
     assert desk.looked == 1
     workers[0].alerting.committed([Touched("TSLA", 0, 0), Touched("AAPL", 0, 0)])
     run_until(lambda: desk.looked == 2)
@@ -233,7 +233,7 @@ def test_a_worker_that_did_not_hear_of_an_alert_finds_it(desk: Desk, workers: li
     workers[0].bus.handler(msgspec.msgpack.encode([alert(2)]))
     desk.stored += [alert(2), alert(3)]
     run_until(lambda: workers[0].readers.told == ["2", "3"])
-    gevent.sleep(0.02)
+    gevent.sleep(0.02)  # in which nothing more may be told
     # What was before there were readers is no news to them.
     assert [one.readers.told for one in workers] == [["2", "3"], []]
     workers[1].readers.there = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import gzip
-import os
 import random
 import signal
 import zipfile
@@ -17,13 +16,12 @@ import pytest
 
 from tests.bridge_stand_in.loading import load, running
 from tests.bridge_stand_in.server import Row, StandInServer
+from tests.real_market import REAL, real_data
 from tests.waiting import wait_until
 
 bridge = load()
 
 HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\r\n"
-REAL = os.environ.get("REAL_MARKET_DATA")
-real_data = pytest.mark.skipif(not REAL, reason="REAL_MARKET_DATA is not set")
 STAND_IN = Path(__file__).parents[1] / "bridge_stand_in"
 
 

@@ -184,7 +184,7 @@ def test_a_worker_whose_socket_was_removed_comes_back(
 
     def comes() -> bool:
         first.bus.send(1, b"again")
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # or thousands were under way
         return bool(second.came)
 
     run_until(comes)
@@ -272,7 +272,7 @@ def test_a_handler_that_switches_keeps_the_order(make: Make) -> None:
     came: list[bytes] = []
 
     def slow(payload: bytes) -> None:
-        gevent.sleep(0.001)
+        gevent.sleep(0.001)  # it switches: that is what is tested
         came.append(payload)
 
     second.bus.on(1, slow)

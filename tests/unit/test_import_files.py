@@ -20,6 +20,7 @@ from app.cli import import_reader
 from app.cli.import_reader import read_blocks
 from app.market.file_rows import FileRows
 from app.market.tick_files import UnreadableFile, parse_text, read_layout
+from tests.real_market import real_path
 
 HEADER = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -324,9 +325,4 @@ def test_the_exports_of_a_real_terminal_read_as_the_csv_module_reads_them(real_t
 
 @pytest.fixture
 def real_ticks() -> Path:
-    import os
-
-    folder = os.environ.get("REAL_MARKET_DATA")
-    if not folder:
-        pytest.skip("REAL_MARKET_DATA is not set")
-    return Path(folder) / "ticks"
+    return real_path("ticks")

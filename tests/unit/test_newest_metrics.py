@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gevent
@@ -16,6 +16,7 @@ from app.errors import DatabaseAway
 from app.newest_metrics import NewestMetrics
 from app.storage.newest_metrics import Newest
 from tests.dataset_rows import accepted
+from tests.waiting import run_until
 
 STRATEGY, EXECUTION = DATASETS["strategy_metrics"], DATASETS["execution_metrics"]
 AT = "2026-01-13T10:00:{:02}Z"
@@ -71,12 +72,6 @@ def read(newest: NewestMetrics) -> Mapping[str, Newest]:
 
 def pnl(newest: NewestMetrics) -> Any:
     return newest.of(STRATEGY)["mean"].values["pnl"]
-
-
-def wait(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(WAIT_S):
-        while not condition():
-            gevent.sleep(0.001)
 
 
 def test_what_was_accepted_counts_at_once_and_older_does_not(newest: NewestMetrics, database: Database) -> None:
@@ -168,7 +163,7 @@ def test_with_the_database_away_what_is_known_stays(newest: NewestMetrics, datab
     assert database.reads > reads
     database.is_away = False
     database.store(6, pnl=6.0)
-    wait(lambda: read(newest)["mean"].values["pnl"] == 6.0)
+    run_until(lambda: read(newest)["mean"].values["pnl"] == 6.0)
 
 
 def test_who_asks_does_not_wait_for_a_slow_database_and_it_is_asked_once_at_a_time(
@@ -189,7 +184,7 @@ def test_while_nobody_asks_nothing_is_read(newest: NewestMetrics, database: Data
     read(newest)
     newest.wait(WAIT_S)
     reads = database.reads
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # in which nothing may be read
     assert database.reads == reads
 
 
