@@ -183,7 +183,7 @@ class Runtime:
             self._read_instruments,
             self._reference_connection.interrupt,
         )
-        self.keys = Keys(settings, self.dirs.run, self._reference_lane, self._reference_connection, self._away)
+        self.keys = Keys(settings, self.dirs.run, self._reference_lane, self._reference_connection, self.keeper.trouble)
         self.cache = make_cache(settings, self.meters.cache_said)
         self.reads = Reads(
             settings,
