@@ -14,7 +14,7 @@ from app.errors import StorageError
 from app.storage.archive_files import TICKS, UNFINISHED
 from app.storage.connection import Connection
 
-_ALONE = "SELECT pg_try_advisory_xact_lock(x'7469636B68756204'::bigint), pg_backend_pid()"
+_ALONE = "SELECT pg_try_advisory_xact_lock(x'7469636B68756211'::bigint), pg_backend_pid()"
 
 
 class ArchiveError(StorageError):
