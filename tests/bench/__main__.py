@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tests.bench.client import BenchError
 from tests.bench.running import run
 
-BENCHES = ("ingest", "reads", "live", "datasets")
+BENCHES = ("ingest", "reads", "live", "datasets", "operate")
 """Modules of this package, in the order in which they run."""
 
 

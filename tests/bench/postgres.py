@@ -80,6 +80,13 @@ def query(url: str, sql: str) -> list[tuple[Any, ...]]:
 def running(directory: Path) -> Iterator[Postgres]:
     """Start the server that tickhub embeds, tuned as tickhub tunes it, and remove it at the end."""
     directory.mkdir()
+    with kept_in(directory) as server:
+        yield server
+
+
+@contextmanager
+def kept_in(directory: Path) -> Iterator[Postgres]:
+    """Start the server of a data directory; stop it at the end, and remove what it has elsewhere."""
     config = embedded.EmbeddedConfig(data_dir=directory)
     embedded.start(config)
     elsewhere: list[Path] = []
