@@ -17,7 +17,7 @@ MODULES = {
 MAX_LINES = 400
 
 BASE = {"errors", "lanes", "market", "settings", "setting_sources", "setting_values"}
-ROOMS = {"pipeline", "storage", "stream", "datasets", "formats", "alerts"}
+ROOMS = {"pipeline", "storage", "stream", "datasets", "formats", "alerts", "quality"}
 RUNTIME = {path.stem for path in APP.glob("*.py")} - BASE - {"__init__", "__main__"}
 """One layer in several modules: what a worker owns, and what it knows of itself and the others."""
 MAY_IMPORT = {
@@ -31,19 +31,21 @@ MAY_IMPORT = {
     "formats": {"errors"},
     "pipeline": BASE,
     "alerts": {"errors", "market"},
-    "storage": BASE | {"formats", "datasets", "alerts"},
+    "quality": {"errors", "market"},
+    "storage": BASE | {"formats", "datasets", "alerts", "quality"},
     "stream": BASE,
     "datasets": {"errors", "market"},
     "backup": BASE | {"pipeline", "storage"},
     "archive": BASE | {"storage"},
     "jobs": BASE | {"storage"} | RUNTIME,
+    "doctor": BASE | {"pipeline", "storage", "backup"} | RUNTIME,
     "web": BASE | ROOMS | RUNTIME | {"jobs"},
-    "cli": BASE | ROOMS | RUNTIME | {"archive", "backup", "jobs"},
+    "cli": BASE | ROOMS | RUNTIME | {"archive", "backup", "doctor", "jobs"},
     "viewer": set(),
     "__main__": {"cli"},
     "": BASE | ROOMS | RUNTIME | {"web"},  # app itself: create_app, which joins the rooms
 }
-PURE = {"market", "storage", "formats", "datasets"}
+PURE = {"market", "storage", "formats", "datasets", "quality"}
 IMPURE = {"gevent", "logging", "threading", "prometheus_client"}
 
 
