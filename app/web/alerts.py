@@ -35,8 +35,8 @@ from app.web.api import FORMATS, Endpoint, endpoint
 from app.web.body import body_of
 from app.web.client import client_of
 from app.web.errors import answer
-from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
-from app.web.params import End, Limit, Start, body_problem
+from app.web.market import READ_ERRORS
+from app.web.params import RangeParams, body_problem
 from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
@@ -57,7 +57,7 @@ class AlertRules(Struct):
     alert_rules: list[Rule]
 
 
-class AlertParams(Struct, kw_only=True):
+class AlertParams(RangeParams, kw_only=True):
     """Parameters of /api/history/alerts."""
 
     symbol: Annotated[
@@ -65,12 +65,6 @@ class AlertParams(Struct, kw_only=True):
     ] = None
     alert_type: Annotated[str | None, Meta(description="only alerts of this type")] = None
     severity: Annotated[str | None, Meta(description="only alerts of this severity")] = None
-    start: Start = None
-    end: End = None
-    limit: Limit = None
-    order: Order = None
-    page_token: PageToken = None
-    format: FormatParameter = None
 
 
 ToldAlert = row_type("ToldAlert", ALERTS, nullable=("rule_id",))
@@ -179,12 +173,5 @@ def alert_history(params: AlertParams) -> Response:
         if "\0" in (getattr(params, name) or ""):
             raise BadParameter(f"{name}: a text cannot hold a NUL")
     asked = AlertFilter(*range_of(params.start, params.end), params.alert_type, params.severity)
-    wanted = rows_request(
-        params.symbol,
-        AlertSource(asked),
-        format=params.format,
-        limit=params.limit,
-        order=params.order,
-        page_token=params.page_token,
-    )
+    wanted = rows_request(params.symbol, AlertSource(asked), params)
     return answer_rows(runtime(), wanted, closed=False, cacheable=False)

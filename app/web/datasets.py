@@ -46,8 +46,8 @@ from app.web.batches import (
 )
 from app.web.body import body_of
 from app.web.current_metrics import current_figures
-from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
-from app.web.params import End, Limit, Start
+from app.web.market import READ_ERRORS
+from app.web.params import RangeParams
 from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
@@ -148,10 +148,9 @@ def params_type(dataset: Dataset) -> type[Struct]:
     for column in dataset.filters:
         kind: Any = Literal[column.choices] if column.choices else str
         fields.append((column.name, Annotated[kind | None, Meta(description=f"only this one: {column.help}")], None))
-    common = [("start", Start), ("end", End), ("limit", Limit), ("order", Order), ("page_token", PageToken)]
-    if dataset.time is None:
-        common = common[2:]
-    fields += [(name, kind, None) for name, kind in [*common, ("format", FormatParameter)]]
+    without = () if dataset.time is not None else ("start", "end")
+    common = msgspec.structs.fields(RangeParams)
+    fields += [(field.name, field.type, None) for field in common if field.name not in without]
     return msgspec.defstruct(
         f"{dataset.record.__name__}Params",
         fields,
@@ -243,14 +242,7 @@ def _read(dataset: Dataset, params: Any) -> Response:
         *range_of(getattr(params, "start", None), getattr(params, "end", None)),
         {name: value for name, value in chosen.items() if value is not None},
     )
-    asked = rows_request(
-        getattr(params, "symbol", None),
-        source,
-        format=params.format,
-        limit=params.limit,
-        order=params.order,
-        page_token=params.page_token,
-    )
+    asked = rows_request(getattr(params, "symbol", None), source, params)
     return answer_rows(runtime(), asked, closed=False, cacheable=False)
 
 

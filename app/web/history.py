@@ -26,8 +26,8 @@ from app.web.answers import list_type, row_type
 from app.web.api import FORMATS, Endpoint, endpoint
 from app.web.client import client_of
 from app.web.datasets import record_type
-from app.web.market import READ_ERRORS, FormatParameter, Order, PageToken
-from app.web.params import End, Limit, Start
+from app.web.market import READ_ERRORS
+from app.web.params import RangeParams
 from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
@@ -36,18 +36,7 @@ blueprint = Blueprint("history", __name__)
 FOREIGN, BASIS, TRADES = DATASETS["foreign_snapshots"], DATASETS["basis_history"], DATASETS["trades"]
 
 
-class HistoryParams(Struct, kw_only=True):
-    """Parameters of /api/history."""
-
-    start: Start = None
-    end: End = None
-    limit: Limit = None
-    order: Order = None
-    page_token: PageToken = None
-    format: FormatParameter = None
-
-
-class TradeHistoryParams(HistoryParams, kw_only=True):
+class TradeHistoryParams(RangeParams, kw_only=True):
     """Parameters of /api/history/{symbol}/trades."""
 
     date: Annotated[
@@ -56,7 +45,7 @@ class TradeHistoryParams(HistoryParams, kw_only=True):
     ] = None
 
 
-class BasisParams(HistoryParams, kw_only=True):
+class BasisParams(RangeParams, kw_only=True):
     """Parameters of /api/history/basis."""
 
     futures_symbol: Annotated[str | None, Meta(description="only this future; without it: all")] = None
@@ -82,13 +71,13 @@ DailyHistory = list_type("DailyHistory", [("symbol", str)], "daily", DailyBar)
         description="Days are chosen by `timestamp`, midnight UTC of the trading date, so a `start` that is a bare "
         "date is that trading date. Of several vendors that of the first name counts. A row's `daily_return` is "
         "counted from the row before, whoever made that.",
-        params=HistoryParams,
+        params=RangeParams,
         answer=DailyHistory,
         formats=FORMATS,
         errors=READ_ERRORS,
     ),
 )
-def daily(symbol: str, params: HistoryParams) -> Response:
+def daily(symbol: str, params: RangeParams) -> Response:
     """Return days of a range, or the newest ones."""
     return _rows(symbol, DaySource(*range_of(params.start, params.end)), params)
 
@@ -125,13 +114,13 @@ def trades(symbol: str, params: TradeHistoryParams) -> Response:
         "/api/history/{symbol}/foreign",
         "What foreign investors bought and sold of a symbol",
         "market",
-        params=HistoryParams,
+        params=RangeParams,
         answer=_answer_type(FOREIGN, "foreign"),
         formats=FORMATS,
         errors=READ_ERRORS,
     ),
 )
-def foreign(symbol: str, params: HistoryParams) -> Response:
+def foreign(symbol: str, params: RangeParams) -> Response:
     """Return snapshots of a range, or the newest ones."""
     return _rows(symbol, HistorySource(FOREIGN, *range_of(params.start, params.end), list_name="foreign"), params)
 
@@ -162,15 +151,8 @@ def basis(params: BasisParams) -> Response:
     )
 
 
-def _rows(symbol: str | None, source: Source, params: HistoryParams) -> Response:
-    asked = rows_request(
-        symbol,
-        source,
-        format=params.format,
-        limit=params.limit,
-        order=params.order,
-        page_token=params.page_token,
-    )
+def _rows(symbol: str | None, source: Source, params: RangeParams) -> Response:
+    asked = rows_request(symbol, source, params)
     return answer_rows(runtime(), asked, closed=False, cacheable=False)
 
 

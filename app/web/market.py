@@ -6,60 +6,34 @@ import time
 from typing import Annotated, Literal
 
 from flask import Blueprint, Response
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from app.errors import BadParameter, DatabaseNeeded, NotReady, QueryTimeout, UnknownSymbol
-from app.formats.encoders import Format
 from app.market.intervals import Buckets, known_zone
 from app.sources import BARS_END_US, TICK_RECORDS, BarSource, TickRecordSource, TickSource
 from app.storage.bar_reader import BARS, BarQuery
 from app.storage.tick_reader import TICKS
-from app.web.answers import NEXT_PAGE_HEADER, list_type, row_type
+from app.web.answers import list_type, row_type
 from app.web.api import FORMATS, Endpoint, endpoint
-from app.web.params import End, Limit, Start
+from app.web.params import RangeParams
 from app.web.rows import answer_rows, range_of, rows_request
 from app.web.server import runtime
 
 blueprint = Blueprint("market", __name__)
 
-FormatParameter = Annotated[
-    Format | None, Meta(description="format of the answer; without it the Accept header decides")
-]
-Order = Annotated[
-    Literal["asc", "desc"] | None,
-    Meta(description="by time; default asc with a range, else the newest `limit` rows, answered in ascending time"),
-]
-PageToken = Annotated[
-    str | None,
-    Meta(
-        description=f"`next_page_token` of the answer before, in other formats its {NEXT_PAGE_HEADER}; opaque",
-        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{8,}$"},
-    ),
-]
 Interval = Literal["1s", "5s", "15s", "30s", "1m", "3m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1M"]
 PriceSide = Literal["bid", "ask", "mid", "last"]
 
 READ_ERRORS = (BadParameter, UnknownSymbol, QueryTimeout, DatabaseNeeded, NotReady)
 
 
-class TickParams(Struct, kw_only=True):
-    """Parameters of /api/ticks."""
-
-    start: Start = None
-    end: End = None
-    limit: Limit = None
-    order: Order = None
-    page_token: PageToken = None
-    format: FormatParameter = None
-
-
-class TickRecordParams(TickParams, kw_only=True):
+class TickRecordParams(RangeParams, kw_only=True):
     """Parameters of /api/ticks in the shape of datasets."""
 
     symbol: Annotated[str, Meta(description="the symbol's name or any of its aliases, in any case")]
 
 
-class BarParams(TickParams, kw_only=True):
+class BarParams(RangeParams, kw_only=True):
     """Parameters of /api/bars."""
 
     interval: Annotated[Interval, Meta(description="length of a bar; weeks start on Monday")] = "1m"
@@ -91,13 +65,13 @@ Bars = list_type("Bars", [("symbol", str), ("interval", Interval), ("price", Pri
         "/api/ticks/{symbol}",
         "Stored ticks, in order",
         "market",
-        params=TickParams,
+        params=RangeParams,
         answer=Ticks,
         formats=FORMATS,
         errors=READ_ERRORS,
     ),
 )
-def ticks(symbol: str, params: TickParams) -> Response:
+def ticks(symbol: str, params: RangeParams) -> Response:
     """Return ticks of a range, or the newest ones."""
     return _ticks(symbol, TickSource(*range_of(params.start, params.end)), params)
 
@@ -121,15 +95,8 @@ def tick_records(params: TickRecordParams) -> Response:
     return _ticks(params.symbol, TickRecordSource(*range_of(params.start, params.end)), params)
 
 
-def _ticks(symbol: str, source: TickSource, params: TickParams) -> Response:
-    asked = rows_request(
-        symbol,
-        source,
-        format=params.format,
-        limit=params.limit,
-        order=params.order,
-        page_token=params.page_token,
-    )
+def _ticks(symbol: str, source: TickSource, params: RangeParams) -> Response:
+    asked = rows_request(symbol, source, params)
     closed = source.end_us is not None and source.end_us <= _now_us()
     return answer_rows(runtime(), asked, closed=closed)
 
@@ -151,14 +118,7 @@ def bars(symbol: str, params: BarParams) -> Response:
     """Return bars of a range, or the newest ones."""
     start_us, end_us = range_of(params.start, params.end)
     source = bar_source(params.interval, params.price, params.tz, start_us, end_us, fill=params.fill is not None)
-    asked = rows_request(
-        symbol,
-        source,
-        format=params.format,
-        limit=params.limit,
-        order=params.order,
-        page_token=params.page_token,
-    )
+    asked = rows_request(symbol, source, params)
     return answer_rows(runtime(), asked, closed=source.closed)
 
 

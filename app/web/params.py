@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.errors import BadParameter
+from app.formats.encoders import Format
 from app.market.time_params import parse_time
 from app.row_stream import PAGE_ROWS
 from app.web.answers import NEXT_PAGE_HEADER
@@ -61,6 +62,29 @@ Limit = (
     ]
     | None
 )
+AnswerFormat = Annotated[Format | None, Meta(description="format of the answer; without it the Accept header decides")]
+Order = Annotated[
+    Literal["asc", "desc"] | None,
+    Meta(description="by time; default asc with a range, else the newest `limit` rows, answered in ascending time"),
+]
+PageToken = Annotated[
+    str | None,
+    Meta(
+        description=f"`next_page_token` of the answer before, in other formats its {NEXT_PAGE_HEADER}; opaque",
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{8,}$"},
+    ),
+]
+
+
+class RangeParams(Struct, kw_only=True):
+    """Parameters of a range of rows."""
+
+    start: Start = None
+    end: End = None
+    limit: Limit = None
+    order: Order = None
+    page_token: PageToken = None
+    format: AnswerFormat = None
 
 
 def parse(kind: type[P], given: Iterable[tuple[str, str]]) -> P:

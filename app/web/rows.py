@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from flask import Response, request
 from psycopg2.extensions import cursor as Cursor
@@ -35,17 +35,18 @@ def range_of(start: Time | None, end: Time | None) -> tuple[int | None, int | No
     return None if start is None else start.us, None if end is None else end.us
 
 
-def rows_request(
-    symbol: str | None,
-    source: Source,
-    *,
-    format: Format | None,
-    limit: int | None,
-    order: str | None,
-    page_token: str | None,
-) -> RowsRequest:
-    """Return what was asked, with its defaults (the common read parameters of the interface). Raises BadParameter."""
-    format = format or accepted_format()
+class RowParams(Protocol):
+    """The common read parameters of the interface."""
+
+    format: Format | None
+    limit: int | None
+    order: Literal["asc", "desc"] | None
+    page_token: str | None
+
+
+def rows_request(symbol: str | None, source: Source, params: RowParams) -> RowsRequest:
+    """Return what was asked, with its defaults. Raises BadParameter."""
+    format, limit = params.format or accepted_format(), params.limit
     ranged = source.range != (None, None)
     unbounded = ranged and format != "json"
     if limit is None and not unbounded:
@@ -61,9 +62,9 @@ def rows_request(
         format=format,
         gzip=format != "parquet" and request.accept_encodings["gzip"] > 0,
         limit=limit,
-        newest=order is None and not ranged and page_token is None,
-        descending=order == "desc",
-        page_token=page_token,
+        newest=params.order is None and not ranged and params.page_token is None,
+        descending=params.order == "desc",
+        page_token=params.page_token,
     )
 
 
