@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("app.cli.keys", "make, list, revoke and rotate API keys"),
     "roles": ("app.cli.roles", "let the database's roles in, and shut them out"),
     "archive": ("app.cli.archive", "move old ticks to Parquet files, check them, bring them back"),
+    "doctor": ("app.cli.doctor", "look for what is wrong, and say what to do"),
     "url": ("app.cli.url", "print the URL of the database"),
     "psql": ("app.cli.psql", "open psql on the database"),
 }

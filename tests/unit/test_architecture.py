@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "storage": BASE | {"formats", "datasets", "alerts", "quality"},
     "stream": BASE,
     "datasets": {"errors", "market"},
-    "backup": BASE | {"pipeline", "storage"},
+    "backup": BASE | {"pipeline", "storage", "archive"},
     "archive": BASE | {"storage"},
     "jobs": BASE | {"storage"} | RUNTIME,
     "doctor": BASE | {"pipeline", "storage", "backup"} | RUNTIME,

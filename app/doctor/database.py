@@ -1,0 +1,306 @@
+"""The database: whether it answers, and whether it keeps what it is told, as well as it can."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+from app.doctor.case import Case
+from app.doctor.findings import Check, Finding, fail, ok, warn
+from app.errors import DatabaseAway, TickhubError
+from app.runtime_config import embedded_config
+from app.setting_sources import SPARE_CONNECTIONS
+from app.storage import embedded
+from app.storage.connection import first_line
+from app.storage.role_names import BACKUP, READ, WRITE
+from app.storage.roles import writers_rights
+from app.storage.schema import HEAD
+
+INCREMENTAL_FROM = 17_00_00
+"""From this version on backups may be incremental."""
+
+_WHO = "SELECT version(), current_user, current_database(), pg_is_in_recovery()"
+_SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
+_ROLES = """
+    SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname = ANY(%s)
+"""
+_LACKS = """
+    SELECT t.name FROM unnest(%s::text[], %s::text[]) AS t (name, privilege)
+    WHERE to_regclass('public.' || quote_ident(t.name)) IS NOT NULL
+        AND NOT has_table_privilege(%s, 'public.' || quote_ident(t.name), t.privilege)
+    ORDER BY 1
+"""
+
+
+def database(case: Case) -> Iterator[Finding]:
+    """The database answers."""
+    settings = case.settings
+    if not settings.database_url and (finding := _embedded_trouble(case)) is not None:
+        case.database_trouble = finding.found
+        yield finding
+        return
+    try:
+        [(version, user, name, standby)] = case.rows(_WHO)
+    except TickhubError as why:
+        case.database_trouble = _in_words(why)
+        yield fail("database", case.database_trouble, _remedy(case))
+        return
+    found = f"PostgreSQL {version.split()[1]}, database {name} at {_where(case.url())}, as {user}"
+    if standby:
+        yield fail("database", f"{found}: a standby, which takes no writes", "name the primary in --database-url")
+    else:
+        yield ok("database", found)
+
+
+def pooler(case: Case) -> Iterator[Finding]:
+    """Where migrations have a URL of their own, the other one leads to the database, too."""
+    settings = case.settings
+    if not (settings.direct_database_url and settings.database_url):
+        return
+    try:
+        with closing(
+            psycopg2.connect(settings.database_url, connect_timeout=max(2, settings.db_connect_timeout_s))
+        ) as conn:
+            user = conn.info.user
+    except psycopg2.Error as error:
+        why = DatabaseAway(first_line(error))
+        why.__cause__ = error
+        yield fail("database url", _in_words(why), "mend --database-url, or start the pooler: docs/pooler.md")
+        return
+    yield ok("database url", f"the server comes in at {_where(settings.database_url)}, as {user}")
+
+
+def durability(case: Case) -> Iterator[Finding]:
+    """What was committed survives a crash of the machine."""
+    found = _settings(case, "fsync", "full_page_writes", "synchronous_commit", "data_checksums", "autovacuum")
+    off = [name for name in ("fsync", "full_page_writes") if found[name] != "on"]
+    remedy = "ALTER SYSTEM SET {} = on; SELECT pg_reload_conf();"
+    if off:
+        yield fail(
+            "durability",
+            f"{' and '.join(off)} is off: a crash of the machine loses or damages data",
+            " ".join(remedy.format(name) for name in off),
+        )
+    elif found["autovacuum"] != "on":
+        found_off = "autovacuum is off: tables grow, and at last no row is taken"
+        yield fail("durability", found_off, remedy.format("autovacuum"))
+    elif found["synchronous_commit"] == "off":
+        yield warn(
+            "durability",
+            "synchronous_commit is off: tickhub sets it for its own transactions, others' may be lost",
+            remedy.format("synchronous_commit"),
+        )
+    elif found["data_checksums"] != "on":
+        yield warn(
+            "durability",
+            "no data checksums: a bad disk is not noticed",
+            "stop it and run pg_checksums --enable, when there is an hour for it",
+        )
+    else:
+        yield ok("durability", "fsync, full_page_writes, synchronous_commit, data_checksums, autovacuum")
+
+
+def connections(case: Case) -> Iterator[Finding]:
+    """There are as many connections as the workers may open."""
+    settings = case.settings
+    told = _settings(case, "max_connections", "superuser_reserved_connections", "reserved_connections")
+    most = int(told["max_connections"])
+    free = most - int(told["superuser_reserved_connections"]) - int(told.get("reserved_connections", 0))
+    planned = settings.workers * settings.db_pool_size
+    found = f"{most} allowed; {settings.workers} workers open up to {planned}"
+    if settings.direct_database_url and settings.database_url:
+        yield ok("connections", f"{found}, of a pooler")
+    elif planned > free:
+        yield fail(
+            "connections",
+            found,
+            f"raise max_connections to {planned + SPARE_CONNECTIONS}, set a smaller --db-pool-size, or put a pooler"
+            " before it: docs/pooler.md",
+        )
+    else:
+        yield ok("connections", found)
+
+
+def wal(case: Case) -> Iterator[Finding]:
+    """Backups can be taken, incremental ones too, and no receiver lets the WAL pile up."""
+    names = ("wal_level", "summarize_wal", "max_wal_senders", "max_replication_slots", "server_version_num")
+    told = _settings(case, *names)
+    if told["wal_level"] == "minimal" or "0" in (told["max_wal_senders"], told["max_replication_slots"]):
+        yield warn(
+            "wal",
+            f"wal_level {told['wal_level']}, max_wal_senders {told['max_wal_senders']}, max_replication_slots"
+            f" {told['max_replication_slots']}: no physical backup can be taken",
+            "ALTER SYSTEM SET wal_level = replica; the other two to 10; restart PostgreSQL. Until then: backup dump",
+        )
+        return
+    lost = case.rows("SELECT slot_name FROM pg_replication_slots WHERE wal_status = 'lost'")
+    if lost:
+        slots = ", ".join(name for (name,) in lost)
+        yield warn(
+            "wal",
+            f"the receiver of {slots} was away for so long that WAL was thrown away",
+            "start python -m app backup wal, then take a full backup",
+        )
+    elif int(told["server_version_num"]) < INCREMENTAL_FROM:
+        yield ok("wal", f"wal_level {told['wal_level']}; before PostgreSQL 17 each backup is a full one")
+    elif told.get("summarize_wal") != "on":
+        yield warn(
+            "wal",
+            "summarize_wal is off: each backup is a full one",
+            "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
+        )
+    else:
+        yield ok("wal", f"wal_level {told['wal_level']}, summarize_wal on")
+
+
+def extensions(case: Case) -> Iterator[Finding]:
+    """Statements are counted; what else is installed is not used."""
+    there = dict(case.rows("SELECT extname, extversion FROM pg_extension"))
+    # The list of libraries is not for everybody to see; this is there when the library is loaded, and only then.
+    loaded = bool(_settings(case, "pg_stat_statements.max"))
+    others = sorted(there.keys() & {"timescaledb", "citus"})
+    if others:
+        yield warn(
+            "extensions",
+            f"{', '.join(others)}: tickhub's tables are plain ones, partitioned by itself",
+            "leave them so: do not make hypertables or distributed tables of them",
+        )
+    elif not loaded and "pg_stat_statements" not in there:
+        yield warn(
+            "extensions",
+            "no pg_stat_statements: /metrics cannot tell which statements take long",
+            "put it into shared_preload_libraries, restart PostgreSQL, CREATE EXTENSION pg_stat_statements;",
+        )
+    elif not loaded or "pg_stat_statements" not in there:
+        yield warn(
+            "extensions",
+            "pg_stat_statements is half there: " + ("no extension" if loaded else "its library is not loaded"),
+            "CREATE EXTENSION pg_stat_statements;" if loaded else "put it into shared_preload_libraries and restart",
+        )
+    else:
+        yield ok("extensions", f"pg_stat_statements {there['pg_stat_statements']}")
+
+
+def migrations(case: Case) -> Iterator[Finding]:
+    """The schema is the one that this tickhub knows."""
+    case.revision = _revision(case)
+    if case.revision == HEAD:
+        yield ok("migrations", f"schema {HEAD}")
+    elif case.revision is None:
+        yield warn("migrations", "there is no schema yet", "python -m app migrate, or start the server")
+    elif case.revision > HEAD:
+        yield fail(
+            "migrations",
+            f"the database has schema {case.revision}, this tickhub knows {HEAD}",
+            "run the newer tickhub: docs/upgrade.md",
+        )
+    else:
+        yield fail(
+            "migrations",
+            f"the database has schema {case.revision}, this tickhub needs {HEAD}",
+            "take a backup, then python -m app migrate: docs/upgrade.md",
+        )
+
+
+def roles(case: Case) -> Iterator[Finding]:
+    """The roles are there with what each needs, and the server is not more than it has to be."""
+    if case.revision != HEAD:
+        return
+    there = {name for name, _ in case.rows(_ROLES, ([READ, WRITE, BACKUP],))}
+    apply = "python -m app roles apply, as the owner: docs/roles.md"
+    if missing := {READ, WRITE, BACKUP} - there:
+        yield warn("roles", f"there is no {', '.join(sorted(missing))}", apply)
+        return
+    wanted = [
+        (table, privilege)
+        for table, privileges in writers_rights().items()
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        if privilege in privileges.split(", ")
+    ]
+    lacks = case.rows(_LACKS, ([table for table, _ in wanted], [privilege for _, privilege in wanted], WRITE))
+    if lacks:
+        tables = ", ".join(sorted({table for (table,) in lacks}))
+        yield fail("roles", f"{WRITE} may not do all that it has to with {tables}", apply)
+        return
+    [(user, is_superuser)] = case.rows("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user")
+    if case.settings.database_url and is_superuser and not case.settings.direct_database_url:
+        yield warn(
+            "roles",
+            f"the server comes in as {user}, a superuser",
+            f"let it in as {WRITE}: docs/roles.md",
+        )
+    else:
+        yield ok("roles", f"{READ}, {WRITE} and {BACKUP} have what they need")
+
+
+def jobs(case: Case) -> Iterator[Finding]:
+    """The newest run of each job went well."""
+    if case.revision != HEAD:
+        return
+    found = case.rows("SELECT name, state, ended_at, left(message, 200) FROM jobs ORDER BY name")
+    bad = [row for row in found if row[1] == "failed"]
+    if bad:
+        told = "; ".join(f"{name} at {ended:%Y-%m-%d %H:%M}Z: {message or '-'}" for name, _, ended, message in bad)
+        names = " ".join(f"{case.settings.data_dir}/run/jobs/{name}.log" for name, *_ in bad)
+        yield warn("jobs", f"failed: {told}", f"see {names}, then run it again by hand: docs/tidy.md")
+    else:
+        yield ok("jobs", ", ".join(f"{name}: {state}" for name, state, *_ in found) or "none has run yet")
+
+
+CHECKS: tuple[Check, ...] = (database,)
+OF_DATABASE: tuple[Check, ...] = (pooler, durability, connections, wal, extensions, migrations, roles, jobs)
+
+
+def _embedded_trouble(case: Case) -> Finding | None:
+    """Return why the embedded server cannot be asked; nothing is started, and no file made."""
+    settings = case.settings
+    cluster = settings.data_dir / "postgres"
+    try:
+        if embedded.is_running(embedded_config(settings)):
+            return None
+    except TickhubError as why:
+        return fail("database", str(why), "run the doctor as the server's user")
+    if cluster.is_symlink() and not cluster.exists():
+        found = f"{cluster} leads to {os.readlink(cluster)}, which is gone"
+        return fail("database", found, "bring it back, or restore a backup")
+    if case.server_pid is not None:
+        log = settings.data_dir / "postgres.log"
+        found = "the server runs, and its PostgreSQL does not; it is started again and again"
+        return fail("database", found, f"see the end of {log}")
+    if not cluster.exists():
+        return ok("database", "the embedded one is not made yet: the first start does that")
+    return warn("database", "the embedded one is down, so it was not asked", "python -m app database up, and ask again")
+
+
+def _in_words(why: TickhubError) -> str:
+    cause = why.__cause__
+    # libpq repeats parts of a URL that it cannot read, and they may be of the password.
+    if isinstance(cause, psycopg2.ProgrammingError) or "for connection option" in str(why):
+        return "its URL cannot be read"
+    return f"it does not answer: {why}"
+
+
+def _remedy(case: Case) -> str:
+    if not case.settings.database_url:
+        return f"see the end of {case.settings.data_dir / 'postgres.log'}: docs/troubleshooting.md"
+    return "is it up, reachable from here, and the URL right: postgresql://USER@HOST:PORT/NAME?"
+
+
+def _where(url: str) -> str:
+    dsn = parse_dsn(url)
+    return f"{dsn.get('host') or dsn.get('hostaddr') or 'its usual socket'}:{dsn.get('port', '5432')}"
+
+
+def _settings(case: Case, *names: str) -> dict[str, str]:
+    return dict(case.rows(_SETTINGS, (list(names),)))
+
+
+def _revision(case: Case) -> str | None:
+    if case.rows("SELECT to_regclass('public.alembic_version') IS NOT NULL") != [(True,)]:
+        return None
+    found = case.rows("SELECT version_num FROM public.alembic_version")
+    return str(found[0][0]) if found else None
