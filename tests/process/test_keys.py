@@ -42,7 +42,10 @@ def stats(server: Server, key: str | None = None) -> Answer:
 
 
 def wait_status(server: Server, status: int, key: str | None = None) -> None:
-    """Wait until every worker answers so: the connections of one request each go to any of them."""
+    """Wait until every worker answers so: the connections of one request each go to any of them.
+
+    200 is also what one answers that knows of no key yet: wait for 401 without any before.
+    """
     wait_until(lambda: all(stats(server, key).status == status for _ in range(12)), 20, f"{status} for this key")
 
 
@@ -75,6 +78,7 @@ def test_the_first_key_closes_the_door_for_whoever_has_none(server: Server) -> N
 
 def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Server) -> None:
     kept, revoked = keys(server, "add", "kept", "--scopes", "read"), keys(server, "add", "gone", "--scopes", "admin")
+    wait_status(server, 401)
     for key in (kept, revoked):
         wait_status(server, 200, key)
     with (
@@ -103,6 +107,7 @@ def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
     old = keys(server, "add", "bridge", "--scopes", "read")
     new = keys(server, "rotate", "bridge", "--grace", "1h")
     assert new != old
+    wait_status(server, 401)
     for key in (old, new):
         wait_status(server, 200, key)
     newest = keys(server, "rotate", new[3:11], "--grace", "0s")
@@ -114,6 +119,7 @@ def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
 def test_an_expired_key_is_none(server: Server) -> None:
     kept = keys(server, "add", "kept", "--scopes", "read")
     short = keys(server, "add", "short", "--scopes", "read", "--expires", "8s")
+    wait_status(server, 401)
     wait_status(server, 200, kept)
     wait_status(server, 401, short)
     assert stats(server, kept).status == 200
@@ -121,6 +127,7 @@ def test_an_expired_key_is_none(server: Server) -> None:
 
 def test_known_keys_go_on_while_the_database_is_away_and_over_a_restart(server: Server) -> None:
     reader = keys(server, "add", "desk", "--scopes", "read,ingest")
+    wait_status(server, 401)
     wait_status(server, 200, reader)
     path = server.home / FILE
     wait_until(path.exists, what="the copy of the keys")
@@ -177,6 +184,7 @@ def test_a_key_that_asks_too_much_is_told_when_to_come_again(server: Server) -> 
         keys(server, "add", "slow", "--scopes", "read,ingest", "--rate", "0.05"),
         keys(server, "add", "other", "--scopes", "read"),
     )
+    wait_status(server, 401)
     wait_status(server, 200, other)
     wait_status(server, 429, slow)
     for _ in range(10):  # whichever worker is asked

@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -116,12 +116,10 @@ def test_whoever_knocks_without_tls_is_closed_and_leaves_no_traceback(
 ) -> None:
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=30)) as raw:
         raw.sendall(data)
-        raw.shutdown(socket.SHUT_WR)
-        try:
+        with suppress(OSError):  # it may have been closed, or reset, before or meanwhile
+            raw.shutdown(socket.SHUT_WR)
             while piece := raw.recv(4096):
                 assert b"HTTP/1.1 200" not in piece
-        except ConnectionResetError:
-            pass
     assert _status(server, trusting, "/health/live") == 200
     assert "Traceback" not in server.log()
 
