@@ -10,8 +10,10 @@ import logging
 import select
 import time
 from _queue import SimpleQueue
+from types import TracebackType
 from typing import Any
 
+from gevent.hub import get_hub
 from gevent.monkey import get_original
 
 MAX_LINES = 10_000
@@ -127,7 +129,8 @@ def reopen_files(log: Any) -> None:
 
 
 def log_from_a_thread(log: Any) -> None:
-    """Route gunicorn's loggers, and ours with its handlers, through a native thread."""
+    """Route gunicorn's loggers, and with its handlers ours, those of libraries, and what ends a greenlet, through a
+    native thread: all lines have one form."""
     for logger in (log.error_log, log.access_log):
         logger.handlers = [
             ThreadedHandler(handler) if isinstance(handler, logging.StreamHandler) else handler
@@ -137,3 +140,12 @@ def log_from_a_thread(log: Any) -> None:
     ours.handlers = log.error_log.handlers
     ours.setLevel(log.error_log.level)
     ours.propagate = False
+    others = logging.getLogger()
+    others.handlers = log.error_log.handlers
+    others.setLevel(max(logging.WARNING, log.error_log.level))
+    logging.captureWarnings(True)
+
+    def ended(context: object, kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        ours.error("%r ended", context, exc_info=(kind, value, trace))
+
+    get_hub().print_exception = ended  # gevent's own goes past all logs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -27,6 +28,32 @@ log.addHandler(ThreadedHandler(logging.FileHandler(sys.argv[1])))
 for number in range(2000):
     log.error("line %d", number)
 sys.exit(1)
+"""
+
+EVERYBODYS_LINES = """
+import logging, sys, warnings
+from types import SimpleNamespace
+import gevent
+from app.web.log import log_from_a_thread
+from app.web.log_lines import JsonLines
+error_log = logging.getLogger("gunicorn.error")
+error_log.setLevel(logging.INFO)
+error_log.propagate = False
+error_log.addHandler(logging.StreamHandler())
+error_log.handlers[0].setFormatter(JsonLines())
+log_from_a_thread(SimpleNamespace(error_log=error_log, access_log=logging.getLogger("gunicorn.access")))
+
+def fails():
+    raise ValueError("in a greenlet")
+
+gevent.spawn(fails).join()
+gevent.get_hub().loop.run_callback(fails)
+gevent.sleep(0)
+warnings.warn("of Python")
+logging.getLogger("a library").warning("of a library")
+logging.getLogger("a library").info("which is nobody's business")
+logging.getLogger("tickhub").info("ours")
+error_log.handlers[0].flush()
 """
 
 
@@ -71,6 +98,22 @@ def test_the_last_lines_of_a_process_are_written(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LAST_WORDS, path], cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 1
     assert path.read_text().splitlines() == [f"line {number}" for number in range(2000)]
+
+
+def test_what_libraries_say_and_what_ends_a_greenlet_has_the_form_of_all_lines() -> None:
+    command = [sys.executable, "-c", EVERYBODYS_LINES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["logger"], line["level"]) for line in found] == [
+        ("tickhub", "error"),
+        ("tickhub", "error"),
+        ("py.warnings", "warning"),
+        ("a library", "warning"),
+        ("tickhub", "info"),
+    ]
+    for line in found[:2]:
+        assert line["exception"].endswith("ValueError: in a greenlet")
+    assert "of Python" in found[2]["message"]
 
 
 def test_a_log_that_nobody_reads_is_bounded_and_holds_nobody_up(
