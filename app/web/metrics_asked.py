@@ -132,7 +132,7 @@ def wanted_of(
     start_us = now_us - RANGES_S[time_range or DEFAULT_RANGE] * 1_000_000 if start is None else start.us
     end_us = now_us if end is None else end.us
     if end_us < start_us:
-        raise BadParameter("end: is before start")
+        raise BadParameter("start: is in the future" if end is None else "end: is before start")
     texts = {name: text for name, text in (("strategy_name", strategy_name), ("host", host)) if text is not None}
     for name, text in texts.items():
         if "\0" in text:

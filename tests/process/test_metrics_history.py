@@ -179,6 +179,7 @@ def test_what_was_sent_just_now_is_in_the_last_five_minutes(server: Server) -> N
         ({"start": True}, "start"),
         ({"start": -1}, "start"),
         ({"start": 10**19}, "start"),
+        ({"start": "2999-01-01"}, "start"),
         ({"interval": "2m"}, "interval"),
         ({"interval": None}, "interval"),
         ({"metric_types": []}, "metric_types"),

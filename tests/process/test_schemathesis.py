@@ -36,6 +36,7 @@ RELATIONS = re.compile(
     "|".join(
         (
             "end: is before start",
+            "start: is in the future",
             "to: is before from",
             "from: is required without countback",
             "limit: at most 10000 in JSON",
