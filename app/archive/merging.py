@@ -22,6 +22,7 @@ from app.storage.archive_reader import nothing, read_keys
 from app.storage.archive_rows import SELECT, WholeTicks, joined, read_late
 from app.storage.bars_sql import merge_bars, merge_current
 from app.storage.connection import Connection
+from app.storage.resent import add_resent
 from app.storage.set_aside import set_aside
 from app.storage.ticks_writer import TickStore
 
@@ -241,6 +242,9 @@ def _correct(cur: Cursor, late: _Late, same: Mask, other: Mask) -> None:
     """Count in the ledger what turned out to be no new tick, and keep what is in conflict with an archived one."""
     if other.any():
         set_aside(cur, late.stored(other), late.names, *_CONFLICT)
+    if same.any():
+        again = late.ticks.take(same)
+        add_resent(cur, again.symbol_id, again.time_us, again.journal_no)
     for journal_no in np.unique(late.ticks.journal_no[same | other]).tolist():
         mine = late.ticks.journal_no == journal_no
         counts = {"gone": int((same & mine).sum()), "aside": int((other & mine).sum())}

@@ -162,6 +162,7 @@ def _say_dropped(cur: Cursor, before: datetime) -> None:
     cur.execute(_FORGET, (before,))
     cur.execute(_DROPPED, (before,))
     cur.execute("DELETE FROM late_ticks WHERE time < %s", (before,))
+    cur.execute("DELETE FROM resent_ticks WHERE time < %s", (before,))
 
 
 def _drop_bars(connection: Connection, before: datetime) -> Dropped:

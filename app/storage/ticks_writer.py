@@ -25,6 +25,7 @@ from app.storage.connection import Connection, first_line, is_about_a_row
 from app.storage.copy_rows import Column, copy_in, copy_out, timestamps
 from app.storage.instruments import InstrumentIds
 from app.storage.partitions import Partitions
+from app.storage.resent import add_resent
 from app.storage.set_aside import set_aside
 from app.storage.tick_ranges import cold
 
@@ -136,6 +137,7 @@ class _Part:
     duplicates: int = 0
     aside: list[tuple[StoredTicks, str, str]] = field(default_factory=list)
     inserted: list[StoredTicks] = field(default_factory=list)
+    again: list[StoredTicks] = field(default_factory=list)
 
     def set_aside(self, ticks: StoredTicks, code: str, message: str) -> None:
         if len(ticks):
@@ -146,6 +148,7 @@ class _Part:
         self.duplicates += other.duplicates
         self.aside += other.aside
         self.inserted += other.inserted
+        self.again += other.again
 
 
 class TickStore:
@@ -166,6 +169,8 @@ class TickStore:
         if len(ticks):
             ticks = self._without_cold(cur, ticks, names, part)
         self._write_all(cur, ticks, names, part)
+        for rows in part.again:
+            add_resent(cur, rows.symbol_id, rows.time_us, rows.journal_no)
         outcome = Outcome(part.stored, part.duplicates, inserted=part.inserted, names=names)
         for rows, code, message in part.aside:
             set_aside(cur, rows, names, code, message)
@@ -275,7 +280,10 @@ class TickStore:
         known[matches["v0"]] = True
         equal = np.zeros(len(ticks), np.bool_)
         equal[matches["v0"]] = matches["v1"]
-        part.duplicates += int((known & equal).sum())
+        again = ticks.take(known & equal)
+        part.duplicates += len(again)
+        if len(again):
+            part.again.append(again)
         part.set_aside(ticks.take(known & ~equal), *_CONFLICT)
         return ticks.take(~known)
 
