@@ -7,17 +7,23 @@ from pathlib import Path
 from app.settings import Settings
 from app.storage import embedded
 from app.storage.connection import Connection
+from app.storage.role_names import WRITE
 
 
 def database_url(settings: Settings) -> str:
-    """Return the libpq URL of the database that the server uses."""
+    """Return the libpq URL of the database that the server uses; of the embedded one as its owner."""
     return settings.database_url or embedded.url(embedded_config(settings))
+
+
+def server_url(settings: Settings) -> str:
+    """Return the URL by which the server comes in; into the embedded one as the role that writes."""
+    return settings.database_url or embedded.url(embedded_config(settings), WRITE)
 
 
 def connection(settings: Settings, statement_timeout_s: float, name: str) -> Connection:
     """Return a connection, not opened, to that database and to the archive of ticks."""
     return Connection(
-        lambda: database_url(settings),
+        lambda: server_url(settings),
         settings.db_connect_timeout_s,
         statement_timeout_s,
         name,

@@ -3121,6 +3121,24 @@ COMMENT ON COLUMN public.rejected_ticks.received_at IS 'When it was accepted (UT
 
 COMMENT ON COLUMN public.rejected_ticks.set_aside_at IS 'When it was set aside (UTC)';
 
+CREATE TABLE public.resent_ticks (
+    symbol_id integer NOT NULL,
+    "time" timestamp with time zone NOT NULL,
+    journal_no integer NOT NULL,
+    ticks bigint NOT NULL,
+    CONSTRAINT resent_ticks_ticks_check CHECK ((ticks > 0))
+);
+
+COMMENT ON TABLE public.resent_ticks IS 'How many ticks came again, equal in all, by the quarter of an hour that they are of';
+
+COMMENT ON COLUMN public.resent_ticks.symbol_id IS 'instruments.symbol_id';
+
+COMMENT ON COLUMN public.resent_ticks."time" IS 'Start of the quarter (UTC)';
+
+COMMENT ON COLUMN public.resent_ticks.journal_no IS 'ingest_log.journal_no: where they came again';
+
+COMMENT ON COLUMN public.resent_ticks.ticks IS 'How many';
+
 CREATE VIEW public.sector_performance AS
  SELECT sector,
     "time",
@@ -3900,6 +3918,41 @@ ALTER TABLE secret.api_keys ALTER COLUMN key_no ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE VIEW secret.keys_in_force WITH (security_barrier='true') AS
+ SELECT key_no,
+    prefix,
+    name,
+    hash,
+    scopes,
+    rate_per_s,
+    (EXTRACT(epoch FROM expires_at))::double precision AS expires_s
+   FROM secret.api_keys
+  WHERE ((revoked_at IS NULL) AND ((expires_at IS NULL) OR (expires_at > now())));
+
+COMMENT ON VIEW secret.keys_in_force IS 'API keys that hold at this moment; what the server reads of them';
+
+COMMENT ON COLUMN secret.keys_in_force.key_no IS 'Number of the key (count)';
+
+COMMENT ON COLUMN secret.keys_in_force.prefix IS 'Beginning of the key, by which people know it (name)';
+
+COMMENT ON COLUMN secret.keys_in_force.name IS 'Whose it is or what for (name)';
+
+COMMENT ON COLUMN secret.keys_in_force.hash IS 'SHA-256 of the whole key (32 bytes)';
+
+COMMENT ON COLUMN secret.keys_in_force.scopes IS 'What it allows: ingest, read, admin (names)';
+
+COMMENT ON COLUMN secret.keys_in_force.rate_per_s IS 'Most requests in a second (1/s); NULL: as the settings say';
+
+COMMENT ON COLUMN secret.keys_in_force.expires_s IS 'Until when it holds (s since 1970, UTC); NULL: for ever';
+
+CREATE VIEW secret.keys_made AS
+ SELECT (EXISTS ( SELECT
+           FROM secret.api_keys)) AS keys_made;
+
+COMMENT ON VIEW secret.keys_made IS 'Whether any API key was ever made; from then on every request needs one';
+
+COMMENT ON COLUMN secret.keys_made.keys_made IS 'Whether any was (true or false)';
+
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_300 FOR VALUES IN (300);
 
 ALTER TABLE ONLY public.execution_metrics_rollup ATTACH PARTITION public.execution_metrics_rollup_3600 FOR VALUES IN (3600);
@@ -4041,6 +4094,9 @@ ALTER TABLE ONLY public.rejected_records
 ALTER TABLE ONLY public.rejected_ticks
     ADD CONSTRAINT rejected_ticks_pkey PRIMARY KEY (journal_no, row_no);
 
+ALTER TABLE ONLY public.resent_ticks
+    ADD CONSTRAINT resent_ticks_pkey PRIMARY KEY (symbol_id, "time", journal_no);
+
 ALTER TABLE ONLY public.strategies
     ADD CONSTRAINT strategies_pkey PRIMARY KEY (strategy_name);
 
@@ -4135,6 +4191,8 @@ CREATE INDEX option_quotes_order ON ONLY public.option_quotes USING btree ("time
 CREATE INDEX option_quotes_time ON ONLY public.option_quotes USING btree (symbol_id, "time");
 
 CREATE INDEX price_history_order ON public.price_history USING btree ("time", "interval", source, symbol_id);
+
+CREATE INDEX rejected_ticks_symbol_time ON public.rejected_ticks USING btree (symbol, "time");
 
 CREATE INDEX strategy_metrics_order ON ONLY public.strategy_metrics USING btree ("time", strategy_name);
 
@@ -4440,6 +4498,10 @@ GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_read;
 GRANT SELECT,INSERT ON TABLE public.rejected_ticks TO tickhub_write;
 GRANT SELECT ON TABLE public.rejected_ticks TO tickhub_backup;
 
+GRANT SELECT ON TABLE public.resent_ticks TO tickhub_read;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.resent_ticks TO tickhub_write;
+GRANT SELECT ON TABLE public.resent_ticks TO tickhub_backup;
+
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_read;
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_write;
 GRANT SELECT ON TABLE public.sector_performance TO tickhub_backup;
@@ -4500,10 +4562,15 @@ GRANT SELECT ON TABLE public.trades TO tickhub_read;
 GRANT SELECT ON TABLE public.trades TO tickhub_write;
 GRANT SELECT ON TABLE public.trades TO tickhub_backup;
 
-GRANT SELECT ON TABLE secret.api_keys TO tickhub_write;
 GRANT SELECT ON TABLE secret.api_keys TO tickhub_backup;
 
 GRANT SELECT ON SEQUENCE secret.api_keys_key_no_seq TO tickhub_backup;
+
+GRANT SELECT ON TABLE secret.keys_in_force TO tickhub_write;
+GRANT SELECT ON TABLE secret.keys_in_force TO tickhub_backup;
+
+GRANT SELECT ON TABLE secret.keys_made TO tickhub_write;
+GRANT SELECT ON TABLE secret.keys_made TO tickhub_backup;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE tickhub IN SCHEMA history GRANT SELECT ON SEQUENCES TO tickhub_backup;
 

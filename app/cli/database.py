@@ -35,6 +35,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _up(settings: Settings) -> int:
     # Imported here: stopping a server needs none of it.
+    from app.storage.embedded_writer import admit
     from app.storage.schema import migrate
     from app.storage.statement_books import keep_statements
 
@@ -46,6 +47,7 @@ def _up(settings: Settings) -> int:
     _say(*migrate(url))
     if not settings.database_url:
         _say(*keep_statements(url))
+        admit(url)
     if settings.pg_port:
         _admit_readers(settings)
     return 0

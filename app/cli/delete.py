@@ -8,11 +8,11 @@ import socket
 import sys
 from datetime import UTC, datetime, timedelta
 
-from app.cli import database
-from app.cli.url import database_url
+from app.cli import add_setting_flags, database
+from app.cli.url import owner_url
 from app.errors import BadParameter
 from app.market.time_params import parse_time
-from app.settings import Settings
+from app.settings import BY_NAME, Settings
 from app.storage import deleting
 from app.storage.connection import Connection
 from app.storage.import_job import UnknownSymbol, find_instruments
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", required=True, help="the time behind the last one")
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be deleted")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_setting_flags(parser, [BY_NAME["direct_database_url"]])
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise BadParameter("--end must be later than --start")
     database.run(argparse.Namespace(action="up"), settings)
     connection = Connection(
-        lambda: database_url(settings), settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, "delete"
+        lambda: owner_url(settings), settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, "delete"
     )
     try:
         instrument = _find(connection, args.symbol)

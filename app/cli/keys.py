@@ -13,7 +13,7 @@ import psycopg2
 
 from app.cli import COMMON, add_setting_flags, database
 from app.cli.delete import actor
-from app.cli.url import database_url
+from app.cli.url import owner_url
 from app.errors import DatabaseAway, StorageError
 from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     StorageError for who is not the owner, DatabaseAway.
     """
     database.run(argparse.Namespace(action="up"), settings)
-    url = settings.direct_database_url or database_url(settings)
+    url = owner_url(settings)
     connection = Connection(lambda: url, settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, "keys")
     try:
         with connection.transaction() as cur:

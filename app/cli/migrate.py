@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from app.cli import add_setting_flags
-from app.cli.url import database_url
+from app.cli.url import owner_url
 from app.settings import BY_NAME, Settings
 from app.storage.schema import migrate
 
@@ -20,6 +20,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     Raises DatabaseAway when the database does not answer.
     """
-    for line in migrate(settings.direct_database_url or database_url(settings)):
+    for line in migrate(owner_url(settings)):
         print(line)
     return 0

@@ -7,9 +7,9 @@ import sys
 
 from tqdm import tqdm
 
-from app.cli import database
-from app.cli.url import database_url
-from app.settings import Settings
+from app.cli import add_setting_flags, database
+from app.cli.url import owner_url
+from app.settings import BY_NAME, Settings
 from app.storage import rebuild
 from app.storage.connection import Connection
 from app.storage.import_job import UnknownSymbol, find_instruments
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to compute, and of which symbol."""
     parser.add_argument("what", choices=("bars", "current"), help="the table to compute again")
     parser.add_argument("--symbol", help="only of this instrument (name or alias; default: all)")
+    add_setting_flags(parser, [BY_NAME["direct_database_url"]])
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """
     database.run(argparse.Namespace(action="up"), settings)
     connection = Connection(
-        lambda: database_url(settings), settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, "rebuild"
+        lambda: owner_url(settings), settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, "rebuild"
     )
     try:
         instruments = _instruments(connection, args.symbol)

@@ -12,13 +12,19 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from app.cli import COMMON, add_setting_flags
-from app.cli.url import database_url
+from app.cli.url import owner_url
 from app.errors import DatabaseAway, SettingsError, StorageError
 from app.settings import BY_NAME, Settings
 from app.storage.connection import first_line
-from app.storage.roles import BACKUP, READ, WRITE, grant
+from app.storage.role_names import BACKUP, READ, WRITE
+from app.storage.roles import grant
 
 ROLES = {"read": READ, "write": WRITE, "backup": BACKUP}
+
+_HOW_EMBEDDED = {
+    "read": "who reads comes into the embedded database by --pg-port and python -m app url --read-only",
+    "write": "the server comes into the embedded database by its socket, and needs no password",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do it as the database's owner. A new password is the last line of stdout.
 
-    Raises SettingsError for who reads from the embedded server, StorageError when this role may not, DatabaseAway.
+    Raises SettingsError for who has another way into the embedded server, StorageError when this role may not,
+    DatabaseAway.
     """
-    if args.action != "apply" and args.role == "read" and not settings.database_url:
-        raise SettingsError("who reads comes into the embedded server by --pg-port and python -m app url --read-only")
-    url = settings.direct_database_url or database_url(settings)
+    embedded = not (settings.database_url or settings.direct_database_url)
+    if embedded and args.action != "apply" and args.role in _HOW_EMBEDDED:
+        raise SettingsError(_HOW_EMBEDDED[args.role])
+    url = owner_url(settings)
     password = secrets.token_urlsafe(24)
     try:
         with closing(psycopg2.connect(url, connect_timeout=settings.db_connect_timeout_s)) as conn:
@@ -59,7 +67,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                     cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
             warnings = [notice.strip() for notice in conn.notices if notice.startswith("WARNING")]
     except psycopg2.errors.InsufficientPrivilege as why:
-        raise StorageError(f"this role may not: {first_line(why)}. Do it as the owner") from why
+        text = first_line(why)
+        raise StorageError(f"this role may not: {text}. Do it as the owner, or as who made the role") from why
     except psycopg2.OperationalError as why:
         raise DatabaseAway(first_line(why)) from why
     except psycopg2.Error as why:

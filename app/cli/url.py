@@ -36,6 +36,11 @@ def database_url(settings: Settings) -> str:
     return url(EmbeddedConfig(data_dir=settings.data_dir))
 
 
+def owner_url(settings: Settings) -> str:
+    """Return the URL of the database's owner, for what the server's role may not do, where the settings name one."""
+    return settings.direct_database_url or database_url(settings)
+
+
 def _read_only_url(settings: Settings) -> str:
     from app.runtime_config import embedded_config
     from app.storage.embedded_reader import read_only_url

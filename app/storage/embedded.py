@@ -52,8 +52,8 @@ class EmbeddedConfig:
     """Statements that take longer are logged, with their values; 0 = none."""
 
 
-def url(config: EmbeddedConfig) -> str:
-    """Return the database's libpq URL, the same in every process and whether the server runs or not.
+def url(config: EmbeddedConfig, user: str = "tickhub") -> str:
+    """Return the database's libpq URL for a role, the same in every process and whether the server runs or not.
 
     Depends on the data directory alone. Raises EmbeddedError when a needed note cannot be written there.
     """
@@ -61,7 +61,7 @@ def url(config: EmbeddedConfig) -> str:
     home = config.data_dir.resolve()
     with _in_words(home):
         directory = socket_directory(home)
-    return f"postgresql:///tickhub?host={quote(str(directory))}&port={PORT}&user=tickhub"
+    return f"postgresql:///tickhub?host={quote(str(directory))}&port={PORT}&user={user}"
 
 
 def is_running(config: EmbeddedConfig) -> bool:

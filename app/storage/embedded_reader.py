@@ -21,8 +21,8 @@ from app.errors import DatabaseAway
 from app.storage import embedded
 from app.storage.connection import first_line
 from app.storage.embedded import EmbeddedConfig
-from app.storage.embedded_tuning import READ_ROLE
 from app.storage.embedded_user import EmbeddedError
+from app.storage.role_names import READ
 
 PASSWORD_FILE = "read-only.password"  # noqa: S105 - its name
 _PASSWORD = re.compile(r"[!-~]{8,200}")
@@ -76,13 +76,13 @@ def admit(config: EmbeddedConfig) -> str:
             cur.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             password = password_of(config.data_dir)
             # Hashed here: a statement may be logged, and then its text is.
-            hashed = encrypt_password(password, READ_ROLE, scope=connection, algorithm="scram-sha-256")
-            cur.execute(_ADMIT.format(role=READ_ROLE), (hashed,))
+            hashed = encrypt_password(password, READ, scope=connection, algorithm="scram-sha-256")
+            cur.execute(_ADMIT.format(role=READ), (hashed,))
             (statement,) = cur.fetchone() or ("",)
             cur.execute(statement)
-            cur.execute(_FORBID.format(role=READ_ROLE))
+            cur.execute(_FORBID.format(role=READ))
     except psycopg2.errors.UndefinedObject as why:
-        raise EmbeddedError(f"there is no role {READ_ROLE} yet: python -m app database up") from why
+        raise EmbeddedError(f"there is no role {READ} yet: python -m app database up") from why
     except psycopg2.Error as why:
         raise DatabaseAway(first_line(why)) from why
     return password
@@ -132,4 +132,4 @@ def read_only_url(config: EmbeddedConfig) -> str:
         if not port:
             raise EmbeddedError("PostgreSQL is down and no port is set: start it with --pg-port or TICKHUB_PG_PORT")
         password = password_of(config.data_dir)
-    return f"postgresql://{READ_ROLE}:{quote(password, safe='')}@127.0.0.1:{port}/tickhub"
+    return f"postgresql://{READ}:{quote(password, safe='')}@127.0.0.1:{port}/tickhub"

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import psutil
 
-_MIB = 1 << 20
+from app.storage.role_names import READ
 
-READ_ROLE = "tickhub_read"
-"""Who reads by SQL and does nothing else; a migration makes it."""
+_MIB = 1 << 20
 
 _HBA = """\
 # Written at every start. The socket's directory is 0700: who gets there is the server's own user, or root.
@@ -113,7 +112,7 @@ def tuning(machine: Machine, memory_mb: int = 0, cpus: int = 0, max_connections:
 
 def hba_text(tcp_port: int) -> str:
     """Return who may connect, as the text of a pg_hba file: over TCP nobody but the role that reads."""
-    return _HBA + (f"host tickhub {READ_ROLE} 127.0.0.1/32 scram-sha-256\n" if tcp_port else "")
+    return _HBA + (f"host tickhub {READ} 127.0.0.1/32 scram-sha-256\n" if tcp_port else "")
 
 
 def conf_text(settings: Mapping[str, str]) -> str:

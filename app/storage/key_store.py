@@ -52,12 +52,11 @@ _LET_EXPIRE = f"""
     RETURNING {_COLUMNS}
 """  # noqa: S608 - the same
 _COUNT = f"SELECT count(*) FROM secret.api_keys WHERE {_IN_FORCE}"  # noqa: S608 - the same
-_READ = f"""
-    SELECT key_no, prefix, name, hash, scopes, rate_per_s, extract(epoch FROM expires_at)::float8
-    FROM secret.api_keys WHERE {_IN_FORCE} ORDER BY key_no LIMIT %s
-"""  # noqa: S608 - the same
+_READ = """
+    SELECT key_no, prefix, name, hash, scopes, rate_per_s, expires_s FROM secret.keys_in_force ORDER BY key_no LIMIT %s
+"""
 _AUDIT = "INSERT INTO audit_log (actor, action, rows, details) VALUES (%s, %s, 1, %s)"
-_ANY = "SELECT EXISTS (SELECT FROM secret.api_keys)"
+_ANY = "SELECT keys_made FROM secret.keys_made"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from app.datasets.registry import DATASETS
 from app.datasets.rollup import rollup_table
-
-READ = "tickhub_read"
-"""Reads everything but keys; made in migration 0005."""
-WRITE = "tickhub_write"
-"""The server's: stores and changes rows, makes partitions by functions of the owner, changes no table."""
-BACKUP = "tickhub_backup"
-"""pg_dump, and pg_basebackup and pg_receivewal where the role that migrates may make such a role."""
+from app.storage.role_names import BACKUP, READ, WRITE
 
 _STORES, _CHANGES, _REMOVES = "SELECT, INSERT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
 
@@ -40,6 +34,7 @@ _OTHERS: Mapping[str, str] = {
     "alert_progress": _REMOVES,
     "alert_outbox": _REMOVES,
     "late_ticks": _STORES,
+    "resent_ticks": _CHANGES,
     "jobs": _CHANGES,
     # Looked at FOR SHARE, for which the right to change one column is asked: the one that says nothing.
     "tick_ranges": "SELECT, UPDATE (changed_at)",
@@ -48,6 +43,8 @@ _OTHERS: Mapping[str, str] = {
     "audit_log": "SELECT",
     "alembic_version": "SELECT",
 }
+_SECRETS = ("keys_in_force", "keys_made")
+"""What of schema secret the role that writes may read."""
 
 _MAKE = f"""
 DO $$
@@ -64,7 +61,10 @@ BEGIN
             WHEN insufficient_privilege THEN
                 BEGIN
                     EXECUTE format('CREATE ROLE %I NOLOGIN', v_role.name);
-                    RAISE NOTICE 'role % without %', v_role.name, v_role.attributes;
+                    IF v_role.attributes <> '' THEN
+                        RAISE WARNING 'role % is made without %, which this role may not give: docs/roles.md says how',
+                            v_role.name, v_role.attributes;
+                    END IF;
                 EXCEPTION
                     WHEN duplicate_object OR unique_violation THEN
                         NULL;
@@ -126,7 +126,10 @@ def _let_write(cur: Cursor, found: list[tuple[str, str, str, bool]]) -> None:
     for schema, name, kind, is_partition in found:
         if kind == "S" or is_partition:
             continue  # sequences are all of identities: whoever inserts needs no right on them; rows go by the parent
-        _give(cur, WRITE, rights.get(name, "SELECT") if schema == "public" else "SELECT", schema, name, kind)
+        if schema == "secret":
+            _give(cur, WRITE, "SELECT" if name in _SECRETS else "", schema, name, kind)
+        else:
+            _give(cur, WRITE, rights.get(name, "SELECT") if schema == "public" else "SELECT", schema, name, kind)
     # Not for schema secret: what is added there is decided on here.
     cur.execute(_of(WRITE, "ALTER DEFAULT PRIVILEGES IN SCHEMA public, history GRANT SELECT ON TABLES TO {}"))
     cur.execute(_OWNS_DATABASE)
@@ -152,11 +155,12 @@ def _let_copy(cur: Cursor, found: list[tuple[str, str, str, bool]]) -> None:
 
 
 def _give(cur: Cursor, role: str, right: str, schema: str, name: str, kind: str) -> None:
-    """Let the role have this right on a table, view or sequence, and no other."""
+    """Let the role have this right on a table, view or sequence, and no other; "": none."""
     on = sql.SQL("ON {} {} ").format(sql.SQL("SEQUENCE" if kind == "S" else "TABLE"), sql.Identifier(schema, name))
     to = sql.Identifier(role)
     cur.execute(sql.SQL("REVOKE ALL {}FROM {}").format(on, to))
-    cur.execute(sql.SQL("GRANT {} {}TO {}").format(sql.SQL(right), on, to))
+    if right:
+        cur.execute(sql.SQL("GRANT {} {}TO {}").format(sql.SQL(right), on, to))
 
 
 def _of(role: str, statement: str) -> sql.Composed:

@@ -13,7 +13,9 @@ import pytest
 from psycopg2.extensions import connection, cursor
 
 from app.storage.embedded_place import installed_binaries
-from app.storage.roles import BACKUP, READ, WRITE, grant, writers_rights
+from app.storage.role_names import BACKUP, READ, WRITE
+from app.storage.roles import grant, writers_rights
+from app.storage.schema import migrate
 from tests.integration.test_read_role import owner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +88,10 @@ NOT_FOR_THE_WRITER = [
     "DELETE FROM jobs",
     "UPDATE alembic_version SET version_num = '0001'",
     "INSERT INTO secret.api_keys (prefix, name, hash, scopes) VALUES ('aaaaaaaa', 'me', sha256('x'), '{admin}')",
+    "SELECT hash FROM secret.api_keys",
     "UPDATE secret.api_keys SET scopes = '{admin}'",
+    "UPDATE secret.keys_in_force SET scopes = '{admin}'",
+    "DELETE FROM secret.keys_in_force",
     "DELETE FROM secret.api_keys",
     "CREATE TABLE mine (x integer)",
     "CREATE TABLE secret.mine (x integer)",
@@ -139,7 +144,7 @@ def test_the_writer_reads_all_and_stores_in_every_table_that_is_the_servers(sess
         if "INSERT" in rights:
             override = "OVERRIDING SYSTEM VALUE" if name in _WITH_IDENTITY else ""
             writer.execute(f"INSERT INTO {name} {override} SELECT * FROM {name} LIMIT 0 ON CONFLICT DO NOTHING")
-    writer.execute("SELECT * FROM tsla_history; SELECT * FROM secret.api_keys")
+    writer.execute("SELECT * FROM tsla_history; SELECT * FROM secret.keys_in_force; SELECT * FROM secret.keys_made")
 
 
 _WITH_IDENTITY = {"alerts", "alert_rules", "ingest_log", "instruments"}
@@ -219,8 +224,6 @@ def test_a_dump_and_a_base_backup_can_be_taken_as_the_backup_role(
 
 
 def test_who_migrates_as_a_plain_owner_lets_the_writer_in_as_well(empty_database_url: str, template: str) -> None:
-    from app.storage.schema import migrate
-
     with owner(empty_database_url) as url:
         migrate(url)
         with closing(psycopg2.connect(empty_database_url)) as conn, logged_in(conn, empty_database_url, WRITE) as cur:
@@ -230,6 +233,48 @@ def test_who_migrates_as_a_plain_owner_lets_the_writer_in_as_well(empty_database
             cur.execute("SELECT * FROM new_1_history")
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cur.execute("DROP VIEW new_1_history")
+
+
+@contextmanager
+def without_roles(url: str) -> Iterator[None]:
+    """Have a server without the two roles; those of the other tests' databases are put aside."""
+    with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for role in (WRITE, BACKUP):
+            cur.execute(f"ALTER ROLE {role} RENAME TO aside_{role}")
+        try:
+            yield
+        finally:
+            for role in (WRITE, BACKUP):
+                cur.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
+                if cur.rowcount:
+                    cur.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+                cur.execute(f"ALTER ROLE aside_{role} RENAME TO {role}")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "warnings", "made"),
+    [
+        ("", [f"no role {WRITE}", f"no role {BACKUP}"], []),
+        ("CREATEROLE", [f"role {BACKUP} is made without REPLICATION"], [(BACKUP, False), (WRITE, False)]),
+        ("CREATEROLE REPLICATION", [], [(BACKUP, True), (WRITE, False)]),
+    ],
+)
+def test_what_roles_an_owner_may_not_make_is_said_and_the_rest_is_there(
+    empty_database_url: str, template: str, attribute: str, warnings: list[str], made: list[tuple[str, bool]]
+) -> None:
+    with owner(empty_database_url, attribute) as url, without_roles(empty_database_url):
+        lines = [line for line in migrate(url) if line.startswith("WARNING")]
+        assert len(lines) == len(warnings)
+        for line, warning in zip(lines, warnings, strict=True):
+            assert warning in line
+            assert "docs/roles.md" in line
+        with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
+            cur.execute(
+                "SELECT rolname, rolreplication FROM pg_roles WHERE rolname = ANY(%s) ORDER BY 1", ([WRITE, BACKUP],)
+            )
+            assert cur.fetchall() == made
+            cur.execute("SELECT * FROM bars_5m; SELECT * FROM secret.api_keys")
 
 
 def test_granting_again_takes_back_what_was_given_by_hand(conn: connection, session: Session) -> None:

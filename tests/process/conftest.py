@@ -63,17 +63,19 @@ def proxy(database: Database) -> Iterator[Proxy]:
         found.remove()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """Return the paths of a key and of a certificate of it, for a server that speaks TLS."""
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return the paths of a key and of its certificate, by itself, for a server here that speaks TLS."""
     program = shutil.which("openssl")
     if program is None:
         skip_here("openssl is not installed: apt-get install openssl")
-    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    place = tmp_path_factory.mktemp("tls")
+    key, cert = str(place / "key.pem"), str(place / "cert.pem")
     subprocess.run(
         [
             *(program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", key, "-out", cert),
         ],
         check=True,
         capture_output=True,

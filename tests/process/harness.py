@@ -24,6 +24,7 @@ from psycopg2.extensions import connection as Connection
 
 from app.storage import embedded
 from app.storage.embedded_postmaster import postmaster
+from app.storage.embedded_writer import admit
 from app.storage.schema import migrate
 from tests.quick_disk import quick_disk
 from tests.waiting import WAIT_S, wait_until
@@ -88,6 +89,7 @@ def make_template(home: Path) -> Path:
     try:
         database.up()
         migrate(database.url())
+        admit(database.url())
         with closing(database.connect("postgres")) as conn, conn.cursor() as cur:
             conn.autocommit = True
             cur.execute(sql.SQL("CREATE DATABASE {} TEMPLATE tickhub").format(sql.Identifier(CLEAN)))

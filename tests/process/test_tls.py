@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,37 +16,17 @@ from tests.process.harness import Server, copy_template, folder, wait_until
 from tests.process.live import client
 from tests.process.wire import AWAY, batch, tick
 
-OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="there is no openssl on this machine")
+
+@pytest.fixture(scope="module")
+def trusting(certificate: tuple[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate[1])
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return key and certificate of 127.0.0.1, signed by itself."""
-    place = tmp_path_factory.mktemp("tls")
-    key, cert = place / "key.pem", place / "cert.pem"
-    subprocess.run(
-        [
-            *(str(OPENSSL), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=tickhub"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, cert
-
-
-@pytest.fixture(scope="module")
-def trusting(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate[1]))
-
-
-@pytest.fixture(scope="module")
-def server(data_template: Path, certificate: tuple[Path, Path], trusting: ssl.SSLContext) -> Iterator[Server]:
+def server(data_template: Path, certificate: tuple[str, str], trusting: ssl.SSLContext) -> Iterator[Server]:
     key, cert = certificate
     with folder() as parent:
-        flags = ("--database-url", AWAY, "--ssl-keyfile", str(key), "--ssl-certfile", str(cert))
+        flags = ("--database-url", AWAY, "--ssl-keyfile", key, "--ssl-certfile", cert)
         found = Server(copy_template(data_template, parent / "data"), *flags, workers=2)
         try:
             found.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.datasets.registry import DATASETS
-from app.storage.roles import WRITE
+from app.storage.role_names import WRITE
 from tests.dataset_rows import records
 from tests.process.conftest import MakeServer
 from tests.process.harness import Database, Server, copy_template, folder, wait_until
@@ -23,7 +23,6 @@ def database(data_template: Path) -> Iterator[Database]:
         found = Database(copy_template(data_template, parent / "data"))
         try:
             found.up()
-            found.rows(f"ALTER ROLE {WRITE} LOGIN")
             yield found
         finally:
             found.remove()
