@@ -14,6 +14,7 @@ import msgspec
 from gevent.event import AsyncResult
 
 from app.backup.catalog import Note
+from app.backup.following import Following, following
 from app.lanes import Lane
 
 LOOK_EVERY_S = 5.0
@@ -44,6 +45,8 @@ class Host(msgspec.Struct):
     disks: dict[str, Disk]
     backups: list[_Note]
     backup_notes_unreadable: int = 0
+    following: Following | None = None
+    """What follows between backups, None: nothing ever did."""
 
 
 class HostFigures:
@@ -83,7 +86,7 @@ def look(data_dir: Path, backup_dir: Path) -> Host:
     disks = {"data": _disk(data_dir)}
     if backup_dir.is_dir():
         disks["backup"] = _disk(backup_dir)
-    found = Host(disks, [])
+    found = Host(disks, [], following=following(backup_dir))
     for path in sorted((backup_dir / "base").glob("*.json")):
         note = _note(path)
         if note is None:
@@ -103,4 +106,4 @@ def _note(path: Path) -> _Note | None:
         note = msgspec.json.decode(path.read_bytes(), type=Note)
     except (OSError, msgspec.MsgspecError):
         return None
-    return _Note(note.kind, note.ended_at.timestamp(), note.bytes, note.sound, note.damage is not None)
+    return _Note(note.kind, note.ended_at.timestamp(), note.bytes, note.sound, not note.whole)

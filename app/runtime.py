@@ -29,6 +29,7 @@ from app.fan_out import FanOut, make_bus
 from app.figures import Figures
 from app.in_flight import InFlight
 from app.jobs.runner import make_runner
+from app.jobs.standing import make_standing
 from app.keeper import Keeper
 from app.keys import Keys
 from app.lanes import Lane, LaneTimeout
@@ -209,6 +210,7 @@ class Runtime:
         )
         self.live_trades.on_touched = self.desk.alerting.committed
         self.jobs = make_runner(settings, self.desk, self.dirs.run / "jobs")
+        self._following = make_standing(settings, self.dirs.run, lambda: self.keeper.connected)
         self._collecting = Collecting(self.desk, self.ingest, settings, self.figures.uptime_s, self.ready)
         self.watching = Watching(
             settings, self.meters, self.flusher, budget, self.reads, self.hub, self.bus, self.desk
@@ -236,6 +238,7 @@ class Runtime:
         self._spawn(self.live_bars.run)
         self.desk.start(self._spawn)
         self._spawn(self.jobs.run)
+        self._spawn(self._following.run)
         self._collecting.start(self._spawn)
         self.watching.start(self._spawn)
         self.cache.start()
@@ -260,6 +263,7 @@ class Runtime:
         while time.monotonic() < until and not self.flusher.idle.wait(0.05):
             if self.flusher.failures >= GIVE_UP_FAILURES:
                 break
+        self._following.stop()  # behind the flush: what it committed is still received
         left = self.ingest.source.window.pending_rows
         if left:
             log.warning("%d rows stay in the journal for the next start", left)

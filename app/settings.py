@@ -223,6 +223,10 @@ class Settings:
         "", "URL that alerts are posted to, as JSON; empty = none", kind="webhook", secret=True
     )
     backup_dir: str = _setting("", "directory of the backups; empty = `backups` in data_dir", kind="file")
+    backup_wal: bool = _setting(True, "with backup_dir set, receive WAL and copy journals there all the time")
+    backup_database_url: str = _setting(
+        "", "the database as a role with REPLICATION, for backups", kind="database", secret=True
+    )
     backup_retention_days: int = _setting(30, "how long backups are kept; 0 = for ever", unit="days", minimum=0)
     backup_keep: int = _setting(0, "full backups that are kept however old they are", minimum=0)
     backup_full_day: str = _setting("sunday", "day of the full backup; incremental ones on the others", choices=DAYS)

@@ -1,7 +1,9 @@
 """What backups there are: a note beside each, and what may go. Files only, no database.
 
-    <backup_dir>/base/<label>/        as pg_basebackup left it
-    <backup_dir>/base/<label>.json    its note; a backup without one was never finished
+<backup_dir>/base/<label>/        as pg_basebackup left it
+<backup_dir>/base/<label>.json    its note; a backup without one was never finished
+<backup_dir>/wal, journal         what came in between (following.py)
+<backup_dir>/archive              copies of the archive's files (archived.py)
 """
 
 from __future__ import annotations
@@ -41,11 +43,20 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     verified_at: datetime | None = None
     damage: str | None = None
     """What verifying found, None: nothing."""
+    archive: dict[str, str] = {}
+    """The archive's manifests that the database named then, with their SHA-256."""
+    archive_damage: str | None = None
+    """What is wrong with the copies of the archive's files; the database itself can be restored."""
 
     @property
     def sound(self) -> bool:
         """Tell whether it was verified, and nothing was found."""
         return self.verified_at is not None and self.damage is None
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether nothing was found wrong, neither with it nor with the archive's files that it names."""
+        return self.damage is None and self.archive_damage is None
 
 
 class Catalog:
@@ -57,6 +68,7 @@ class Catalog:
         self.wal = root / "wal"
         self.journal = root / "journal"
         self.dumps = root / "dumps"
+        self.archive = root / "archive"
 
     def path(self, label: str) -> Path:
         """Return where a backup's files are."""

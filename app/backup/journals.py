@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,18 +86,25 @@ def remove_older(copies: Path, before_us: int) -> int:
     return gone
 
 
-def put_back(copies: Path, target: Path, next_rows: Mapping[str, int], until_us: int | None) -> list[Cut]:
+def put_back(
+    copies: Path,
+    target: Path,
+    next_rows: Mapping[str, int],
+    until_us: int | None,
+    happened: Callable[[int], bool] = lambda _: True,
+) -> list[Cut]:
     """Write journals of what was received until then (None: of everything) and is not committed; return them.
 
     next_rows: by journal, the first row that the restored database does not have; a journal that it does not know is
     new to it from its first row. A journal that it has all of is left out. target: an empty or missing directory.
+    happened: tells of a time (UTC, microseconds) whether what was received then still counts (lineage.py).
     """
     cuts = []
     for directory in sorted(copies.iterdir()) if copies.exists() else []:
         if not _is_journal(directory):
             continue
         fresh = target / directory.name
-        cut = _cut(directory, fresh, next_rows.get(directory.name, 0), until_us)
+        cut = _cut(directory, fresh, next_rows.get(directory.name, 0), until_us, happened)
         if cut is None:
             shutil.rmtree(fresh, ignore_errors=True)
         else:
@@ -107,19 +114,25 @@ def put_back(copies: Path, target: Path, next_rows: Mapping[str, int], until_us:
     return cuts
 
 
-def _cut(directory: Path, fresh: Path, next_row: int, until_us: int | None) -> Cut | None:
+def _cut(
+    directory: Path, fresh: Path, next_row: int, until_us: int | None, happened: Callable[[int], bool]
+) -> Cut | None:
     tag = tag_of(directory.name)
     records = rows = end_row = 0
+    ended = False
     fresh.mkdir(mode=0o700, parents=True)
     for first in segments(directory):
+        if ended:
+            break
         data = segment_path(directory, first).read_bytes()
         kept = bytearray()
         for at, end, dataset, record_rows, first_row, received_us in _records(data, tag):
             last_us = received_us + max(record_rows - 1, 0)
             if dataset == SEGMENT:
                 kept += data[at:end]
-            elif until_us is not None and last_us > until_us:
-                break  # times rise: all that follows is later, too
+            elif (until_us is not None and last_us > until_us) or not happened(last_us):
+                ended = True  # times rise: all that follows is later, too
+                break
             else:
                 kept += data[at:end]
                 if first_row + record_rows > next_row:

@@ -1,12 +1,13 @@
-"""Remove what is older than it has to be kept: backups, their WAL, copies of journals, dumps. Blocking."""
+"""Remove what is older than has to be kept: backups, their WAL, journals and archived weeks, dumps. Blocking."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from app.backup import journals, wal
+from app.backup import archived, journals, wal
 from app.backup.catalog import Catalog, removable
 
 JOURNAL_MARGIN = timedelta(days=1)
@@ -15,15 +16,16 @@ JOURNAL_MARGIN = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What went. labels: of backups."""
+    """What went. labels: of backups. archive: weeks of the archive."""
 
     labels: list[str]
     wal_segments: int
     journal_segments: int
     dumps: int
+    archive: int
 
 
-def prune(catalog: Catalog, now: datetime, keep_days: int, keep_count: int) -> Pruned:
+def prune(catalog: Catalog, archive_dir: Path, now: datetime, keep_days: int, keep_count: int) -> Pruned:
     """Remove what may go by age and by number (catalog.removable). The caller is alone in the catalog."""
     for left in catalog.unfinished():
         shutil.rmtree(left)
@@ -42,4 +44,5 @@ def prune(catalog: Catalog, now: datetime, keep_days: int, keep_count: int) -> P
         if path.stat().st_mtime < (now - timedelta(days=keep_days)).timestamp():
             path.unlink()
             dumps += 1
-    return Pruned(labels, segments, copies, dumps)
+    weeks = archived.remove_unneeded(catalog, archive_dir, kept)
+    return Pruned(labels, segments, copies, dumps, len(weeks))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +16,17 @@ from pathlib import Path
 
 import psycopg2
 
+from app.backup import archived, lineage
 from app.backup.catalog import Catalog, Note
+from app.backup.following import following
 from app.backup.journals import Cut, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import following, needed, restore_command
+from app.backup.wal import needed, restore_command
+from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
+from app.storage.embedded_place import UNFINISHED_RESTORE
 from app.storage.embedded_restore import Workshop, clean_settings, clear, own, put_in_place, trial, workshop
 from app.storage.embedded_user import EmbeddedError
 from app.storage.schema import revision
@@ -37,11 +41,17 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Restored:
-    """What a restore came to. ticks: stored ones. aside: where what was there is now."""
+    """What a restore came to. ticks: stored ones, without the archive's. aside: where what was there is now.
+
+    archive: manifests that the restored database names, with their SHA-256.
+    """
 
     note: Note
     revision: str | None
     ticks: int
+    timeline: int
+    next_rows: Mapping[str, int] = field(default_factory=dict)
+    archive: Mapping[str, str] = field(default_factory=dict)
     journals: list[Cut] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
 
@@ -56,84 +66,131 @@ def choose(catalog: Catalog, label: str | None, at: datetime | None) -> Note:
         if at is not None and note.ended_at > at:
             raise BackupError(f"backup {label} ended at {note.ended_at:%Y-%m-%d %H:%M:%S}Z, after the moment asked for")
         return note
-    found = [note for note in catalog.notes() if note.sound and (at is None or note.ended_at <= at)]
+    undone = lineage.before(lineage.restores(catalog.root / lineage.IN_BACKUPS), at)
+    found = [
+        note
+        for note in catalog.notes()
+        if note.sound and (at is None or note.ended_at <= at) and lineage.happened(undone, note.ended_at)
+    ]
     if not found:
         when = "" if at is None else f" that ended before {at:%Y-%m-%d %H:%M:%S}Z"
         raise BackupError(f"there is no verified backup{when} in {catalog.root}: python -m app backup list")
     return found[-1]
 
 
-def restore(
-    catalog: Catalog,
-    config: EmbeddedConfig,
-    journals: Path,
-    note: Note,
-    at: datetime | None,
-    *,
-    verify_only: bool,
-    say: Say,
-    progress: Progress,
-) -> Restored:
-    """Restore the embedded database to a moment, None: as far as its WAL goes; `verify_only`: replace nothing.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be done. at: None: as far as the WAL goes. verify_only: replace nothing.
 
-    journals: of the data directory. The caller is alone in the catalog and has made sure that no server runs. Raises
-    BackupError, EmbeddedError; then nothing was replaced.
+    without_archive: go on when files of the archive are missing that the restored database names.
+    """
+
+    note: Note
+    at: datetime | None
+    verify_only: bool = False
+    without_archive: bool = False
+
+
+def restore(
+    catalog: Catalog, config: EmbeddedConfig, archive_dir: Path, wanted: Wanted, say: Say, progress: Progress
+) -> Restored:
+    """Restore the embedded database of a data directory, with its journals and its archive.
+
+    The caller is alone in the catalog and has made sure that no server runs. Raises BackupError, EmbeddedError; then
+    nothing was replaced.
     """
     shop = workshop(config)
     tools = Tools(shop.place.binaries, "")
+    note, at = wanted.note, wanted.at
     chain = catalog.chain(note.label)
     damaged = [one for one in verify(catalog, tools, note.label, progress) if one.damage is not None]
     if damaged:
         raise BackupError(f"backup {damaged[0].label} is damaged: {damaged[0].damage}")
     say(f"{note.label}: verified, {len(chain)} backup{'s' if len(chain) > 1 else ''} in its chain")
-    log = config.data_dir / "restore.log"
-    log.unlink(missing_ok=True)
+    known = lineage.restores(catalog.root / lineage.IN_BACKUPS)
+    undone = lineage.before(known, at)
+    fresh_journals = config.data_dir / "journal.restoring"
     try:
         tools.run("pg_combinebackup", "--output", shop.fresh, *(catalog.path(one.label) for one in chain))
-        clean_settings(shop)
-        (shop.fresh / "recovery.signal").touch(mode=0o600)
-        own(shop, shop.fresh)
-        wal = _wal(catalog, shop, chain[-1])
-        try:
-            restored, next_rows = _recover(shop, note, wal, at, log)
-        except EmbeddedError as why:
-            if at is None or _NOT_REACHED not in str(why):
-                raise BackupError(str(why)) from why
-            _check_followed(catalog, note, at)
-            # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
-            say("no commit after that moment was received: all of the WAL is from before it")
-            restored, next_rows = _recover(shop, note, wal, None, log)
-        clean_settings(shop)
-    except BaseException:
-        clear(shop)
-        raise
-    shutil.rmtree(shop.wal, ignore_errors=True)
-    fresh_journals = config.data_dir / "journal.restoring"
-    shutil.rmtree(fresh_journals, ignore_errors=True)
-    until_us = None if at is None else round(at.timestamp() * 1e6)
-    restored.journals = put_back(catalog.journal, fresh_journals, next_rows, until_us)
-    if verify_only:
+        restored = _recover(catalog, shop, wanted, undone, config.data_dir / "restore.log", say)
+        shutil.rmtree(shop.wal, ignore_errors=True)
+        shutil.rmtree(fresh_journals, ignore_errors=True)
+        restored.journals = put_back(
+            catalog.journal,
+            fresh_journals,
+            restored.next_rows,
+            None if at is None else _us(at),
+            lambda us: lineage.happened(undone, datetime.fromtimestamp(us / 1e6, UTC)),
+        )
+        wrong = archived.missing(catalog, archive_dir, restored.archive)
+        for line in wrong:
+            say(f"archive: {line}")
+        if wrong and not (wanted.without_archive or wanted.verify_only):
+            raise BackupError("files of the archive are missing (see above): to go on all the same --without-archive")
+        if wrong and wanted.verify_only:
+            say("a restore would need --without-archive")
+        if not wanted.verify_only:
+            if not wrong:
+                archived.put_back(catalog, archive_dir, restored.archive, say)
+            _put_in_place(config, shop, fresh_journals, restored, known, at)
+    finally:
         clear(shop)
         shutil.rmtree(fresh_journals, ignore_errors=True)
-        return restored
-    _put_in_place(config, shop, journals, fresh_journals, restored)
     return restored
 
 
 def _recover(
-    shop: Workshop, note: Note, wal: Path, at: datetime | None, log: Path
-) -> tuple[Restored, dict[str, int]]:
-    with trial(shop, _recovery(wal, at), log, RECOVERY_S) as url:
-        return _look(note, url)
+    catalog: Catalog, shop: Workshop, wanted: Wanted, undone: list[lineage.Undone], log: Path, say: Say
+) -> Restored:
+    """Have a server recover the fresh cluster to the moment, look at it, and stop it."""
+    note, at = wanted.note, wanted.at
+    log.unlink(missing_ok=True)
+    clean_settings(shop)
+    (shop.fresh / "recovery.signal").touch(mode=0o600)
+    own(shop, shop.fresh)
+    wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
+    timeline = undone[-1].timeline if undone and undone[-1].timeline > note.timeline else note.timeline
+    # Named where a moment is: a later restore's timeline would end before it.
+    course = str(timeline) if at is not None or undone else "latest"
+    try:
+        with trial(shop, _recovery(wal, at, course), log, RECOVERY_S) as url:
+            restored = _look(note, url)
+    except EmbeddedError as why:
+        if at is None or _NOT_REACHED not in str(why):
+            raise BackupError(str(why)) from why
+        # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
+        _check_followed(catalog, note, at, say)
+        with trial(shop, _recovery(wal, None, course), log, RECOVERY_S) as url:
+            restored = _look(note, url)
+    clean_settings(shop)
+    return restored
 
 
-def _check_followed(catalog: Catalog, note: Note, at: datetime) -> None:
-    """Raise BackupError unless everything from the backup to that moment was received."""
-    followed = following(catalog.wal)
-    if followed is None or followed.since > note.ended_at or followed.until < at:
-        until = "no WAL was received" if followed is None else f"WAL was received until {followed.until:%H:%M:%S}Z"
+def _check_followed(catalog: Catalog, note: Note, at: datetime, say: Say) -> None:
+    """Raise BackupError unless everything that was acknowledged from the backup to that moment is here."""
+    followed = following(catalog.root)
+    if (
+        followed is None
+        or followed.since is None
+        or followed.journals_until is None
+        or followed.since > note.ended_at
+        or followed.journals_until < at
+    ):
+        until = "no WAL was received"
+        if followed is not None and followed.wal_until is not None:
+            until = f"WAL was received until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
         raise BackupError(
             f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z ({until}): without --at all that there is comes back"
+        )
+    if followed.in_gap(at):
+        say("journals were not copied at that moment: what was acknowledged shortly before it may be missing")
+    if followed.wal_until is not None and followed.wal_until >= at:
+        say("no commit after that moment was received: all of the WAL is from before it")
+    else:
+        until = "nothing" if followed.wal_until is None else f"all until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
+        say(
+            f"of the WAL {until} was received: ticks and records are whole by their journals; of what else was written"
+            " to the database after that (symbols, rules, keys) nothing comes back"
         )
 
 
@@ -148,8 +205,8 @@ def _wal(catalog: Catalog, shop: Workshop, note: Note) -> Path:
     return shop.wal
 
 
-def _recovery(wal: Path, at: datetime | None) -> dict[str, str]:
-    settings = {"restore_command": restore_command(wal), "recovery_target_timeline": "latest"}
+def _recovery(wal: Path, at: datetime | None, timeline: str) -> dict[str, str]:
+    settings = {"restore_command": restore_command(wal), "recovery_target_timeline": timeline}
     if at is not None:
         settings |= {
             "recovery_target_time": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00",
@@ -159,32 +216,53 @@ def _recovery(wal: Path, at: datetime | None) -> dict[str, str]:
     return settings
 
 
-def _look(note: Note, url: str) -> tuple[Restored, dict[str, int]]:
+def _look(note: Note, url: str) -> Restored:
     """Ask the restored server what it has: it must at least be able to read every tick's key."""
     try:
         with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
             schema = revision(conn)
+            cur.execute("SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+            [(timeline,)] = cur.fetchall()
             if schema is None:
-                return Restored(note, None, 0), {}
+                return Restored(note, None, 0, timeline)
             cur.execute("SELECT count(*) FROM ticks")
             [(ticks,)] = cur.fetchall()
             cur.execute("SELECT journal_id, next_row FROM ingest_log")
-            return Restored(note, schema, ticks), dict(cur.fetchall())
+            next_rows = dict(cur.fetchall())
+            return Restored(note, schema, ticks, timeline, next_rows, archived.named(cur))
     except psycopg2.Error as why:
         raise BackupError(f"the restored database cannot be read: {str(why).strip()}") from why
 
 
-def _put_in_place(config: EmbeddedConfig, shop: Workshop, journals: Path, fresh: Path, restored: Restored) -> None:
+def _put_in_place(
+    config: EmbeddedConfig,
+    shop: Workshop,
+    fresh_journals: Path,
+    restored: Restored,
+    known: list[lineage.Undone],
+    at: datetime | None,
+) -> None:
     now = datetime.now(UTC)
+    journals = config.data_dir / "journal"
     if not embedded.stop(config):
         raise BackupError("PostgreSQL does not stop: see postgres.log")
-    # Journals first: killed between the two, the database of the present has no journal that is not its own's past.
+    # From here to the end a server would find a database without its journals: none starts meanwhile.
+    unfinished = config.data_dir / UNFINISHED_RESTORE
+    unfinished.touch(mode=0o600)
+    sync_directory(config.data_dir)
     if journals.exists():
         aside = journals.with_name(f"{journals.name}.before-{now:%Y%m%dT%H%M%SZ}")
         journals.rename(aside)
         restored.aside.append(aside)
+    lineage.remember(config.data_dir, known, lineage.Undone(at or now, now, restored.timeline))
     cluster = put_in_place(config, shop, now)
     if cluster is not None:
         restored.aside.append(cluster)
-    if fresh.exists():
-        fresh.rename(journals)
+    if fresh_journals.exists():
+        fresh_journals.rename(journals)
+    sync_directory(config.data_dir)
+    unfinished.unlink()
+
+
+def _us(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6)

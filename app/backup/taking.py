@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.backup import archived
 from app.backup.catalog import Catalog, Kind, Note
 from app.backup.tools import BackupError, Progress, Tools, free_bytes
 from app.backup.verifying import verify_files
@@ -32,7 +33,15 @@ class _Manifest(msgspec.Struct, rename={"system": "System-Identifier", "wal": "W
     system: int | None = None
 
 
-def take(catalog: Catalog, tools: Tools, kind: Kind, progress: Progress, *, now: datetime | None = None) -> Note:
+def take(
+    catalog: Catalog,
+    tools: Tools,
+    kind: Kind,
+    progress: Progress,
+    archive_dir: Path,
+    *,
+    now: datetime | None = None,
+) -> Note:
     """Take a backup and verify it; return its note. The caller is alone in the catalog.
 
     An incremental one holds what changed since the newest sound backup of this server. Raises BackupError, also when
@@ -63,7 +72,10 @@ def take(catalog: Catalog, tools: Tools, kind: Kind, progress: Progress, *, now:
             progress=progress,
         )
         verify_files(tools, fresh)
+        # Behind the database's part: what it names is in the archive by now.
+        archived.copy_all(catalog, archive_dir)
         note = _note(fresh, tools, label, kind, parent, began_at)
+        note = msgspec.structs.replace(note, archive_damage=archived.damage(catalog, note.archive, {}))
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -83,9 +95,10 @@ def can_be_incremental(catalog: Catalog, tools: Tools) -> str | None:
 
 
 def _parent(catalog: Catalog, tools: Tools) -> Note:
-    version, summaries, system = tools.row(
+    version, summaries, system, timeline = tools.row(
         "SELECT current_setting('server_version_num')::int, current_setting('summarize_wal', true),"
-        " (SELECT system_identifier::text FROM pg_control_system())"
+        " (SELECT system_identifier::text FROM pg_control_system()),"
+        " (SELECT timeline_id FROM pg_control_checkpoint())"
     )
     if version < 170000:
         raise BackupError("incremental backups need PostgreSQL 17 or newer")
@@ -94,6 +107,8 @@ def _parent(catalog: Catalog, tools: Tools) -> Note:
     notes = [note for note in catalog.notes() if note.sound and note.system_identifier == system]
     if not notes:
         raise BackupError("there is no verified backup of this server yet that an incremental one could build on")
+    if notes[-1].timeline != timeline:
+        raise BackupError("the database was restored since its newest backup: the next one has to be a full one")
     return notes[-1]
 
 
@@ -117,8 +132,8 @@ def _note(files: Path, tools: Tools, label: str, kind: Kind, parent: Note | None
         "SELECT current_setting('server_version'), pg_size_bytes(current_setting('wal_segment_size')),"
         " (SELECT system_identifier::text FROM pg_control_system())"
     )
-    with tools.connection() as conn:
-        schema = revision(conn)
+    with tools.connection() as conn, conn.cursor() as cur:
+        schema, archive = revision(conn), archived.named(cur)
     return Note(
         label=label,
         kind=kind,
@@ -134,4 +149,5 @@ def _note(files: Path, tools: Tools, label: str, kind: Kind, parent: Note | None
         system_identifier=str(system),
         schema_revision=schema,
         verified_at=datetime.now(UTC),
+        archive=archive,
     )

@@ -134,4 +134,3 @@ def free_bytes(path: Path) -> int:
     """Return the free space on a path's disk."""
     disk = os.statvfs(path)
     return disk.f_bavail * disk.f_frsize
-

@@ -1,4 +1,7 @@
-"""Check backups with pg_verifybackup, each file against its manifest, and that its WAL can be read. Blocking."""
+"""Check backups with pg_verifybackup, each file against its manifest, and that its WAL can be read. Blocking.
+
+The archive's files that a backup names are part of it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.backup import archived
 from app.backup.catalog import Catalog, Note
 from app.backup.tools import BackupError, Progress, Tools
 
@@ -16,15 +20,27 @@ def verify_files(tools: Tools, files: Path, progress: Progress | None = None) ->
     tools.run("pg_verifybackup", "--progress", files, progress=progress)
 
 
-def verify(catalog: Catalog, tools: Tools, label: str, progress: Progress | None = None) -> list[Note]:
-    """Check a backup and all that it needs, and note the outcome; return their notes, the full one first."""
+def verify(
+    catalog: Catalog,
+    tools: Tools,
+    label: str,
+    progress: Progress | None = None,
+    seen: dict[str, str | None] | None = None,
+) -> list[Note]:
+    """Check a backup and all that it needs, and note the outcome; return their notes, the full one first.
+
+    seen: files of the archive that were checked before, and what was wrong with them; they are not read again.
+    """
     checked = []
+    seen = {} if seen is None else seen
     for note in catalog.chain(label):
         damage = None
         try:
             verify_files(tools, catalog.path(note.label), progress)
         except BackupError as why:
             damage = str(why)
-        checked.append(msgspec.structs.replace(note, verified_at=datetime.now(UTC), damage=damage))
+        of_archive = archived.damage(catalog, note.archive, seen)
+        now = datetime.now(UTC)
+        checked.append(msgspec.structs.replace(note, verified_at=now, damage=damage, archive_damage=of_archive))
         catalog.save(checked[-1])
     return checked

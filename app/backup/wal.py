@@ -10,43 +10,29 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
-import msgspec
+from psycopg2.extensions import connection as Connection
 
 from app.backup.catalog import Note
 from app.backup.tools import BackupError, Tools
+from app.storage.embedded_user import ending_with_parent
 
 SLOT = "tickhub_backup"
-FOLLOWING = "following.json"
 STATUS_INTERVAL_S = 5
+OLDER = "older"
+"""Where WAL is set aside that is not of the server's present history any more."""
+
 _SEGMENT_NAME = 24
 _STOP_WITHIN_S = 10.0
-
-
-class Following(msgspec.Struct, frozen=True):
-    """Between these moments (UTC) everything was followed: the slot kept the WAL, and journals were copied."""
-
-    since: datetime
-    until: datetime
-
-
-def following(directory: Path) -> Following | None:
-    """Return what was followed, None when nothing was."""
-    try:
-        return msgspec.json.decode((directory / FOLLOWING).read_bytes(), type=Following)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def note_following(directory: Path, since: datetime | None, until: datetime) -> None:
-    """Note that all until this moment is here; since: when the slot was made, None: it goes on from before."""
-    before = following(directory)
-    start = since if since is not None else before.since if before is not None else until
-    fresh = directory / f"{FOLLOWING}.new"
-    fresh.write_bytes(msgspec.json.encode(Following(start, until)))
-    fresh.replace(directory / FOLLOWING)
+_SLOT_STATE = """
+    SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active FROM pg_replication_slots WHERE slot_name = %s
+"""
+_SLOT_THERE = """
+    SELECT count(*), count(*) FILTER (WHERE wal_status = 'lost'),
+        (SELECT system_identifier::text FROM pg_control_system())
+    FROM pg_replication_slots WHERE slot_name = %s
+"""
 
 
 class WalReceiver:
@@ -56,24 +42,31 @@ class WalReceiver:
         self._tools, self._directory = tools, directory
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> bool:
-        """Start it; return whether the slot was made for it: what was before is not here. Raises BackupError."""
+    def must_begin_anew(self) -> bool:
+        """Tell whether the server does not keep what follows what is here. Raises BackupError."""
+        there, lost, _ = self._tools.row(_SLOT_THERE, (SLOT,))
+        return bool(lost or not there)
+
+    def start(self) -> None:
+        """Start it, with a new slot where there is none that goes on. Raises BackupError.
+
+        It ends at its first trouble with the server: whoever started it knows then, and starts it again.
+        """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        there, lost = self._tools.row(
-            "SELECT count(*), count(*) FILTER (WHERE wal_status = 'lost') FROM pg_replication_slots"
-            " WHERE slot_name = %s",
-            (SLOT,),
-        )
-        if lost:
-            self._tools.row("SELECT pg_drop_replication_slot(%s)::text", (SLOT,))
-        self._tools.run("pg_receivewal", "--slot", SLOT, "--create-slot", "--if-not-exists", "--no-password")
-        # It comes back by itself when the server does; quiet, or each restart of the server were a page of it.
+        if self.must_begin_anew():
+            set_aside(self._directory)
+            self._tools.row(
+                "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name = %s",
+                (SLOT,),
+            )
+            self._tools.run("pg_receivewal", "--slot", SLOT, "--create-slot", "--if-not-exists", "--no-password")
         self._process = subprocess.Popen(
             [
                 str(self._tools.program("pg_receivewal")),
                 f"--directory={self._directory}",
                 f"--slot={SLOT}",
                 "--synchronous",
+                "--no-loop",
                 f"--status-interval={STATUS_INTERVAL_S}",
                 "--no-password",
             ],
@@ -83,8 +76,9 @@ class WalReceiver:
             stdout=subprocess.DEVNULL,
             stderr=None,
             umask=0o077,
+            # Else it would outlive a kill of this process, and hold the slot against the next one.
+            preexec_fn=ending_with_parent(signal.SIGTERM),
         )
-        return bool(lost or not there)
 
     @property
     def ended(self) -> int | None:
@@ -103,38 +97,71 @@ class WalReceiver:
         self._process.wait()
 
 
+def slot_state(conn: Connection) -> tuple[int, int]:
+    """Return up to where the server's WAL is durable, and up to where it was received. Raises BackupError."""
+    with conn.cursor() as cur:
+        cur.execute(_SLOT_STATE, (SLOT,))
+        row = cur.fetchone()
+    if row is None or row[1] is None:
+        raise BackupError("the replication slot is gone: what was not received yet is lost")
+    if not row[2]:
+        raise BackupError("the server does not send WAL")
+    return lsn_number(row[0]), lsn_number(row[1])
+
+
+def system_of(tools: Tools) -> str:
+    """Return the server's system identifier. Raises BackupError."""
+    return str(tools.row(_SLOT_THERE, (SLOT,))[2])
+
+
+def set_aside(directory: Path) -> int:
+    """Put all segments where pg_receivewal does not go on behind them; return how many. Idempotent.
+
+    After a restore to an earlier moment the server's WAL begins before the end of what is here. Histories of timelines
+    stay where they are.
+    """
+    moved = 0
+    older = directory / OLDER
+    for path in sorted(directory.iterdir()) if directory.exists() else []:
+        if _is_segment(path.name.removesuffix(".partial")):
+            older.mkdir(mode=0o700, exist_ok=True)
+            path.rename(older / path.name)
+            moved += 1
+    return moved
+
+
+def lsn_number(lsn: str) -> int:
+    """Return a place in the WAL as a number of bytes."""
+    high, low = (int(part, 16) for part in lsn.split("/"))
+    return (high << 32) + low
+
+
 def received(directory: Path) -> list[str]:
     """Return the names of the WAL segments that are there, the oldest first; of partial ones without the ending."""
-    if not directory.exists():
-        return []
-    names = {path.name.removesuffix(".partial") for path in directory.iterdir()}
+    names = {path.name.removesuffix(".partial") for path in _files(directory)}
     return sorted(name for name in names if _is_segment(name))
 
 
 def remove_older(directory: Path, kept: Sequence[Note]) -> int:
     """Remove WAL that no kept backup needs; return how many segments went. Without backups all of it stays."""
-    if not kept or not directory.exists():
+    if not kept:
         return 0
     oldest = min(_segment_no(note.start_lsn, note.wal_segment_bytes) for note in kept)
-    gone = 0
-    for name in received(directory):
-        if _number(name, kept[0].wal_segment_bytes) < oldest:
-            for path in (directory / name, directory / f"{name}.partial"):
-                path.unlink(missing_ok=True)
-            gone += 1
-    return gone
+    gone = set()
+    for path in _files(directory):
+        name = path.name.removesuffix(".partial")
+        if _is_segment(name) and _number(name, kept[0].wal_segment_bytes) < oldest:
+            path.unlink()
+            gone.add(name)
+    return len(gone)
 
 
 def needed(directory: Path, note: Note) -> list[Path]:
     """Return the files that a recovery from this backup may ask for: segments, partial ones, timelines' histories."""
-    if not directory.exists():
-        return []
     oldest = _segment_no(note.start_lsn, note.wal_segment_bytes)
     names = {name for name in received(directory) if _number(name, note.wal_segment_bytes) >= oldest}
     return [
-        path
-        for path in sorted(directory.iterdir())
-        if path.name.removesuffix(".partial") in names or path.suffix == ".history"
+        path for path in _files(directory) if path.name.removesuffix(".partial") in names or path.suffix == ".history"
     ]
 
 
@@ -152,7 +179,19 @@ def restore_command(directory: Path) -> str:
     text = str(directory)
     if any(letter in text for letter in "'%\"\\$`\n"):
         raise BackupError(f"{text}: a directory of backups must not have quotes, % or \\ in its name")
-    return f'cp "{text}/%f" "%p" 2>/dev/null || cp "{text}/%f.partial" "%p" 2>/dev/null'
+    # A segment that is whole is better than one that was left partial, wherever the two are.
+    places = [f"{text}/{name}{ending}" for ending in ("", ".partial") for name in ("%f", f"{OLDER}/%f")]
+    return " || ".join(f'cp "{place}" "%p" 2>/dev/null' for place in places)
+
+
+def _files(directory: Path) -> list[Path]:
+    return [
+        path
+        for place in (directory, directory / OLDER)
+        if place.exists()
+        for path in sorted(place.iterdir())
+        if path.is_file()
+    ]
 
 
 def _is_segment(name: str) -> bool:
@@ -165,5 +204,4 @@ def _number(name: str, segment_bytes: int) -> int:
 
 
 def _segment_no(lsn: str, segment_bytes: int) -> int:
-    high, low = (int(part, 16) for part in lsn.split("/"))
-    return ((high << 32) + low) // segment_bytes
+    return lsn_number(lsn) // segment_bytes

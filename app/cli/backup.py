@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,21 +13,28 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from app.backup import dumps, journals
-from app.backup.catalog import Catalog, Note
+from app.backup import dumps, lineage
+from app.backup.catalog import Catalog, Kind, Note
+from app.backup.following import Follower, alone
 from app.backup.pruning import prune
 from app.backup.taking import can_be_incremental, take
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import WalReceiver, note_following
 from app.cli import add_setting_flags, database
-from app.runtime_config import database_url
+from app.runtime_config import archive_dir, database_url
 from app.settings import BY_NAME, DAYS, Settings
 from app.storage.embedded_place import installed_binaries
 
-_SETTINGS = ("backup_dir", "backup_retention_days", "backup_keep", "backup_full_day")
-COPY_INTERVAL_S = 1.0
-RESTART_FIRST_S, RESTART_MOST_S = 1.0, 60.0
+_SETTINGS = (
+    "backup_dir",
+    "backup_database_url",
+    "backup_retention_days",
+    "backup_keep",
+    "backup_full_day",
+    "archive_dir",
+)
+TAKE_OVER_S = 15.0
+"""How long a server's `backup wal` waits for the end of another one, of a worker that is gone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " for other versions and servers; wal: receive WAL and copy journals until it is ended, for restores to any"
         " moment; list; verify: check files against their manifests; prune: remove what is too old",
     )
+    # The server's: it ends when that process is gone.
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parser.add_argument("label", nargs="?", help="for verify: only this backup and what it needs (default: all)")
     add_setting_flags(parser, [BY_NAME[name] for name in _SETTINGS])
 
@@ -53,7 +62,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "incremental": lambda: _take(catalog, settings, "incremental"),
         "daily": lambda: _daily(catalog, settings),
         "dump": lambda: _dump(catalog, settings),
-        "wal": lambda: _wal(catalog, settings),
+        "wal": lambda: _wal(catalog, settings, args.parent),
         "list": lambda: _list(catalog),
         "verify": lambda: _verify(catalog, args.label),
         "prune": lambda: _prune(catalog, settings),
@@ -68,7 +77,14 @@ def catalog_of(settings: Settings) -> Catalog:
 
 def tools_of(settings: Settings) -> Tools:
     """Return PostgreSQL's programs for the database of these settings, past a transaction pooler."""
-    return Tools(installed_binaries(), settings.direct_database_url or database_url(settings))
+    url = settings.backup_database_url or settings.direct_database_url or database_url(settings)
+    return Tools(installed_binaries(), url)
+
+
+def bring_up(settings: Settings) -> None:
+    """Have the embedded database run; one of its own is left as it is."""
+    if not settings.database_url:
+        database.run(argparse.Namespace(action="up"), settings)
 
 
 @contextmanager
@@ -83,74 +99,53 @@ def shown(words: str) -> Iterator[Progress]:
         yield progress
 
 
-def _take(catalog: Catalog, settings: Settings, kind: str) -> int:
-    database.run(argparse.Namespace(action="up"), settings)
+def _take(catalog: Catalog, settings: Settings, kind: Kind) -> int:
+    bring_up(settings)
     tools = tools_of(settings)
     with catalog.alone(), shown(kind) as progress:
-        note = take(catalog, tools, "full" if kind == "full" else "incremental", progress)
+        lineage.adopt(settings.data_dir, catalog.root)
+        note = take(catalog, tools, kind, progress, archive_dir(settings))
     _say(note)
-    return 0
+    return 0 if note.whole else 1
 
 
 def _daily(catalog: Catalog, settings: Settings) -> int:
-    database.run(argparse.Namespace(action="up"), settings)
+    bring_up(settings)
     tools = tools_of(settings)
     now = datetime.now(UTC)
     with catalog.alone(), shown("backup") as progress:
+        lineage.adopt(settings.data_dir, catalog.root)
         reason = can_be_incremental(catalog, tools)
         full = DAYS[now.weekday()] == settings.backup_full_day
         if reason is not None and not full:
             print(f"a full backup, because: {reason}", file=sys.stderr)
-        note = take(catalog, tools, "full" if full or reason is not None else "incremental", progress)
+        kind: Kind = "full" if full or reason is not None else "incremental"
+        note = take(catalog, tools, kind, progress, archive_dir(settings))
         checked = verify(catalog, tools, note.label, progress)
         _say(checked[-1])
         _tell_pruned(catalog, settings)
-    return 0 if all(one.damage is None for one in checked) else 1
+    return 0 if all(one.whole for one in checked) else 1
 
 
 def _dump(catalog: Catalog, settings: Settings) -> int:
-    database.run(argparse.Namespace(action="up"), settings)
+    bring_up(settings)
     with catalog.alone():
         path = dumps.dump(catalog, tools_of(settings))
     print(f"{path.name}: {path.stat().st_size:,} bytes in {path.parent}")
     return 0
 
 
-def _wal(catalog: Catalog, settings: Settings) -> int:
-    """Receive WAL and copy journals until SIGTERM or Ctrl-C; what is received then is synced."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    receiver = WalReceiver(tools_of(settings), catalog.wal)
-    pause_s, again_s, elapsed_s = RESTART_FIRST_S, 0.0, 0.0
-    running, last, since = False, False, None
-    try:
-        while True:
-            if running and receiver.ended is not None:
-                running = False
-                print(f"pg_receivewal ended with status {receiver.ended}", file=sys.stderr)
-            if not running and elapsed_s >= again_s:
-                try:
-                    if receiver.start():
-                        since = datetime.now(UTC)
-                        print("WAL from before now is not kept: take a full backup", file=sys.stderr)
-                    print(f"receiving WAL into {catalog.wal}", file=sys.stderr)
-                    running, pause_s = True, RESTART_FIRST_S
-                except BackupError as why:
-                    print(f"no WAL yet: {why}", file=sys.stderr)
-                    again_s, pause_s = elapsed_s + pause_s, min(2 * pause_s, RESTART_MOST_S)
-            until = datetime.now(UTC)
-            journals.copy_new(settings.data_dir / "journal", catalog.journal)
-            if running and receiver.ended is None:
-                note_following(catalog.wal, since, until)
-                since = None
-            if last:
-                break
-            # Once more when it was told to end: what was acknowledged until then is followed.
-            last = ended.wait(COPY_INTERVAL_S)
-            elapsed_s += COPY_INTERVAL_S
-    finally:
-        receiver.stop()
+def _wal(catalog: Catalog, settings: Settings, parent: int | None) -> int:
+    """Receive WAL and copy journals until SIGTERM or Ctrl-C, or until the server is gone that wanted it."""
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with alone(catalog, 0.0 if parent is None else TAKE_OVER_S):
+        follower = Follower(catalog, tools_of(settings), settings.data_dir, say)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: follower.stop())
+        follower.run(lambda: parent is None or os.getppid() == parent)
     return 0
 
 
@@ -170,13 +165,14 @@ def _verify(catalog: Catalog, label: str | None) -> int:
     failed = 0
     with catalog.alone(), shown("verify") as progress:
         seen: set[str] = set()
+        files: dict[str, str | None] = {}
         for wanted in [label] if label else [note.label for note in reversed(catalog.notes())]:
             if wanted in seen:
                 continue
-            for note in verify(catalog, tools, wanted, progress):
+            for note in verify(catalog, tools, wanted, progress, files):
                 if note.label not in seen:
                     _say(note)
-                    failed += note.damage is not None
+                    failed += not note.whole
                 seen.add(note.label)
         for path in sorted(catalog.dumps.glob("*.dump")) if label is None and catalog.dumps.exists() else []:
             try:
@@ -194,10 +190,16 @@ def _prune(catalog: Catalog, settings: Settings) -> int:
 
 
 def _tell_pruned(catalog: Catalog, settings: Settings) -> None:
-    gone = prune(catalog, datetime.now(UTC), settings.backup_retention_days, settings.backup_keep)
+    keep_days, keep_count = settings.backup_retention_days, settings.backup_keep
+    gone = prune(catalog, archive_dir(settings), datetime.now(UTC), keep_days, keep_count)
     for label in gone.labels:
         print(f"removed {label}")
-    others = {"WAL segments": gone.wal_segments, "journal segments": gone.journal_segments, "dumps": gone.dumps}
+    others = {
+        "WAL segments": gone.wal_segments,
+        "journal segments": gone.journal_segments,
+        "weeks of the archive": gone.archive,
+        "dumps": gone.dumps,
+    }
     for what, count in others.items():
         if count:
             print(f"removed {count:,} {what}")
@@ -205,6 +207,8 @@ def _tell_pruned(catalog: Catalog, settings: Settings) -> None:
 
 def _say(note: Note) -> None:
     state = "sound" if note.sound else "not verified" if note.damage is None else f"DAMAGED: {note.damage}"
+    if note.archive_damage is not None:
+        state += f"; the archive beside it is DAMAGED: {note.archive_damage}"
     print(
         f"{note.label:<32} {note.kind:<12} {note.bytes:>16,} bytes"
         f"  {note.ended_at:%Y-%m-%d %H:%M:%S}Z  schema {note.schema_revision or '-'}  {state}"

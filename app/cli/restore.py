@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.backup import dumps
-from app.backup.restoring import choose, restore
+from app.backup.restoring import Wanted, choose, restore
 from app.backup.tools import BackupError, Tools
-from app.cli import add_setting_flags, database
-from app.cli.backup import catalog_of, shown, tools_of
-from app.runtime_config import embedded_config
+from app.cli import add_setting_flags
+from app.cli.backup import bring_up, catalog_of, shown, tools_of
+from app.runtime_config import archive_dir, embedded_config
 from app.settings import BY_NAME, Settings
 from app.storage.embedded_place import installed_binaries
 
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace a database that is there; it is kept under another name all the same",
     )
-    add_setting_flags(parser, [BY_NAME["backup_dir"], BY_NAME["direct_database_url"]])
+    parser.add_argument(
+        "--without-archive", action="store_true", help="restore the database though files of its archive are missing"
+    )
+    add_setting_flags(parser, [BY_NAME[name] for name in ("backup_dir", "archive_dir", "direct_database_url")])
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -61,19 +64,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         restored = restore(
             catalog,
             embedded_config(settings),
-            settings.data_dir / "journal",
-            choose(catalog, args.backup, at),
-            at,
-            verify_only=args.verify_only,
+            archive_dir(settings),
+            Wanted(choose(catalog, args.backup, at), at, args.verify_only, args.without_archive),
             say=lambda line: print(line, file=sys.stderr),
             progress=progress,
         )
-    print(f"{restored.note.label}: schema {restored.revision or '-'}, {restored.ticks:,} ticks")
+    weeks = f", {len(restored.archive):,} weeks in the archive" if restored.archive else ""
+    print(f"{restored.note.label}: schema {restored.revision or '-'}, {restored.ticks:,} ticks{weeks}")
     rows = sum(cut.rows for cut in restored.journals)
     print(f"journals: {rows:,} acknowledged rows of {len(restored.journals)} are stored at the next start")
     for aside in restored.aside:
         print(f"what was there is in {aside}")
-    print("nothing was replaced" if args.verify_only else "restored: start the server")
+    print("nothing was replaced" if args.verify_only else "restored: start the server, then take a full backup")
     return 0
 
 
@@ -88,7 +90,7 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
         print(f"{path.name}: {entries:,} entries, sound; nothing was replaced")
         return 0
     with _no_server(settings.data_dir, needed=True):
-        database.run(argparse.Namespace(action="up"), settings)
+        bring_up(settings)
         ticks, aside = dumps.restore_dump(tools_of(settings), path, drop_existing=args.drop_existing)
     print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}")
     return 0

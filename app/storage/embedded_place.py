@@ -24,6 +24,9 @@ SHORT_ROOT = Path("/tmp")  # noqa: S108 - $TMPDIR may be long; what is made here
 
 PORT = 5432
 """In the socket's name; a server with another TCP port has a link of this name."""
+UNFINISHED_RESTORE = "restore.unfinished"
+"""Is in the data directory while a restore puts things in place: database and journals are not of one moment then."""
+RESTORE_AGAIN = "a restore was ended before it was through: do it again (python -m app restore ... --drop-existing)"
 SOCKET_FILE = f".s.PGSQL.{PORT}"
 SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+=-]+")  # a comma would make libpq and PostgreSQL see two paths

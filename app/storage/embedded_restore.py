@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -22,7 +23,8 @@ import psycopg2
 from app.storage.embedded import EmbeddedConfig, exclusively
 from app.storage.embedded_place import PORT, SHORT_ROOT, SYSTEM_ROOT, Place, settle
 from app.storage.embedded_postmaster import postmaster
-from app.storage.embedded_user import EmbeddedError, environment, identity, run_as
+from app.storage.embedded_server import wait_for
+from app.storage.embedded_user import EmbeddedError, ending_with_parent, environment, identity, run_as
 
 _CONF = "tickhub.conf"
 _STOP_S = 60
@@ -47,7 +49,8 @@ def workshop(config: EmbeddedConfig, *, system_root: Path = SYSTEM_ROOT) -> Work
     with exclusively(config):
         place = settle(home, system_root)
         fresh, wal = (place.cluster.parent / f"postgres.restoring{what}" for what in ("", ".wal"))
-        if postmaster(fresh) is not None:
+        # That of a restore that was killed is just ending.
+        if not wait_for(lambda: postmaster(fresh) is None, time.monotonic() + _STOP_S):
             raise EmbeddedError(f"another restore is at work in {fresh}")
     shop = Workshop(place, fresh, wal)
     clear(shop)
@@ -107,6 +110,8 @@ def trial(shop: Workshop, settings: Mapping[str, str], log: Path, timeout_s: flo
             stderr=out,
             start_new_session=True,
             umask=0o077,
+            # What is left of it is thrown away: no need to end well.
+            preexec_fn=ending_with_parent(signal.SIGQUIT),
             **identity(shop.place.user),
         )
     try:
@@ -114,7 +119,7 @@ def trial(shop: Workshop, settings: Mapping[str, str], log: Path, timeout_s: flo
         yield url
     finally:
         if process.poll() is None:
-            process.send_signal(2)  # PostgreSQL's fast shutdown: a checkpoint, and all is on the disk
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: a checkpoint, and all is on the disk
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:

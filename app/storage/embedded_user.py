@@ -6,11 +6,12 @@ the writing of files inside its cluster: root never follows a path that this use
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from app.errors import StorageError
 _USERS = ("tickhub", "postgres")
 _LAST_RESORT = "nobody"
 _COMMAND_S = 30
+_PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 class EmbeddedError(StorageError):
@@ -119,6 +122,16 @@ def identity(user: User) -> dict[str, Any]:
     if os.geteuid() == user.uid:
         return {}
     return {"user": user.uid, "group": user.gid, "extra_groups": ()}
+
+
+def ending_with_parent(number: int) -> Callable[[], None]:
+    """Return a `preexec_fn`: the child gets this signal when the thread that started it is gone (on Linux)."""
+
+    def ask() -> None:
+        if _prctl is not None:
+            _prctl(_PR_SET_PDEATHSIG, number)
+
+    return ask
 
 
 def write_as(user: User, path: Path, text: str) -> None:

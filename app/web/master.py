@@ -172,7 +172,9 @@ def _about_sql(settings: Settings) -> list[str]:
 
 
 def _lock(data_dir: Path) -> int:
-    """Take the data directory for this server. Raises SettingsError while another one has it."""
+    """Take the data directory for this server. Raises SettingsError while it cannot be had: another server, half a restore."""
+    from app.storage.embedded_place import RESTORE_AGAIN, UNFINISHED_RESTORE
+
     fd = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,6 +182,9 @@ def _lock(data_dir: Path) -> int:
         pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
         os.close(fd)
         raise SettingsError(f"{data_dir} is in use by another tickhub server (process {pid})") from None
+    if (data_dir / UNFINISHED_RESTORE).exists():
+        os.close(fd)
+        raise SettingsError(f"{data_dir}: {RESTORE_AGAIN}")
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd

@@ -40,3 +40,16 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     count.add_metric(["damaged"], damaged)
     count.add_metric(["unverified"], len(host.backups) + host.backup_notes_unreadable - damaged - sound_count)
     yield count
+    if (followed := host.following) is not None:
+        until = GaugeMetricFamily(
+            "tickhub_backup_followed_timestamp_seconds",
+            "Up to when all that was written is beside the backups.",
+            labels=["what"],
+        )
+        for what, moment in (("wal", followed.wal_until), ("journals", followed.journals_until)):
+            if moment is not None:
+                until.add_metric([what], moment.timestamp())
+        yield until
+        yield GaugeMetricFamily(
+            "tickhub_backup_wal_behind_bytes", "WAL that was written and not yet received.", followed.behind_bytes
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,6 +20,9 @@ from app.web.answers import Timestamp
 from app.web.api import Endpoint, endpoint
 from app.web.errors import answer
 from app.web.server import runtime
+
+FOLLOWING_GRACE_S = 60.0
+"""After its start a server has so long until its backups have to follow."""
 
 blueprint = Blueprint("stats", __name__)
 
@@ -50,6 +53,19 @@ class JobStatus(Struct):
     message: Annotated[str | None, Meta(description="the last lines that it printed")]
 
 
+class FollowingStatus(Struct):
+    """What comes to the backups all the time: the database's WAL, and journals."""
+
+    state: Annotated[
+        Literal["following", "trouble", "stopped"], Meta(description="stopped: nothing is written down any more")
+    ]
+    since: Annotated[Timestamp | None, Meta(description="the first moment that backups can be taken to")]
+    wal_until: Annotated[Timestamp | None, Meta(description="up to when all WAL is there")]
+    journals_until: Annotated[Timestamp | None, Meta(description="up to when journals are there")]
+    wal_behind_bytes: Annotated[int, _count("WAL that was written and not received yet")]
+    trouble: str | None
+
+
 class Stats(Struct):
     """What all workers did since the server's start, dead ones included; rows left in journals count as received.
 
@@ -74,6 +90,9 @@ class Stats(Struct):
     database_status: Literal["connected", "disconnected"]
     uptime_seconds: Annotated[int, _count("since the server's start, s")]
     jobs: Annotated[list[JobStatus], Meta(description="what runs by schedule, as the database said last")]
+    backup_following: Annotated[
+        FollowingStatus | None, Meta(description="null: nothing was ever followed into these backups")
+    ]
     warnings: Annotated[list[str], Meta(description="what somebody should look at")]
 
 
@@ -96,6 +115,12 @@ def figures_of(run: Runtime) -> Stats:
     if figures.journal("lost"):
         warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
     warnings += [f"job {job.name} failed: see jobs" for job in run.jobs.rows if job.state == "failed"]
+    followed = _following(run)
+    if run.settings.backup_dir and run.settings.backup_wal:
+        if followed is not None and followed.state == "trouble":
+            warnings.append(f"backups do not follow: {followed.trouble}")
+        elif (followed is None or followed.state == "stopped") and figures.uptime_s() > FOLLOWING_GRACE_S:
+            warnings.append("neither WAL nor journals come to the backups")
     return Stats(
         ticks_received=received,
         ticks_processed=processed,
@@ -123,7 +148,23 @@ def figures_of(run: Runtime) -> Stats:
         database_status="connected" if run.keeper.connected else "disconnected",
         uptime_seconds=int(figures.uptime_s()),
         jobs=[_job(row) for row in run.jobs.rows],
+        backup_following=followed,
         warnings=warnings,
+    )
+
+
+def _following(run: Runtime) -> FollowingStatus | None:
+    host, _ = run.watching.host.look()
+    found = None if host is None else host.following
+    if found is None:
+        return None
+    return FollowingStatus(
+        state=found.state(datetime.now(UTC)),
+        since=_moment(found.since),
+        wal_until=_moment(found.wal_until),
+        journals_until=_moment(found.journals_until),
+        wal_behind_bytes=found.behind_bytes,
+        trouble=found.trouble,
     )
 
 

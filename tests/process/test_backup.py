@@ -4,95 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.process.backups import app, caught_up, flip_a_bit, now, receiving, stored, ticks
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, WAIT_S, Server, wait_until
-
-BASE_MS = 1_768_327_200_000
-"""2026-01-13 18:00 UTC."""
-
-
-def ticks(first: int, count: int) -> list[dict[str, object]]:
-    """Distinct ticks, numbered by their bid (from 1)."""
-    return [
-        {
-            "symbol": "TSLA",
-            "timestamp": BASE_MS + number,
-            "bid": number + 1,
-            "ask": number + 2,
-            "spread": None,
-            "volume": 0,
-            "flags": 6,
-            "seq": 0,
-        }
-        for number in range(first, first + count)
-    ]
-
-
-def app(server: Server, *args: str, expect: int = 0) -> str:
-    """Run a command on the server's data directory; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *args],
-        cwd=ROOT,
-        env=server.environ,
-        capture_output=True,
-        text=True,
-        timeout=2 * WAIT_S,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@contextmanager
-def receiving(server: Server) -> Iterator[None]:
-    """`backup wal` beside a server."""
-    wal = server.home / "backups" / "wal"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "backup", "wal"], cwd=ROOT, env=server.environ, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: wal.exists() and any(wal.iterdir()), what="WAL to be received")
-        yield
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def now() -> str:
-    """This moment, in its own microsecond."""
-    moment = datetime.now(UTC).isoformat(sep=" ")
-    time.sleep(0.01)
-    return moment
-
-
-def stored(server: Server) -> list[int]:
-    return [int(bid) - 1 for (bid,) in server.database.rows("SELECT bid FROM ticks ORDER BY time, seq")]
-
-
-def caught_up(server: Server) -> None:
-    """Wait until the journals' copies hold all that the journals hold."""
-    home = server.home
-
-    def same() -> bool:
-        live = {path.relative_to(home): path.stat().st_size for path in home.glob("journal/[!.]*/*.seg")}
-        kept = home / "backups"
-        copies = {path.relative_to(kept): path.stat().st_size for path in kept.glob("journal/*/*.seg")}
-        return bool(live) and all(copies.get(path) == size for path, size in live.items())
-
-    wait_until(same, what="the journals to be copied")
+from tests.process.harness import ROOT, wait_until
 
 
 @pytest.mark.long
@@ -130,12 +50,12 @@ def test_a_restore_to_a_moment_brings_what_was_acknowledged_before_it_and_nothin
     server.start().wait_ready()
     server.wait_drained()
     expected = [*range(300), *range(1000, 1200), *range(2000, 2100)]
-    assert stored(server) == expected
+    assert stored(server.database) == expected
     # What came later is sent again by who sent it: once, as ever.
     assert server.post(ticks(2000, 100)) == (200, {"status": "success", "received": 100})
     assert server.post(ticks(3000, 50))[0] == 200
     server.wait_drained()
-    assert stored(server) == [*expected, *range(3000, 3050)]
+    assert stored(server.database) == [*expected, *range(3000, 3050)]
     [(bars,)] = server.database.rows("SELECT sum(ticks)::int FROM bars WHERE resolution = 60")
     assert bars == len(expected) + 50
     assert server.stop() == 0
@@ -157,7 +77,7 @@ def test_a_moment_between_two_batches_is_met_exactly(make_server: MakeServer) ->
         told = app(server, "restore", "--at", moment, "--drop-existing")
         assert f"{10 * (batch + 1)} ticks" in told
     server.database.up()
-    assert stored(server) == list(range(10))
+    assert stored(server.database) == list(range(10))
     server.database.down()
     assert len(list(server.home.glob("postgres.before-*"))) == 4
 
@@ -190,7 +110,7 @@ def test_a_moment_that_no_wal_reaches_is_refused_and_nothing_replaced(make_serve
     assert not list(server.home.glob("*.before-*"))
     assert not list(server.home.glob("*.restoring*"))
     server.database.up()
-    assert stored(server) == list(range(10))
+    assert stored(server.database) == list(range(10))
 
 
 def test_a_damaged_backup_is_found_and_not_restored(make_server: MakeServer) -> None:
@@ -200,11 +120,7 @@ def test_a_damaged_backup_is_found_and_not_restored(make_server: MakeServer) -> 
     assert "DAMAGED" not in app(server, "backup", "verify")
     [full] = (server.home / "backups" / "base").glob("*-full")
     largest = max((path for path in (full / "base").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    with largest.open("r+b") as file:
-        file.seek(4321)
-        byte = file.read(1)
-        file.seek(4321)
-        file.write(bytes([byte[0] ^ 1]))
+    flip_a_bit(largest)
     told = app(server, "backup", "verify", expect=1)
     assert told.count("DAMAGED") == 1
     assert largest.name in told
@@ -262,7 +178,7 @@ def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeSer
     told = app(server, "restore", str(dump), "--drop-existing")
     assert "25 ticks" in told
     server.database.up()
-    assert stored(server) == list(range(25))
+    assert stored(server.database) == list(range(25))
     aside = re.findall(r"tickhub_before_\w+", told)[0]
     [(count,)] = server.database.rows("SELECT count(*) FROM ticks", name=aside)
     assert count == 30

@@ -1,0 +1,145 @@
+"""A server that has its WAL and journals follow into its backups, whatever happens to its processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from app.backup.following import FILE
+from tests.process.backups import app, backups_of, send, stored, ticks
+from tests.process.conftest import MakeServer
+from tests.process.harness import Server, wait_until
+
+
+@pytest.fixture
+def server(make_server: MakeServer, tmp_path: Path) -> Server:
+    return make_server(workers=2, environ={"TICKHUB_BACKUP_DIR": str(tmp_path / "backups")})
+
+
+def follower(server: Server) -> psutil.Process | None:
+    """Return the process that follows, None when there is none."""
+    for pid in server.worker_pids():
+        for child in psutil.Process(pid).children():
+            if child.is_running() and child.cmdline()[-2:-1] == ["--parent"]:
+                return child
+    return None
+
+
+def receiver_of(process: psutil.Process) -> psutil.Process | None:
+    return next((child for child in process.children() if child.name() == "pg_receivewal"), None)
+
+
+def follows(server: Server) -> dict[str, Any]:
+    """Wait until all that was written before now is followed; return what /stats says."""
+    asked = datetime.now(UTC)
+
+    def done() -> dict[str, Any] | None:
+        found = server.stats()["backup_following"]
+        if found is None or found["state"] != "following" or found["wal_until"] is None:
+            return None
+        moments = [datetime.fromisoformat(found[name]) for name in ("wal_until", "journals_until")]
+        return dict(found) if min(moments) > asked else None
+
+    return dict(wait_until(done, what="the backups to follow"))
+
+
+def gone(process: psutil.Process) -> Callable[[], bool]:
+    return lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.long
+def test_after_a_crash_every_acknowledged_tick_comes_back_though_the_one_who_followed_was_killed(
+    server: Server,
+) -> None:
+    server.start().wait_ready()
+    follows(server)
+    app(server, "backup", "full")
+    send(server, 0, 50)
+    first = follower(server)
+    assert first is not None
+    receiving = receiver_of(first)
+    assert receiving is not None
+    worker = first.parent()
+    assert worker is not None
+    worker.kill()
+    wait_until(gone(first), what="what it started to end with the worker")
+    wait_until(gone(receiving), what="pg_receivewal to end with it")
+    send(server, 100, 50)
+    second = wait_until(lambda: follower(server), what="another worker to take over")
+    assert second.pid != first.pid
+    # The follower itself is killed, and what it started.
+    second.kill()
+    send(server, 200, 50)
+    third = wait_until(lambda: follower(server), what="it to be started again")
+    assert third.pid != second.pid
+    received = wait_until(lambda: receiver_of(third), what="pg_receivewal to be started")
+    received.kill()
+    send(server, 300, 50)
+    told = follows(server)
+    assert told["trouble"] is None
+    metrics = server_metrics(server)
+    assert "tickhub_backup_followed_timestamp_seconds{" in metrics
+    assert "tickhub_backup_wal_behind_bytes" in metrics
+    assert "`backup wal` ended" in server.log()
+    # Acknowledged, and the database never hears of it.
+    server.database.pause()
+    assert server.post(ticks(400, 25))[0] == 200
+    acknowledged = datetime.now(UTC)
+    wait_until(
+        lambda: datetime.fromisoformat(known(server)["journals_until"]) > acknowledged, what="the journals to follow"
+    )
+    server.kill9()
+    server.database.resume()
+    server.database.remove()
+    app(server, "restore", "--drop-existing")
+    server.start().wait_ready()
+    server.wait_drained()
+    expected = [number for first in (0, 100, 200, 300) for number in range(first, first + 50)]
+    assert stored(server.database) == [*expected, *range(400, 425)]
+
+
+def known(server: Server) -> dict[str, Any]:
+    return dict(json.loads((backups_of(server) / FILE).read_text()))
+
+
+def server_metrics(server: Server) -> str:
+    with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def test_one_follows_and_it_ends_with_its_server(server: Server) -> None:
+    server.start().wait_ready()
+    follows(server)
+    found = follower(server)
+    assert found is not None
+    assert "another `backup wal` is at work" in app(server, "backup", "wal", expect=1)
+    send(server, 0, 10)
+    assert server.stop(signal.SIGTERM) == 0
+    assert gone(found)()
+    # What was stored before the end was received: the database that is lost now is not needed for it.
+    assert "no verified backup" in app(server, "restore", "--drop-existing", expect=1)
+    state = known(server)
+    assert datetime.fromisoformat(state["wal_until"]) <= datetime.fromisoformat(state["written_at"])
+
+
+def test_trouble_is_told_by_log_and_stats(server: Server) -> None:
+    backups = backups_of(server)
+    backups.mkdir()
+    (backups / FILE).write_text(json.dumps({"system": "7", "since": "2026-01-01T00:00:00Z"}))
+    server.start().wait_ready()
+    words = "are of another database: set another backup_dir"
+    wait_until(lambda: any(words in one for one in server.stats()["warnings"]), what="the warning")
+    assert server.stats()["backup_following"]["state"] == "trouble"
+    assert words in server.log()
+    assert "[BACKUP]" in server.log()
+    # The rest goes on: journals are copied.
+    send(server, 0, 5)
+    wait_until(lambda: list(backups.glob("journal/*/*.seg")), what="the journals to follow")
