@@ -14,8 +14,8 @@ from itertools import pairwise
 from app.market.calendars import Trading, find_calendar
 from app.market.sessions import Market, day_of, zone_of
 
-FIRST_DAY, LAST_DAY = date(1970, 1, 2), date(2199, 12, 31)
-"""Ticks lie between 1970 and 2200."""
+FIRST_DAY = date(1970, 1, 1)
+"""No tick is older."""
 
 _DAY = timedelta(1)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -51,7 +51,7 @@ class Day:
 
 
 def days(first: date, end: date, market: Market) -> Iterator[Day]:
-    """Yield the days from `first` to before `end`; both from FIRST_DAY to LAST_DAY."""
+    """Yield the days from `first` to before `end`; `first` is FIRST_DAY or later."""
     calendar = find_calendar(market[0])
     zone: Market = (None, zone_of(market) if calendar is None else calendar.zone)
     sessions: dict[date, Trading] = {}

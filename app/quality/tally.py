@@ -25,7 +25,7 @@ class Limits:
 
     gap_s: float = 60.0
     late_s: float = 60.0
-    outlier_z: float = 50.0
+    outlier_z: float = 20.0
 
 
 class Piece(NamedTuple):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from psycopg2.extensions import cursor as Cursor
 
 from app.formats.table import Field, Table, empty
+from app.market.columns import I8
 from app.storage.archive_reader import Place, read_archived
 from app.storage.archive_rows import WholeTicks
 from app.storage.copy_rows import POSTGRES_EPOCH_US, copy_columns
@@ -36,8 +37,10 @@ TICKS: tuple[Field, ...] = (
 # A column that may be NULL would change a row's width; no stored price is NaN.
 _COLUMNS = """time, coalesce(bid, 'NaN') AS bid, coalesce(ask, 'NaN') AS ask, coalesce(last, 'NaN') AS last,
     coalesce(spread, 'NaN') AS spread, volume, buy_volume, sell_volume, flags, seq"""
-_NAMES = ("time", "bid", "ask", "last", "spread", "volume", "buy_volume", "sell_volume", "flags", "seq")
-_FORMATS = (">i8", *[">f8"] * 7, ">i4", ">i8")
+_NAMES: tuple[str, ...] = (
+    "time", "bid", "ask", "last", "spread", "volume", "buy_volume", "sell_volume", "flags", "seq"
+)
+_FORMATS: tuple[str, ...] = (">i8", *[">f8"] * 7, ">i4", ">i8")
 # The order of the keys: at one time those with a seq of the sender's first, by it, then the others by arrival. The
 # index gives the time; only ticks of one time are sorted.
 _KEY = "time{0}, (seq < 0){0}, greatest(seq, 0){0}, received_at{0}, journal_no{0}"
@@ -103,11 +106,15 @@ class TickKey:
 
 @dataclass(slots=True)
 class TickPage:
-    """Ticks in the asked order, the key of the last one, and whether there are more behind it."""
+    """Ticks in the asked order, the key of the last one, and whether there are more behind it.
+
+    received_us: when each was accepted (UTC microseconds), where that was asked for.
+    """
 
     table: Table
     last_key: TickKey | None
     more: bool
+    received_us: I8 | None = None
 
 
 def read_ticks(
@@ -119,8 +126,12 @@ def read_ticks(
     after: TickKey | None,
     descending: bool,
     max_rows: int,
+    with_arrival: bool = False,
 ) -> TickPage:
-    """Return at most `max_rows` ticks of [start_us, end_us), behind `after` in the asked direction."""
+    """Return at most `max_rows` ticks of [start_us, end_us), behind `after` in the asked direction.
+
+    with_arrival: and when each was accepted.
+    """
     if after is not None and descending:
         end_us = after.time_us + 1 if end_us is None else min(end_us, after.time_us + 1)
     elif after is not None:
@@ -144,17 +155,22 @@ def read_ticks(
             "journal_no": after.journal_no,
         }
     key = _KEY.format(" DESC" if descending else "")
-    query = _READ.format(columns=_COLUMNS, key=key, behind=behind)
+    columns = f"{_COLUMNS}, received_at" if with_arrival else _COLUMNS
+    query = _READ.format(columns=columns, key=key, behind=behind)
     near = _near(cur, parameters, start_us, end_us, descending)
     if near is None:
-        return TickPage(empty(TICKS), None, False)
+        return _nothing(with_arrival)
     place = None if after is None else _place(after, descending)
-    reading = _Reading(cur, query, parameters, place, descending, near.archived)
+    reading = _Reading(cur, query, parameters, place, descending, near.archived, with_arrival)
     found = reading.read(near.range)
     if near.should_be_enough and found.rows <= max_rows:
         # Bars may outlive their ticks: then the days promise what is not there.
         found = reading.read({"start": parameters["start"], "end": parameters["end"]})
-    return found.page(cur, symbol_id, max_rows)
+    return found.page(cur, symbol_id, max_rows) if found.rows else _nothing(with_arrival)
+
+
+def _nothing(with_arrival: bool) -> TickPage:
+    return TickPage(empty(TICKS), None, False, np.zeros(0, np.int64) if with_arrival else None)
 
 
 @dataclass(slots=True)
@@ -178,9 +194,7 @@ class _Found:
             self.rows += len(part.columns[0])
 
     def page(self, cur: Cursor, symbol_id: int, max_rows: int) -> TickPage:
-        """Return the first `max_rows` of them."""
-        if not self.rows:
-            return TickPage(empty(TICKS), None, False)
+        """Return the first `max_rows` of them; there is one at least."""
         kept, left = self.parts[0], max_rows
         for kept in self.parts:
             if left <= len(kept.columns[0]):
@@ -199,7 +213,8 @@ class _Found:
             found = cur.fetchone()
             assert found is not None  # the same snapshot has just shown it
             last_key = TickKey(last_us, last_seq, *found)
-        return TickPage(Table(TICKS, list(columns)), last_key, more)
+        received_us = columns[len(TICKS)] if len(columns) > len(TICKS) else None
+        return TickPage(Table(TICKS, list(columns[: len(TICKS)])), last_key, more, received_us)
 
 
 @dataclass(slots=True)
@@ -212,6 +227,7 @@ class _Reading:
     after: Place | None
     descending: bool
     archived: bool
+    with_arrival: bool
 
     def read(self, bounds: dict[str, str]) -> _Found:
         """Return the first ticks of a range. Raises ArchiveAway."""
@@ -228,8 +244,12 @@ class _Reading:
         return found
 
     def _hot(self, bounds: dict[str, Any]) -> _Part:
-        columns = copy_columns(self.cur, self.cur.mogrify(self.query, self.parameters | bounds), _NAMES, _FORMATS)
-        columns[0] += POSTGRES_EPOCH_US
+        names, formats = _NAMES, _FORMATS
+        if self.with_arrival:
+            names, formats = (*names, "received_at"), (*formats, ">i8")
+        columns = copy_columns(self.cur, self.cur.mogrify(self.query, self.parameters | bounds), names, formats)
+        for times in (columns[0], *columns[len(_NAMES) :]):
+            times += POSTGRES_EPOCH_US
         return _Part(columns)
 
     def _archived(self, place: Archived, start: str, end: str, limit: int) -> _Part:
@@ -247,6 +267,8 @@ class _Reading:
         )
         columns = [ticks.time_us, *(getattr(ticks, name) for name in _NAMES[1:])]
         columns[8] = ticks.flags.astype(np.int64)
+        if self.with_arrival:
+            columns.append(ticks.received_us)
         return _Part(columns, ticks)
 
 
