@@ -22,6 +22,7 @@ def create_app() -> Flask:
     from app.web import (
         alerts,
         cors,
+        coverage,
         current_metrics,
         datasets,
         db_command,
@@ -53,7 +54,7 @@ def create_app() -> Flask:
     errors.register(app)
     cors.register(app)
     guards.register(app)
-    market_rooms = (quotes, market, history, options, stock_info, financials, udf)
+    market_rooms = (quotes, market, history, options, stock_info, financials, udf, coverage)
     others = (alerts, query, stats, current_metrics, metrics_history, health, stream, viewer, docs)
     for room in (ingest, datasets, db_command, *market_rooms, *others):
         app.register_blueprint(room.blueprint)

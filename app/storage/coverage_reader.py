@@ -67,7 +67,7 @@ def chosen_days(market: Market, first: date | None, end: date | None, now_us: in
     today = date_of(now_us, (None, clock_of(market)))
     around = days(today - timedelta(1), today + timedelta(2), market)  # a session may begin on its eve
     tomorrow = max(day.date for day in around if day.start_us <= now_us) + timedelta(1)
-    if None not in (first, end) and end < first:
+    if first is not None and end is not None and end < first:
         raise BadParameter("end: is before start")
     end = tomorrow if end is None else min(end, tomorrow)
     first = max(end - timedelta(USUAL_DAYS) if first is None else first, FIRST_DAY)

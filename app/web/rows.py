@@ -75,15 +75,18 @@ def accepted_format() -> Format:
     return plain[best]
 
 
-def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool, cacheable: bool = True) -> Response:
+def answer_rows(
+    run: Runtime, asked: RowsRequest, *, closed: bool, cacheable: bool = True, by_parts: bool = False
+) -> Response:
     """Return the answer to a request of rows.
 
     closed: only ticks change the answer, no clock does: then it has an ETag. cacheable: its version is cheap to tell.
+    by_parts: the source takes its time for a few rows and gives no more at a time, so it is always streamed.
     Raises RequestError and DatabaseAway before anything is sent; trouble after that breaks the transfer off.
     """
     client = client_of(request.environ)
     stream = RowStream(asked)
-    single = asked.limit is not None and asked.limit <= MOST_ROWS
+    single = asked.limit is not None and asked.limit <= MOST_ROWS and not by_parts
     read = partial(run.reads.run, PAGE if single else EXPORT, client=client)
     known_to_client = request.if_none_match if closed else None
     cached = run.cache if single and cacheable and asked.format == "json" else None
@@ -91,7 +94,7 @@ def answer_rows(run: Runtime, asked: RowsRequest, *, closed: bool, cacheable: bo
     if asked.gzip:
         headers["Content-Encoding"] = "gzip"
     mimetype = MIMETYPES[asked.format].split(";")[0]  # Flask adds the charset of texts
-    if asked.format == "parquet" and asks_for_pieces():
+    if asked.format == "parquet" and not by_parts and asks_for_pieces():
         making = _Making(run, asked, read, client)
         pieces = answer_pieces(run.spool, client, making, mimetype=mimetype, headers=headers, closed=closed)
         if pieces is not None:

@@ -1,0 +1,139 @@
+"""How good the stored ticks of a symbol's days are: /api/coverage. Greenlet side.
+
+Answers are streamed, a day a read on the lanes of exports.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date as Date
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, Response
+from msgspec import Meta, Struct
+
+from app.coverage_sources import DAYS, GAPS, HOURS, OUTLIERS, CoverageSource, What
+from app.formats.table import Field
+from app.quality.tally import Limits
+from app.storage.coverage_reader import MOST_DAYS, USUAL_DAYS
+from app.web.answers import list_type, row_type
+from app.web.api import FORMATS, Endpoint, endpoint
+from app.web.market import READ_ERRORS
+from app.web.params import AnswerFormat, Limit, PageToken
+from app.web.rows import answer_rows, rows_request
+from app.web.server import runtime
+
+blueprint = Blueprint("coverage", __name__)
+
+_USUAL = Limits()
+
+
+class CoverageParams(Struct, kw_only=True):
+    """Parameters of /api/coverage."""
+
+    start: Annotated[
+        Date | None,
+        Meta(description=f"first day, a date at the exchange; default {USUAL_DAYS} days before the end"),
+    ] = None
+    end: Annotated[
+        Date | None,
+        Meta(description=f"day before which they end; default tomorrow. At most {MOST_DAYS} days at a time"),
+    ] = None
+    gap_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="a stretch of a session without a tick is a gap when it is longer (s)")
+    ] = _USUAL.gap_s
+    late_s: Annotated[
+        float, Meta(ge=0, le=1e9, description="a tick is late when it was accepted later than this after its time (s)")
+    ] = _USUAL.late_s
+    outlier_z: Annotated[
+        float, Meta(ge=1, le=1e9, description="a change of price is an outlier when its score is beyond")
+    ] = _USUAL.outlier_z
+    limit: Limit = None
+    order: Annotated[Literal["asc", "desc"] | None, Meta(description="by time; default asc")] = None
+    page_token: PageToken = None
+    format: AnswerFormat = None
+
+
+def _answer(name: str, what: What, fields: tuple[Field, ...], nullable: tuple[str, ...] = ()) -> Any:
+    return list_type(f"Coverage{name}s", [("symbol", str)], what, row_type(f"Coverage{name}", fields, nullable))
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/coverage/{symbol}",
+        "How good the stored ticks are, day by day",
+        "market",
+        description="Days are the exchange's: one begins at its midnight or, where the session opens on the eve, with "
+        "that; every day of the range has a row, those without a session too. Hot and archived ticks count alike.",
+        params=CoverageParams,
+        answer=_answer("Day", "days", DAYS, nullable=("outliers", "first", "last")),
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def days(symbol: str, params: CoverageParams) -> Response:
+    """Return days of a range, or the newest ones."""
+    return _rows(symbol, "days", params)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/coverage/{symbol}/hours",
+        "How good the stored ticks are, by the hours of the exchange's clocks",
+        "market",
+        params=CoverageParams,
+        answer=_answer("Hour", "hours", HOURS),
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def hours(symbol: str, params: CoverageParams) -> Response:
+    """Return hours of a range of days, or of the newest ones."""
+    return _rows(symbol, "hours", params)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/coverage/{symbol}/gaps",
+        "Stretches of sessions without a tick",
+        "market",
+        params=CoverageParams,
+        answer=_answer("Gap", "gaps", GAPS),
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def gaps(symbol: str, params: CoverageParams) -> Response:
+    """Return gaps of a range of days, or of the newest ones."""
+    return _rows(symbol, "gaps", params)
+
+
+@endpoint(
+    blueprint,
+    Endpoint(
+        "GET",
+        "/api/coverage/{symbol}/outliers",
+        "Changes of price that are far from the day's others",
+        "market",
+        description="A price that is wrong once is two of them: there, and back.",
+        params=CoverageParams,
+        answer=_answer("Outlier", "outliers", OUTLIERS),
+        formats=FORMATS,
+        errors=READ_ERRORS,
+    ),
+)
+def outliers(symbol: str, params: CoverageParams) -> Response:
+    """Return outliers of a range of days, or of the newest ones."""
+    return _rows(symbol, "outliers", params)
+
+
+def _rows(symbol: str, what: What, params: CoverageParams) -> Response:
+    limits = Limits(params.gap_s, params.late_s, params.outlier_z)
+    source = CoverageSource(what, params.start, params.end, time.time_ns() // 1000, limits)
+    return answer_rows(runtime(), rows_request(symbol, source, params), closed=False, by_parts=True)
