@@ -72,7 +72,7 @@ def backups(case: Case) -> Iterator[Finding]:
         yield fail("backups", str(why), "remove that note and its directory, take a full backup")
         return
     sound = [note for note in notes if note.sound]
-    damaged = [note.label for note in notes if note.damage is not None]
+    damaged = [note.label for note in notes if not note.whole]
     dumps = sorted(catalog.dumps.glob("*.dump")) if catalog.dumps.exists() else []
     late = fail if settings.backup_schedule else warn
     if damaged:
