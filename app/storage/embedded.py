@@ -21,7 +21,9 @@ import psutil
 
 from app.storage.embedded_place import (
     PORT,
+    RESTORE_AGAIN,
     SYSTEM_ROOT,
+    UNFINISHED_RESTORE,
     make_sockets,
     release_sockets,
     settle,
@@ -95,6 +97,8 @@ def start(config: EmbeddedConfig, timeout_s: float = 60.0, *, system_root: Path 
     home = config.data_dir.resolve()
     with _in_words(home):
         home.mkdir(parents=True, exist_ok=True)
+        if (home / UNFINISHED_RESTORE).exists():
+            raise EmbeddedError(f"{home}: {RESTORE_AGAIN}")
         with _locked(home, deadline):
             place = settle(home, system_root)
             lines = list(place.lines)
