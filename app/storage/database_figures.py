@@ -34,31 +34,40 @@ _DATABASE = f"""
     FROM pg_database d JOIN pg_stat_database s ON s.datid = d.oid WHERE d.datname = current_database()
 """  # noqa: S608 - names from above
 # The server's connections are what it has a limit for; longest are of this database. Vacuum's and backups' processes
-# are no clients.
+# are no clients; whoever may not see the sessions of others sees of theirs only that they are there.
 _SESSIONS = """
     SELECT coalesce(state, 'unknown'), count(*),
         max(extract(epoch FROM clock_timestamp() - query_start))
             FILTER (WHERE state = 'active' AND datname = current_database())::float8,
         max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (WHERE datname = current_database())::float8
-    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1
+    FROM pg_stat_activity
+    WHERE coalesce(backend_type, 'client backend') = 'client backend' AND datid IS NOT NULL AND usesysid IS NOT NULL
+        AND pid <> pg_backend_pid()
+    GROUP BY 1
 """
+# Whoever waits for a row waits for a transaction, which is of no database.
 _LOCKS = """
     SELECT mode, granted, count(*) FROM pg_locks
-    WHERE pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    WHERE pid <> pg_backend_pid() AND (
+        database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        OR NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
+    )
     GROUP BY 1, 2
 """
 _SLOTS = """
     SELECT slot_name, active, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
     FROM pg_replication_slots ORDER BY 1 LIMIT 20
 """
-# Partitions count for the table that they are of.
+# Partitions count for the table that they are of. Rows: what vacuum found, and what came since; after a crash the
+# second begins at 0.
 _TABLES = """
     SELECT r.relname, t.bytes, t.index_bytes, t.rows, t.dead, t.parts
     FROM (
         SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid) AS root,
             sum((c.relkind = 'r')::integer) AS parts,
             sum(pg_table_size(c.oid))::bigint AS bytes, sum(pg_indexes_size(c.oid))::bigint AS index_bytes,
-            sum(CASE WHEN c.relkind = 'r' AND c.reltuples > 0 THEN c.reltuples ELSE 0 END)::bigint AS rows,
+            sum(CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)) ELSE 0 END)::bigint
+                AS rows,
             sum(pg_stat_get_dead_tuples(c.oid))::bigint AS dead
         FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') GROUP BY 1
     ) t JOIN pg_class r ON r.oid = t.root

@@ -26,6 +26,12 @@ _COUNTED = (
     ("temp_bytes", "tickhub_database_temp_bytes", "Written to temporary files."),
     ("deadlocks", "tickhub_database_deadlocks", "Deadlocks."),
 )
+# Shown as 0 too: a line that ends where nothing is held looks like a server that is gone.
+_LOCK_MODES = (
+    "AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock",
+    "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock",
+)  # fmt: skip
+_SESSION_STATES = ("active", "idle", "idle in transaction")
 _JOB_STATES = ("waiting", "running", "ok", "failed", "cut_off")
 
 
@@ -57,10 +63,12 @@ def database_families(found: DatabaseFigures | None, age_s: float) -> Iterator[M
         ("tickhub_alerts_to_post", "Alerts that the webhook has not taken yet.", found.alerts_to_post),
     ):
         yield GaugeMetricFamily(name, text, value=value)
-    locks = GaugeMetricFamily("tickhub_database_locks", "Locks that are held, by mode.", labels=["mode"])
-    for mode, count in found.locks.items():
-        locks.add_metric([mode], count)
-    yield locks
+    yield _labelled(
+        "tickhub_database_locks",
+        "Locks that are held, by mode.",
+        "mode",
+        dict.fromkeys(_LOCK_MODES, 0) | found.locks,
+    )
     yield from _sessions(found.sessions)
     kept = GaugeMetricFamily("tickhub_database_slot_kept_bytes", "WAL kept for a replication slot.", labels=["slot"])
     active = GaugeMetricFamily("tickhub_database_slot_active", "Whether somebody reads from it.", labels=["slot"])
@@ -75,10 +83,12 @@ def database_families(found: DatabaseFigures | None, age_s: float) -> Iterator[M
 
 
 def _sessions(sessions: Mapping[str, Session]) -> Iterator[Metric]:
-    count = GaugeMetricFamily("tickhub_database_connections", "Connections of clients, by state.", labels=["state"])
-    for state, session in sessions.items():
-        count.add_metric([state], session.count)
-    yield count
+    yield _labelled(
+        "tickhub_database_connections",
+        "Connections of clients, by state.",
+        "state",
+        dict.fromkeys(_SESSION_STATES, 0) | {state: session.count for state, session in sessions.items()},
+    )
     for name, text, key in (
         ("tickhub_database_longest_query_seconds", "How long the longest query has been running.", "longest_query_s"),
         (

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
+import psycopg2.extras
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from app.storage.connection import Connection as Line
 from app.storage.database_figures import DatabaseFigures, read_figures, shortened
+from app.storage.role_names import WRITE
 from app.storage.statement_books import keep_statements
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -66,6 +69,37 @@ def test_locks_sessions_and_what_runs_longest_are_seen(conn: Connection, line: L
     assert found.max_connections >= 20
     assert found.counted["blks_hit"] > 0
     assert found.size_bytes > 1_000_000
+
+
+def test_whoever_waits_for_a_row_is_seen_waiting(conn: Connection, line: Line, database_url: str) -> None:
+    with conn, conn.cursor() as cur:
+        cur.execute("INSERT INTO jobs (name, state, due_at) VALUES ('backup', 'waiting', now())")
+    assert figures(line).locks_waiting == 0
+    with (
+        closing(psycopg2.connect(database_url)) as holding,
+        holding.cursor() as cur,
+        closing(psycopg2.connect(database_url, async_=1)) as waiting,
+    ):
+        cur.execute("UPDATE jobs SET runs = 1")
+        psycopg2.extras.wait_select(waiting)
+        waiter = waiting.cursor()
+        waiter.execute("UPDATE jobs SET runs = 2")
+        wait_until(lambda: figures(line).locks_waiting == 1, what="it to wait")
+        holding.rollback()
+        psycopg2.extras.wait_select(waiting)
+    assert figures(line).locks_waiting == 0
+
+
+def test_sessions_of_others_are_counted_by_who_may_not_look_at_them(conn: Connection, database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as other, conn, conn.cursor() as cur:
+        other.cursor().execute("SELECT 1")
+        before = read_figures(cur)
+        cur.execute(f"SET LOCAL ROLE {WRITE}")
+        found = read_figures(cur)
+    assert before.sessions["idle in transaction"].count >= 1
+    assert sum(one.count for one in found.sessions.values()) == sum(one.count for one in before.sessions.values())
+    assert found.size_bytes > 1_000_000
+    assert found.tables["instruments"].rows == before.tables["instruments"].rows
 
 
 def test_jobs_ranges_rules_and_late_ticks_are_told_of(conn: Connection, line: Line) -> None:

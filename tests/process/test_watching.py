@@ -115,7 +115,7 @@ def test_the_database_is_told_of_by_every_worker_and_ages_when_it_is_away(make_s
         wait_until(told, 60, "the database's figures")
     found = metrics(server)
     assert found["tickhub_database_statements_known"][frozenset()] == 1, "the embedded server keeps books"
-    assert value(found, "tickhub_database_table_bytes", table="ticks") > 0
+    assert value(found, "tickhub_database_table_bytes", table="instruments") > 0
     assert value(found, "tickhub_database_connections") >= 2
     assert 0 < found["tickhub_database_cache_hit_ratio"][frozenset()] <= 1
     assert any(dict(labels)["query"] for labels in found["tickhub_database_statement_seconds_total"])

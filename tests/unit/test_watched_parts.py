@@ -12,7 +12,8 @@ import gevent
 import msgspec
 import pytest
 from gevent.monkey import get_original
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from psycopg2.errors import InsufficientPrivilege
 
 from app import host_figures, request_ids
@@ -24,6 +25,7 @@ from app.storage.database_figures import DatabaseFigures
 from app.stream.frames import BadFrame
 from app.watch import Watch
 from app.web.log_lines import JsonLines, TextLines
+from app.web.metrics import Families
 from app.web.metrics_database import database_families
 
 FIGURES = DatabaseFigures(
@@ -125,6 +127,26 @@ def test_of_an_empty_database_there_is_no_ratio_that_would_be_none() -> None:
     assert "tickhub_archive_saved_ratio" not in names
     assert "tickhub_database_size_bytes" in names
     assert list(database_families(None, 1.0)) == []
+
+
+def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_there() -> None:
+    family = GaugeMetricFamily("tickhub_feed_open_seconds", "Of each.", labels=["symbol"])
+    for number in range(1000):
+        family.add_metric([f"S{number}"], number)
+    turns = []
+
+    def other() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    running = gevent.spawn(other)
+    text = generate_latest(Families([family, GaugeMetricFamily("tickhub_workers", "Living workers.", value=2)]))
+    running.kill()
+    lines = text.decode().splitlines()
+    assert len([line for line in lines if not line.startswith("#")]) == 1001
+    assert 'tickhub_feed_open_seconds{symbol="S999"} 999.0' in lines
+    assert len(turns) >= 10
 
 
 def test_senders_beyond_the_bound_are_one() -> None:
