@@ -16,7 +16,7 @@ from app.market.columns import StoredTicks, Ticks
 from app.storage.bars_sql import merge_bars, merge_current
 from app.storage.connection import Connection
 from app.storage.sink import DatabaseSink
-from app.storage.ticks_writer import TicksWriter
+from app.storage.writers import writers
 
 NAN = float("nan")
 NOON_US = 1_768_305_600_000_000
@@ -79,7 +79,7 @@ class Feeder:
 
 def new_sink(url: str, statement_timeout_s: float = 30) -> DatabaseSink:
     """Return a sink with a connection of its own."""
-    return DatabaseSink(Connection(lambda: url, 5, statement_timeout_s, "test"), {"ticks": TicksWriter()})
+    return DatabaseSink(Connection(lambda: url, 5, statement_timeout_s, "test"), writers())
 
 
 def write_all(sink: DatabaseSink, feeder: Feeder, *requests: Sequence[Tick]) -> LedgerEntry:

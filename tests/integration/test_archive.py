@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from tests.batches import (
     assert_bars_and_current_are_those_of_a_clean_load,
     execute,
     ledger_of,
-    new_sink,
     rows_of,
     stored_keys,
     write_all,
@@ -32,13 +30,6 @@ LATE_STEPS = ["late written", "late kept", "late merged"]
 STEPS = ["frozen", "begun", "writing", "written", "compared", "named", "kept", "copied", "switched"]
 STEPS += ["waited", "dropped"]
 BACK_STEPS = [*LATE_STEPS, "waited", "dropped", "filling", "filled", "released", "aside"]
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

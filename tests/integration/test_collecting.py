@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -45,20 +44,6 @@ class Desk:
         assert found.active_alerts is not None
         self.sent_us = found.sample.moment_us
         return found.sample
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    made = Connection(lambda: database_url, 5, 30, "desk")
-    yield made
-    made.close()
 
 
 def now_us(conn: connection) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg2
@@ -20,7 +20,6 @@ from app.market.batches import LedgerEntry
 from app.row_stream import RowsRequest, RowStream
 from app.storage.connection import Connection
 from app.storage.sink import DatabaseSink
-from app.storage.writers import writers
 from tests.batches import execute, ledger_of, rows_of
 from tests.dataset_rows import RecordFeeder, key_value, records
 from tests.integration.write_migration import missing
@@ -30,20 +29,6 @@ EVERY = pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset
 POLICIES: tuple[Policy, ...] = ("ignore", "update", "keep_newest", "error")
 
 
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = DatabaseSink(Connection(lambda: database_url, 5, 30, "test"), writers())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def reader(database_url: str) -> Iterator[Connection]:
-    made = Connection(lambda: database_url, 5, 30, "read")
-    yield made
-    made.close()
-
-
 def write(
     sink: DatabaseSink, feeder: RecordFeeder, *requests: tuple[Dataset, Policy, Sequence[dict[str, Any]]]
 ) -> LedgerEntry:
@@ -51,14 +36,14 @@ def write(
     return sink.write(feeder.journal_id, entry, feeder.records(*requests))[0]
 
 
-def read(reader: Connection, dataset: Dataset, **asked: Any) -> list[dict[str, Any]]:
+def read(own: Connection, dataset: Dataset, **asked: Any) -> list[dict[str, Any]]:
     """Return the records as JSON shows them, page by page of seven."""
     symbol, descending = asked.pop("symbol", None), asked.pop("descending", False)
     source = DatasetSource(dataset, asked.pop("start_us", None), asked.pop("end_us", None), asked)
     token, found = None, []
     for _ in range(1000):
         stream = RowStream(RowsRequest(symbol, source, "json", limit=7, descending=descending, page_token=token))
-        with reader.reading(10) as cur:
+        with own.reading(10) as cur:
             stream.open(cur, with_version=False)
             answer = json.loads(stream.page(cur))
         assert answer["dataset"] == dataset.name
@@ -150,42 +135,42 @@ def test_every_dataset_has_its_migration() -> None:
 
 @EVERY
 def test_what_is_written_is_read_back_page_by_page_in_both_directions(
-    sink: DatabaseSink, reader: Connection, dataset: Dataset
+    sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     sent = records(dataset, 30)
     moved = write(sink, RecordFeeder(), (dataset, dataset.policy, sent))
     assert (moved.next_row, moved.stored) == (30, 30)
-    found = read(reader, dataset)
+    found = read(own, dataset)
     same(dataset, found, sent)
-    assert read(reader, dataset, descending=True) == found[::-1]
+    assert read(own, dataset, descending=True) == found[::-1]
 
 
 @EVERY
 def test_a_range_a_symbol_and_a_part_of_the_key_choose_records(
-    sink: DatabaseSink, reader: Connection, dataset: Dataset
+    sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     sent = records(dataset, 30)
     write(sink, RecordFeeder(), (dataset, dataset.policy, sent))
-    found = read(reader, dataset)
+    found = read(own, dataset)
     if dataset.symbol is not None:
         symbol = found[5][dataset.symbol] if dataset.adds_symbols else "NatGas"
         for name in (symbol, symbol.lower(), symbol.upper()):
-            assert read(reader, dataset, symbol=name) == [one for one in found if one[dataset.symbol] == symbol]
+            assert read(own, dataset, symbol=name) == [one for one in found if one[dataset.symbol] == symbol]
         if not dataset.adds_symbols:
-            assert read(reader, dataset, symbol="VIX") == []
+            assert read(own, dataset, symbol="VIX") == []
     for column in dataset.filters:
         chosen = next(one[column.name] for one in found[3:] if one[column.name] is not None)
-        assert read(reader, dataset, **{column.name: chosen}) == [one for one in found if one[column.name] == chosen]
-        assert read(reader, dataset, **{column.name: "'; DROP TABLE ticks; --"}) == []
+        assert read(own, dataset, **{column.name: chosen}) == [one for one in found if one[column.name] == chosen]
+        assert read(own, dataset, **{column.name: "'; DROP TABLE ticks; --"}) == []
     if dataset.time is not None:
         stream = DatasetSource(dataset, None, None)
         times = sorted({one[dataset.time] for one in found})
         us = [int(_us(time)) for time in times]
         assert stream.range == (None, None)
         inside = [one for one in found if times[5] <= one[dataset.time] < times[12]]
-        assert read(reader, dataset, start_us=us[5], end_us=us[12]) == inside
-        assert read(reader, dataset, start_us=us[5] - 1, end_us=us[11] + 1) == inside
-        assert read(reader, dataset, start_us=us[5] + 1)[0][dataset.time] == times[6]
+        assert read(own, dataset, start_us=us[5], end_us=us[12]) == inside
+        assert read(own, dataset, start_us=us[5] - 1, end_us=us[11] + 1) == inside
+        assert read(own, dataset, start_us=us[5] + 1)[0][dataset.time] == times[6]
 
 
 def _us(text: str) -> float:
@@ -196,23 +181,23 @@ def _us(text: str) -> float:
 
 @EVERY
 def test_a_batch_that_comes_again_stores_nothing_twice(
-    conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset
+    conn: connection, sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     sent = records(dataset, 20)
     for policy in POLICIES:
         feeder = RecordFeeder()
-        before = read(reader, dataset)
+        before = read(own, dataset)
         moved = write(sink, feeder, (dataset, policy, sent), (dataset, policy, sent))
         assert (moved.stored + moved.duplicates, moved.set_aside) == (40, 0)
         assert moved.stored == (0 if before else 20)
         assert ledger_of(conn, feeder.journal_id)[:4] == (40, moved.stored, moved.duplicates, 0)
-        same(dataset, read(reader, dataset), sent)
+        same(dataset, read(own, dataset), sent)
 
 
 @EVERY
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_policy_decides_as_if_records_had_come_one_by_one(
-    conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset, policy: Policy
+    conn: connection, sink: DatabaseSink, own: Connection, dataset: Dataset, policy: Policy
 ) -> None:
     rng = random.Random(7)
     model: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -233,7 +218,7 @@ def test_the_policy_decides_as_if_records_had_come_one_by_one(
                 conflicts += _apply(model, dataset, policy, one)
             requests.append((dataset, policy, sent))
         moved = write(sink, feeder, *requests)
-    same(dataset, read(reader, dataset), list(model.values()))
+    same(dataset, read(own, dataset), list(model.values()))
     assert (moved.next_row, moved.set_aside) == (total, conflicts)
     assert rows_of(conn, "SELECT count(*) FROM rejected_records WHERE code = 'conflict'") == [(conflicts,)]
 
@@ -256,7 +241,7 @@ def _apply(model: dict[tuple[Any, ...], dict[str, Any]], dataset: Dataset, polic
 
 @EVERY
 def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
-    sink: DatabaseSink, reader: Connection, dataset: Dataset
+    sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     optional = [column for column in dataset.values if not column.required and column.kind == "float"]
     if len(optional) < 2:
@@ -267,21 +252,21 @@ def test_an_update_that_was_accepted_earlier_and_comes_later_replaces_nothing(
     late = bare | {first.name: 0.5}
     write(sink, RecordFeeder(received_us=2_000_000_000_000_000), (dataset, "update", [late]))
     write(sink, RecordFeeder(received_us=1_000_000_000_000_000), (dataset, "update", [early]))
-    same(dataset, read(reader, dataset), [bare | {first.name: 0.5, second.name: 0.25}])
+    same(dataset, read(own, dataset), [bare | {first.name: 0.5, second.name: 0.25}])
 
 
-def test_a_repeat_in_the_same_request_counts_as_the_newest(sink: DatabaseSink, reader: Connection) -> None:
+def test_a_repeat_in_the_same_request_counts_as_the_newest(sink: DatabaseSink, own: Connection) -> None:
     dataset = DATASETS["backtests"]
     bare = {name: one for name, one in records(dataset, 1)[0].items() if dataset.always(dataset.by_name[name])}
     said = bare | {"sharpe": 0.5}
     write(sink, RecordFeeder(received_us=1_000), (dataset, "update", [said, said, said]))
     write(sink, RecordFeeder(received_us=1_001), (dataset, "update", [bare | {"sharpe": 0.25}]))
-    same(dataset, read(reader, dataset), [said])
+    same(dataset, read(own, dataset), [said])
 
 
 @EVERY
 def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_go_in(
-    conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset
+    conn: connection, sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     column = dataset.order[0] if dataset.time in dataset.key else dataset.keys[0]
     sent = records(dataset, 20)
@@ -292,7 +277,7 @@ def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_go_in(
     feeder = RecordFeeder()
     moved = write(sink, feeder, (dataset, dataset.policy, sent))
     assert (moved.stored, moved.set_aside) == (len(others), 20 - len(others))
-    same(dataset, read(reader, dataset), others)
+    same(dataset, read(own, dataset), others)
     kept = rows_of(conn, "SELECT row_no, dataset, code, message, payload FROM rejected_records ORDER BY row_no")
     assert [row[0] for row in kept] == [number for number, one in enumerate(sent) if one[column.name] == bad]
     assert {row[1:3] for row in kept} == {(dataset.name, "refused")}
@@ -304,10 +289,10 @@ def test_a_record_that_the_database_refuses_is_set_aside_and_the_others_go_in(
 
 
 @EVERY
-def test_a_token_of_something_else_is_refused(sink: DatabaseSink, reader: Connection, dataset: Dataset) -> None:
+def test_a_token_of_something_else_is_refused(sink: DatabaseSink, own: Connection, dataset: Dataset) -> None:
     write(sink, RecordFeeder(), (dataset, dataset.policy, records(dataset, 9)))
     stream = RowStream(RowsRequest(None, DatasetSource(dataset, None, None), "json", limit=3))
-    with reader.reading(10) as cur:
+    with own.reading(10) as cur:
         stream.open(cur, with_version=False)
         stream.page(cur)
     for source, descending in (
@@ -317,17 +302,17 @@ def test_a_token_of_something_else_is_refused(sink: DatabaseSink, reader: Connec
         other = RowStream(
             RowsRequest(None, source, "json", limit=3, descending=descending, page_token=stream.next_token)
         )
-        with reader.reading(10) as cur, pytest.raises(BadParameter, match="page_token"):
+        with own.reading(10) as cur, pytest.raises(BadParameter, match="page_token"):
             other.open(cur, with_version=False)
 
 
 @EVERY
 def test_a_write_changes_the_version_of_its_range(
-    conn: connection, sink: DatabaseSink, reader: Connection, dataset: Dataset
+    conn: connection, sink: DatabaseSink, own: Connection, dataset: Dataset
 ) -> None:
     def version() -> str:
         stream = RowStream(RowsRequest(None, DatasetSource(dataset, None, None), "json", limit=3))
-        with reader.reading(10) as cur:
+        with own.reading(10) as cur:
             stream.open(cur, with_version=True)
         assert stream.version is not None
         return stream.version
@@ -345,7 +330,7 @@ def test_a_write_changes_the_version_of_its_range(
 
 
 def test_records_of_many_datasets_and_policies_are_one_transaction(
-    conn: connection, sink: DatabaseSink, reader: Connection
+    conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:
     feeder, requests, total = RecordFeeder(), [], 0
     for dataset in DATASETS.values():
@@ -353,12 +338,12 @@ def test_records_of_many_datasets_and_policies_are_one_transaction(
             requests.append((dataset, policy, records(dataset, 5, seed=total)))
             total += 5
     entry = sink.ledger(feeder.journal_id)
-    before = {name: read(reader, dataset) for name, dataset in DATASETS.items()}
+    before = {name: read(own, dataset) for name, dataset in DATASETS.items()}
     batch = feeder.records(*requests)
     batch.end_row += 1  # the ledger will not add up: nothing may stay
     with pytest.raises(Exception, match="adds_up"):
         sink.write(feeder.journal_id, entry, batch)
-    assert {name: read(reader, dataset) for name, dataset in DATASETS.items()} == before
+    assert {name: read(own, dataset) for name, dataset in DATASETS.items()} == before
     batch.end_row -= 1
     moved, notes, _ = sink.write(feeder.journal_id, sink.ledger(feeder.journal_id), batch)
     assert moved.stored + moved.duplicates + moved.set_aside == moved.next_row == total
@@ -409,7 +394,7 @@ def test_two_that_write_the_same_new_keys_at_once_store_them_once(
 
 
 def test_speeds_are_computed_where_none_were_sent_and_follow_late_snapshots(
-    sink: DatabaseSink, reader: Connection
+    sink: DatabaseSink, own: Connection
 ) -> None:
     dataset = DATASETS["foreign_snapshots"]
 
@@ -422,10 +407,10 @@ def test_speeds_are_computed_where_none_were_sent_and_follow_late_snapshots(
         RecordFeeder(),
         (dataset, "ignore", [at(0, 100.0), at(4, 500.0), at(5, 450.0), at(6, 460.0, buy_speed_per_min=7.0)]),
     )
-    speeds = [one["buy_speed_per_min"] for one in read(reader, dataset, symbol="AAPL")]
+    speeds = [one["buy_speed_per_min"] for one in read(own, dataset, symbol="AAPL")]
     assert speeds == [None, 100.0, None, 7.0]
     write(sink, RecordFeeder(), (dataset, "ignore", [at(2, 400.0), at(1, None)]))
-    found = read(reader, dataset, symbol="AAPL")
+    found = read(own, dataset, symbol="AAPL")
     assert [one["buy_speed_per_min"] for one in found] == [None, None, 150.0, 50.0, None, 7.0]
     assert [one["f_net_vol"] for one in found] == [100.0, None, 400.0, 500.0, 450.0, 460.0]
     nothing = DATASETS["basis_history"]
@@ -438,4 +423,4 @@ def test_speeds_are_computed_where_none_were_sent_and_follow_late_snapshots(
             [{"futures_symbol": "F", "timestamp": "2026-01-13", "futures_price": 5.5, "spot_value": 4.0}],
         ),
     )
-    assert read(reader, nothing)[0]["basis"] == 1.5
+    assert read(own, nothing)[0]["basis"] == 1.5

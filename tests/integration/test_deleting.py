@@ -34,13 +34,6 @@ HOUR = 3600
 
 
 @pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    connection = Connection(lambda: database_url, 5, 60, "test")
-    yield connection
-    connection.close()
-
-
-@pytest.fixture
 def cur(conn: connection) -> Iterator[cursor]:
     with conn.cursor() as open_cursor:
         open_cursor.execute("SET timezone = 'UTC'")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,13 +30,6 @@ from tests.batches import (
 ROOT = Path(__file__).resolve().parents[2]
 SYMBOLS = [f"S{number}" for number in range(20)]
 DAY = datetime(2026, 1, 13, tzinfo=UTC)
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    made = Connection(lambda: database_url, 5, 60, "test")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,13 +18,11 @@ from app.datasets.rollup import rollup_keys
 from app.formats.json_rows import Ndjson
 from app.formats.table import Table
 from app.formats.times import time_texts
-from app.storage.connection import Connection
 from app.storage.instruments import find
 from app.storage.metrics_pieces import RECORDS, Chosen, Part, cut
 from app.storage.metrics_reader import MetricsQuery, read_metrics
 from app.storage.metrics_summary import read_summary
 from app.storage.sink import DatabaseSink
-from app.storage.writers import writers
 from tests.batches import execute
 from tests.dataset_rows import RecordFeeder
 
@@ -38,13 +36,6 @@ INTERVALS_S = (60, 300, 900, 3600, 86_400)
 NAMES = {"symbol": ["AAPL", "NatGas", "TSLA"], "strategy_name": ["a", "É b", "z"], "host": ["one", "two"]}
 
 Record = dict[str, Any]
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = DatabaseSink(Connection(lambda: database_url, 5, 30, "test"), writers())
-    yield made
-    made.close()
 
 
 def text_of(us: int) -> str:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from psycopg2.extensions import connection
 
 from app.datasets.registry import DATASETS
 from app.datasets.rollup import rollup_keys
 from app.storage import newest_metrics
-from app.storage.connection import Connection
 from app.storage.newest_metrics import read_newest
 from app.storage.sink import DatabaseSink
-from app.storage.writers import writers
 from tests.integration.test_metrics_reader import METRICS, some_records, store, us_of
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = DatabaseSink(Connection(lambda: database_url, 5, 30, "test"), writers())
-    yield made
-    made.close()
 
 
 def test_the_newest_record_of_each_name_is_told_whole(sink: DatabaseSink, conn: connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,20 +23,6 @@ NOW = datetime(2026, 1, 15, 12, 30, tzinfo=UTC)
 """A Thursday."""
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 """What ten days reach back to is the middle of the week that begins then."""
-
-
-@pytest.fixture
-def own(database_url: str) -> Iterator[Connection]:
-    made = Connection(lambda: database_url, 5, 60, "test")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = DatabaseSink(Connection(lambda: database_url, 5, 30, "test"), writers())
-    yield made
-    made.close()
 
 
 def us(moment: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,10 +18,9 @@ from psycopg2.extensions import connection
 from app.datasets.declare import Dataset, Policy
 from app.datasets.registry import DATASETS
 from app.datasets.rollup import RESOLUTIONS_S, RollupColumn, create_rollup, rollup_columns, rollup_keys, rollup_table
-from app.storage.connection import Connection
 from app.storage.sink import DatabaseSink
 from app.storage.writers import writers
-from tests.batches import execute, rows_of
+from tests.batches import execute, new_sink, rows_of
 from tests.dataset_rows import SYMBOLS, RecordFeeder, records
 
 WAIT_S = 60
@@ -30,17 +29,6 @@ EVERY = pytest.mark.parametrize("dataset", ROLLED, ids=lambda dataset: dataset.n
 MARKET = DATASETS["market_data"]
 NOON = datetime(2026, 1, 31, 23, 50, tzinfo=UTC)
 """Near the end of a month: buckets of both are made."""
-
-
-def new_sink(url: str) -> DatabaseSink:
-    return DatabaseSink(Connection(lambda: url, 5, 30, "test"), writers())
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 def write(sink: DatabaseSink, feeder: RecordFeeder, *requests: tuple[Dataset, Policy, Sequence[dict[str, Any]]]) -> int:

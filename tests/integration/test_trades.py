@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,20 +33,6 @@ TRADE = Tick(bid=NAN, ask=NAN, last=10.7, volume=2.0, flags=24)
 Row = tuple[Any, ...]
 
 
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = DatabaseSink(Connection(lambda: database_url, 5, 30, "test"), writers())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def reader(database_url: str) -> Iterator[Connection]:
-    made = Connection(lambda: database_url, 5, 30, "read")
-    yield made
-    made.close()
-
-
 def send(sink: DatabaseSink, *records: dict[str, Any], policy: Any = "ignore") -> None:
     feeder = RecordFeeder(NOON_US)
     entry = sink.ledger(feeder.journal_id)
@@ -59,7 +45,7 @@ def sent(time_us: int = NOON_US, **fields: Any) -> dict[str, Any]:
 
 
 def read(
-    reader: Connection,
+    own: Connection,
     symbol: str | None = "TSLA",
     *,
     rows: int = 1000,
@@ -70,7 +56,7 @@ def read(
     """Return trades page by page."""
     source, after, found = DatasetSource(TRADES, start_us, end_us), None, []
     for _ in range(10_000):
-        with reader.reading(30) as cur:
+        with own.reading(30) as cur:
             known = ALL if symbol is None else find(cur, symbol)
             assert known is not None
             page = source.read(cur, known, after=after, descending=descending, max_rows=rows)
@@ -106,16 +92,16 @@ def of_view(conn: connection, condition: str = "TRUE", columns: str = "trade_typ
     ],
 )
 def test_flags_tell_the_aggressor_and_else_the_quote_does(
-    conn: connection, sink: DatabaseSink, reader: Connection, price: float, flags: int, side: str
+    conn: connection, sink: DatabaseSink, own: Connection, price: float, flags: int, side: str
 ) -> None:
     write_all(sink, Feeder(), [QUOTE, replace(TRADE, seq=1, last=price, flags=flags)])
     expected = [(side, 10.0, 11.0)]
-    assert told(read(reader), "trade_type", "bid_price", "ask_price") == expected == of_view(conn)
+    assert told(read(own), "trade_type", "bid_price", "ask_price") == expected == of_view(conn)
 
 
-def test_a_trade_is_told_whole(sink: DatabaseSink, reader: Connection) -> None:
+def test_a_trade_is_told_whole(sink: DatabaseSink, own: Connection) -> None:
     write_all(sink, Feeder(), [QUOTE, replace(TRADE, seq=7)])
-    assert read(reader) == [
+    assert read(own) == [
         {
             "symbol": "TSLA",
             "timestamp": NOON_US,
@@ -131,7 +117,7 @@ def test_a_trade_is_told_whole(sink: DatabaseSink, reader: Connection) -> None:
 
 
 def test_the_quote_is_the_newest_before_the_trade_side_by_side(
-    conn: connection, sink: DatabaseSink, reader: Connection
+    conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:
     rows = [
         replace(QUOTE, time_us=NOON_US - 9 * DAY_US, bid=1.0, ask=2.0),  # too old
@@ -158,36 +144,36 @@ def test_the_quote_is_the_newest_before_the_trade_side_by_side(
     ]
     random.Random(3).shuffle(rows)
     write_all(sink, Feeder(), rows[:5], rows[5:])
-    found = read(reader)
+    found = read(own)
     assert told(found, "trade_type", "bid_price", "ask_price")[1:] == expected[1:]
     assert told(found, "trade_type", "bid_price", "ask_price") == of_view(conn)
 
 
 def test_a_future_may_cost_less_than_nothing(
-    database_url: str, conn: connection, sink: DatabaseSink, reader: Connection
+    database_url: str, conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:
     rows = [replace(QUOTE, bid=-2.0, ask=-1.0), replace(TRADE, seq=1, last=-1.2), replace(TRADE, seq=2, last=0.0)]
     write_all(sink, Feeder(), rows)
-    assert read(reader) == of_view(conn) == []  # prices that count nowhere else either
+    assert read(own) == of_view(conn) == []  # prices that count nowhere else either
     execute(conn, "UPDATE instruments SET allow_nonpositive = true WHERE symbol = 'TSLA'", "DELETE FROM ticks")
     execute(conn, "DELETE FROM bars")
     later = DatabaseSink(Connection(lambda: database_url, 5, 30, "later"), writers())
     write_all(later, Feeder(), rows)
     later.close()
-    assert told(read(reader), "price", "trade_type") == [(-1.2, "buy"), (0.0, "buy")]
+    assert told(read(own), "price", "trade_type") == [(-1.2, "buy"), (0.0, "buy")]
     assert of_view(conn) == [("buy", -2.0, -1.0)] * 2
 
 
-def test_numbers_that_are_hardly_any_can_be_read(conn: connection, sink: DatabaseSink, reader: Connection) -> None:
+def test_numbers_that_are_hardly_any_can_be_read(conn: connection, sink: DatabaseSink, own: Connection) -> None:
     least = 5e-324
     tiny = sent(seq=1, price=least, volume=0.1, bid_price=least, ask_price=0.0)
     send(sink, tiny, sent(seq=2, price=least, volume=None))
-    found = told(read(reader), "price", "value", "trade_type")
+    found = told(read(own), "price", "value", "trade_type")
     assert found == [(least, 0.0, "buy"), (least, None, "neutral")]
     assert found == of_view(conn, columns="price, value, trade_type")
 
 
-def test_a_sent_trade_stands_for_the_tick_of_its_key(conn: connection, sink: DatabaseSink, reader: Connection) -> None:
+def test_a_sent_trade_stands_for_the_tick_of_its_key(conn: connection, sink: DatabaseSink, own: Connection) -> None:
     write_all(sink, Feeder(), [QUOTE, replace(TRADE, seq=1), replace(TRADE, seq=2)])
     send(sink, sent(seq=2, price=10.2, volume=None, trade_type="buy"), sent(seq=3), sent(NOON_US - 1, seq=0, value=5.0))
     names = ("seq", "price", "volume", "value", "trade_type", "bid_price")
@@ -197,14 +183,14 @@ def test_a_sent_trade_stands_for_the_tick_of_its_key(conn: connection, sink: Dat
         (2, 10.2, None, None, "buy", 10.0),
         (3, 10.7, 2.0, 21.4, "buy", 10.0),
     ]
-    assert told(read(reader), *names) == expected == of_view(conn, columns=", ".join(names))
-    assert told(read(reader, rows=1), *names) == expected
-    assert told(read(reader, rows=3, descending=True), *names) == expected[::-1]
+    assert told(read(own), *names) == expected == of_view(conn, columns=", ".join(names))
+    assert told(read(own, rows=1), *names) == expected
+    assert told(read(own, rows=3, descending=True), *names) == expected[::-1]
     assert rows_of(conn, "SELECT count(*) FROM ticks") == [(3,)]
 
 
 def test_a_trade_without_seq_gets_the_one_that_its_tick_would_have(
-    conn: connection, sink: DatabaseSink, reader: Connection
+    conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:
     from app.market.identity import derive_seq
     from tests.batches import ticks
@@ -224,27 +210,27 @@ def test_a_trade_without_seq_gets_the_one_that_its_tick_would_have(
     trade = sent(bid_price=10.0, ask_price=11.0, trade_type="buy")
     write_all(sink, Feeder(), [replace(tick, seq=seq) for seq in seqs])
     send(sink, trade, trade)
-    assert sorted(told(read(reader), "seq")) == sorted(seqs)
+    assert sorted(told(read(own), "seq")) == sorted(seqs)
     send(sink, trade, trade)
     send(sink, sent(seq=seqs[0]), trade)
     assert rows_of(conn, "SELECT count(*) FROM trades_sent") == [(2,)]
     send(sink, sent(trade_type="sell"), sent())
     assert rows_of(conn, "SELECT count(*) FROM trades_sent") == [(4,)]
-    assert len(read(reader)) == 4
+    assert len(read(own)) == 4
 
 
-def test_trades_are_found_among_years_of_quotes(sink: DatabaseSink, reader: Connection) -> None:
+def test_trades_are_found_among_years_of_quotes(sink: DatabaseSink, own: Connection) -> None:
     rows = [replace(QUOTE, time_us=NOON_US - day * DAY_US) for day in range(0, 700, 3)]
     at = [0, 1, 299 * DAY_US, 299 * DAY_US + 3 * HOUR_US, 300 * DAY_US + 1, 690 * DAY_US]
     rows += [replace(TRADE, time_us=NOON_US - us, seq=1) for us in at]
     write_all(sink, Feeder(), rows)
     expected = sorted(NOON_US - us for us in at)
     for size in (1, 2, 1000):
-        assert told(read(reader, rows=size), "timestamp") == expected
-        assert told(read(reader, rows=size, descending=True), "timestamp") == expected[::-1]
-    assert told(read(reader, start_us=expected[1], end_us=expected[4]), "timestamp") == expected[1:4]
-    assert told(read(reader, start_us=expected[1] + 1, end_us=expected[4] + 1), "timestamp") == expected[2:5]
-    assert told(read(reader, start_us=expected[4], end_us=expected[5], descending=True), "timestamp") == [expected[4]]
+        assert told(read(own, rows=size), "timestamp") == expected
+        assert told(read(own, rows=size, descending=True), "timestamp") == expected[::-1]
+    assert told(read(own, start_us=expected[1], end_us=expected[4]), "timestamp") == expected[1:4]
+    assert told(read(own, start_us=expected[1] + 1, end_us=expected[4] + 1), "timestamp") == expected[2:5]
+    assert told(read(own, start_us=expected[4], end_us=expected[5], descending=True), "timestamp") == [expected[4]]
 
 
 def _order(tick: Tick) -> tuple[int, bool, int]:
@@ -273,7 +259,7 @@ def plainly(rows: Sequence[Tick], ids: dict[str, int]) -> list[Row]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pages_of_any_size_hold_what_a_look_at_every_tick_finds(
-    conn: connection, sink: DatabaseSink, reader: Connection, monkeypatch: pytest.MonkeyPatch, seed: int
+    conn: connection, sink: DatabaseSink, own: Connection, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
     monkeypatch.setattr(trades_reader, "FIRST_MINUTES", rng.choice([1, 2, 64]))
@@ -297,8 +283,8 @@ def test_pages_of_any_size_hold_what_a_look_at_every_tick_finds(
     for symbol in (None, "AAPL", "TSLA"):
         chosen = [row for row in expected if symbol in (None, row[0])]
         for size in (1, 7, 1000):
-            assert told(read(reader, symbol, rows=size), *names) == chosen
-            assert told(read(reader, symbol, rows=size, descending=True), *names) == chosen[::-1]
+            assert told(read(own, symbol, rows=size), *names) == chosen
+            assert told(read(own, symbol, rows=size, descending=True), *names) == chosen[::-1]
     columns = "symbol, (extract(epoch FROM time) * 1000000)::bigint, seq, trade_type, bid_price, ask_price"
     assert of_view(conn, columns=columns) == expected
 
@@ -336,7 +322,7 @@ def load(database_url: str, monkeypatch: pytest.MonkeyPatch, name: str, symbol: 
 
 @pytest.mark.long
 def test_real_trades_have_the_side_that_a_plain_reading_finds(
-    database_url: str, conn: connection, reader: Connection, monkeypatch: pytest.MonkeyPatch
+    database_url: str, conn: connection, own: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bid = ask = None
     expected = []
@@ -349,13 +335,13 @@ def test_real_trades_have_the_side_that_a_plain_reading_finds(
             side = "buy" if last > middle else "sell" if last < middle else "neutral"
             expected.append((time_us, seq, last, volume, side, bid, ask))
     names = ("timestamp", "seq", "price", "volume", "trade_type", "bid_price", "ask_price")
-    found = told(read(reader, "IBM", rows=20_000), *names)
+    found = told(read(own, "IBM", rows=20_000), *names)
     assert len(found) == 82_838
     assert found == expected
     shares = {side: count / len(found) for side, count in Counter(row[4] for row in found).items()}
     assert shares == pytest.approx({"buy": 0.457, "sell": 0.452, "neutral": 0.091}, abs=0.001)
     end_us = expected[-9000][0]
-    backwards = told(read(reader, "IBM", rows=1000, descending=True, start_us=end_us - HOUR_US, end_us=end_us), *names)
+    backwards = told(read(own, "IBM", rows=1000, descending=True, start_us=end_us - HOUR_US, end_us=end_us), *names)
     assert backwards == [row for row in expected if end_us - HOUR_US <= row[0] < end_us][::-1]
     counted = rows_of(conn, "SELECT trade_type, count(*) FROM trades WHERE symbol = 'IBM' GROUP BY 1 ORDER BY 1")
     assert dict(counted) == Counter(row[4] for row in expected)
@@ -381,7 +367,7 @@ def test_real_trades_have_the_side_that_a_plain_reading_finds(
 
 @pytest.mark.long
 def test_real_trades_without_quotes_are_neutral(
-    database_url: str, reader: Connection, monkeypatch: pytest.MonkeyPatch
+    database_url: str, own: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = load(database_url, monkeypatch, "SPY_trades_20131008.tsv.gz", "SPY")
     first_us, last_us = rows[100_000][0], rows[130_000][0]
@@ -391,4 +377,4 @@ def test_real_trades_without_quotes_are_neutral(
         if first_us <= time_us < last_us
     ]
     names = ("timestamp", "seq", "price", "volume", "trade_type", "bid_price", "ask_price")
-    assert told(read(reader, "SPY", rows=10_000, start_us=first_us, end_us=last_us), *names) == expected
+    assert told(read(own, "SPY", rows=10_000, start_us=first_us, end_us=last_us), *names) == expected
