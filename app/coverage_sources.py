@@ -165,6 +165,12 @@ def _place(after: bytes | None, descending: bool) -> tuple[int, int]:
     return ordinal, place
 
 
+def table_of(what: What, found: Found, zone: str) -> Table:
+    """Return all rows of a kind about a day; zone: of the exchange's clocks."""
+    kind = KINDS[what]
+    return _table(kind.fields, found.coverage.day, [values for _, values in kind.rows(found, zone)])
+
+
 def _table(fields: tuple[Field, ...], day: Day, rows: list[tuple[Any, ...]]) -> Table:
     if not rows:
         return empty(fields)
