@@ -50,7 +50,7 @@ def main() -> int:
     while (found := trouble(url)) and time.monotonic() < until:
         time.sleep(PAUSE_S)
     if found:
-        print(found, file=sys.stderr)
+        sys.stderr.write(f"{found}\n")
     return 1 if found else 0
 
 
