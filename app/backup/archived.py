@@ -80,7 +80,11 @@ def put_back(catalog: Catalog, archive_dir: Path, manifests: Mapping[str, str], 
         folder = (archive_dir / path).parent
         place.ticks.mkdir(parents=True, exist_ok=True)
         if folder.exists():
-            place.put_aside(folder)
+            # By another name than its own, which is looked for there.
+            aside = archive_dir / "unused" / f"{folder.name}.damaged"
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
         copies = catalog.archive / folder.name
         place.find(path, [copy.name for copy in copies.iterdir()] if copies.exists() else [])
         wrong = _damage(archive_dir, path, sha256)

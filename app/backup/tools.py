@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from app.errors import StorageError
-from app.storage.embedded_user import environment
+from app.storage.embedded_user import ending_with_parent, environment
 
 Progress = Callable[[int, int], None]
 """Is told how many bytes of how many are done."""
@@ -86,6 +87,8 @@ class Tools:
             stderr=subprocess.STDOUT,
             text=True,
             umask=0o077,
+            # Nobody reads what it does any more, and what it writes is removed by the next command.
+            preexec_fn=ending_with_parent(signal.SIGTERM),
         )
         said: list[str] = []
         assert process.stdout is not None

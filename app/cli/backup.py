@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ _SETTINGS = (
     "backup_full_day",
     "archive_dir",
 )
+LINE_EVERY_S = 10.0
 TAKE_OVER_S = 15.0
 """How long a server's `backup wal` waits for the end of another one, of a worker that is gone."""
 
@@ -89,14 +91,30 @@ def bring_up(settings: Settings) -> None:
 
 @contextmanager
 def shown(words: str) -> Iterator[Progress]:
-    """Give what shows how many bytes of how many are done, on a terminal."""
-    with tqdm(desc=words, unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
+    """Give what shows how many bytes of how many are done: a bar on a terminal, elsewhere a line now and then."""
+    if not sys.stderr.isatty():
+        yield _lines(words)
+        return
+    with tqdm(desc=words, unit="B", unit_scale=True, file=sys.stderr) as bar:
 
         def progress(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
         yield progress
+
+
+def _lines(words: str) -> Progress:
+    said_s = time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s >= LINE_EVERY_S:
+            said_s = time.monotonic()
+            share = f"{100 * done // of} % of " if of else ""
+            print(f"{words}: {share}{max(of, done) / 1e9:.1f} GB", file=sys.stderr, flush=True)
+
+    return progress
 
 
 def _take(catalog: Catalog, settings: Settings, kind: Kind) -> int:

@@ -15,7 +15,8 @@ from app.backup import dumps
 from app.backup.restoring import Wanted, choose, restore
 from app.backup.tools import BackupError, Tools
 from app.cli import add_setting_flags
-from app.cli.backup import bring_up, catalog_of, shown, tools_of
+from app.cli.backup import bring_up, catalog_of, shown
+from app.cli.url import owner_url
 from app.runtime_config import archive_dir, embedded_config
 from app.settings import BY_NAME, Settings
 from app.storage.embedded_place import installed_binaries
@@ -85,13 +86,13 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
     if args.at:
         raise BackupError("a dump is of one moment: --at goes with physical backups")
     if args.verify_only:
-        tools = tools_of(settings) if settings.database_url else None
-        entries = dumps.check(tools or Tools(installed_binaries(), ""), path)
+        entries = dumps.check(Tools(installed_binaries(), ""), path)
         print(f"{path.name}: {entries:,} entries, sound; nothing was replaced")
         return 0
     with _no_server(settings.data_dir, needed=True):
         bring_up(settings)
-        ticks, aside = dumps.restore_dump(tools_of(settings), path, drop_existing=args.drop_existing)
+        tools = Tools(installed_binaries(), owner_url(settings))
+        ticks, aside = dumps.restore_dump(tools, path, drop_existing=args.drop_existing)
     print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}")
     return 0
 

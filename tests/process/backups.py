@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.process.harness import ROOT, WAIT_S, Database, Server, wait_until
 
@@ -118,6 +119,20 @@ def caught_up(server: Server) -> None:
         return bool(live) and all(copies.get(path) == size for path, size in live.items())
 
     wait_until(same, what="the journals to be copied")
+
+
+def follows(server: Server) -> dict[str, Any]:
+    """Wait until all that was written before now is followed; return what /stats says."""
+    asked = datetime.now(UTC)
+
+    def done() -> dict[str, Any] | None:
+        found = server.stats()["backup_following"]
+        if found is None or found["state"] != "following" or found["wal_until"] is None:
+            return None
+        moments = [datetime.fromisoformat(found[name]) for name in ("wal_until", "journals_until")]
+        return dict(found) if min(moments) > asked else None
+
+    return dict(wait_until(done, what="the backups to follow"))
 
 
 def flip_a_bit(path: Path, at: int = 4321) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.backup.following import FILE
-from tests.process.backups import app, backups_of, send, stored, ticks
+from tests.process.backups import app, backups_of, follows, send, stored, ticks
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server, wait_until
 
@@ -35,20 +35,6 @@ def follower(server: Server) -> psutil.Process | None:
 
 def receiver_of(process: psutil.Process) -> psutil.Process | None:
     return next((child for child in process.children() if child.name() == "pg_receivewal"), None)
-
-
-def follows(server: Server) -> dict[str, Any]:
-    """Wait until all that was written before now is followed; return what /stats says."""
-    asked = datetime.now(UTC)
-
-    def done() -> dict[str, Any] | None:
-        found = server.stats()["backup_following"]
-        if found is None or found["state"] != "following" or found["wal_until"] is None:
-            return None
-        moments = [datetime.fromisoformat(found[name]) for name in ("wal_until", "journals_until")]
-        return dict(found) if min(moments) > asked else None
-
-    return dict(wait_until(done, what="the backups to follow"))
 
 
 def gone(process: psutil.Process) -> Callable[[], bool]:

@@ -1,0 +1,220 @@
+"""One history, backed up in a chain, and what restores of it bring: into new directories, over old ones, killed."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.process.backups import app, everything, follows, now, send, stored, ticks
+from tests.process.harness import ROOT, WAIT_S, Server, copy_template, folder, wait_until
+
+pytestmark = pytest.mark.long
+
+BATCHES = (range(50), range(100, 150), range(200, 250))
+OF_THE_ELECTION = {"leases"}
+"""Written every second."""
+
+DYING = """
+import os, pathlib, sys
+from app.backup import restoring
+from app.cli import main
+
+step = sys.argv[1]
+rename, real = pathlib.Path.rename, restoring.put_in_place
+
+def die(*_):
+    os.kill(os.getpid(), 9)
+
+def between(path, target):
+    return die() if pathlib.Path(target).name == "postgres" else rename(path, target)
+
+def after(*given):
+    real(*given)
+    die()
+
+if step == "combined":
+    restoring.clean_settings = die
+elif step == "trial":
+    restoring._look = die
+elif step == "before the switch":
+    restoring.put_in_place = die
+elif step == "in the switch":
+    pathlib.Path.rename = between
+elif step == "behind the switch":
+    restoring.put_in_place = after
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@dataclass
+class History:
+    """A server that is stopped, its backups, a moment behind each batch, and all its rows."""
+
+    server: Server
+    backups: Path
+    moments: list[str]
+    rows: dict[str, list[str]]
+    parent: Path
+
+    def fresh(self, stack: ExitStack, name: str) -> Server:
+        """Return a server with a new data directory and these backups."""
+        server = Server(self.parent / name, environ={"TICKHUB_BACKUP_DIR": str(self.backups)})
+        stack.callback(server.close)
+        return server
+
+
+@pytest.fixture(scope="module")
+def history(data_template: Path) -> Iterator[History]:
+    with folder() as parent, ExitStack() as stack:
+        home, backups = copy_template(data_template, parent / "data"), parent / "backups"
+        server = Server(home, environ={"TICKHUB_BACKUP_DIR": str(backups)})
+        stack.callback(server.close)
+        server.start().wait_ready()
+        follows(server)
+        moments = []
+        for kind, batch in zip(("full", "incremental", "incremental"), BATCHES, strict=True):
+            app(server, "backup", kind)
+            send(server, batch.start, len(batch))
+            moments.append(now())
+        follows(server)
+        rows = everything(server.database)
+        assert server.stop() == 0
+        yield History(server, backups, moments, rows, parent)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as found:
+        yield found
+
+
+def test_a_chain_comes_back_row_for_row_in_a_new_directory(history: History, stack: ExitStack) -> None:
+    server = history.fresh(stack, "row-for-row")
+    told = app(server, "restore")
+    assert "3 backups in its chain" in told
+    server.database.up()
+    found = everything(server.database)
+    assert found.keys() == history.rows.keys()
+    assert len(found["ticks"]) == sum(map(len, BATCHES))
+    assert found["bars"]
+    for name in found.keys() - OF_THE_ELECTION:
+        assert found[name] == history.rows[name], name
+    # And it goes on: the same ticks are known, new ones are taken.
+    server.start().wait_ready()
+    send(server, 0, 50)
+    send(server, 300, 1)
+    assert stored(server.database) == [*BATCHES[0], *BATCHES[1], *BATCHES[2], 300]
+
+
+def test_a_moment_between_two_batches_is_met_whichever_backup_it_begins_with(
+    history: History, stack: ExitStack
+) -> None:
+    for count, moment in enumerate(history.moments, 1):
+        server = history.fresh(stack, f"moment-{count}")
+        assert f"{50 * count} ticks" in app(server, "restore", "--at", moment)
+        server.database.up()
+        assert stored(server.database) == [number for batch in BATCHES[:count] for number in batch]
+        server.database.remove()
+        shutil.rmtree(server.home)
+
+
+def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history: History, stack: ExitStack) -> None:
+    server = history.fresh(stack, "killed")
+    app(server, "restore", "--at", history.moments[0])
+    server.start().wait_ready()
+    send(server, 1000, 7)
+    server.stop()
+    args = ["restore", "--at", history.moments[1], "--drop-existing"]
+    for step in ("combined", "trial", "before the switch", "in the switch", "behind the switch"):
+        done = subprocess.run(
+            [sys.executable, "-c", DYING, step, *args],
+            cwd=ROOT,
+            env=server.environ,
+            timeout=2 * WAIT_S,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == -9, done.stdout + done.stderr
+        if "switch" in step:
+            # Neither the database nor its journals are in order now: nobody may take ticks.
+            assert "do it again" in app(server, "database", "up", expect=1)
+            process = server.start().process
+            assert process is not None
+            assert process.wait(WAIT_S) != 0
+            assert "do it again" in server.log()
+        else:
+            server.database.up()
+            assert stored(server.database) == [*BATCHES[0], *range(1000, 1007)]
+            server.database.down()
+    app(server, *args)
+    server.start().wait_ready()
+    server.wait_drained()
+    assert stored(server.database) == [*BATCHES[0], *BATCHES[1]]
+    assert not list(server.home.glob("*.restoring*"))
+
+
+def test_who_restored_to_too_early_a_moment_can_go_to_a_later_one_and_nothing_undone_comes_back(
+    history: History, stack: ExitStack
+) -> None:
+    server = history.fresh(stack, "again")
+    backups = history.parent / "backups-again"
+    shutil.copytree(history.backups, backups)
+    server.environ["TICKHUB_BACKUP_DIR"] = str(backups)
+    app(server, "restore", "--at", history.moments[0])
+    server.start().wait_ready()
+    follows(server)
+    assert "the database was restored since its newest backup" in app(server, "backup", "incremental", expect=1)
+    assert "-full" in app(server, "backup", "daily")
+    send(server, 500, 10)
+    follows(server)
+    on_the_new_course = now()
+    send(server, 600, 10)
+    follows(server)
+    server.kill9()
+    server.database.remove()
+    # Of the new course, of which what was undone is no part.
+    app(server, "restore", "--at", on_the_new_course, "--drop-existing")
+    server.database.up()
+    assert stored(server.database) == [*BATCHES[0], *range(500, 510)]
+    server.database.down()
+    # The later moment of the old one, as if it had never been restored.
+    assert "150 ticks" in app(server, "restore", "--at", history.moments[2], "--drop-existing")
+    server.start().wait_ready()
+    follows(server)
+    assert stored(server.database) == [number for batch in BATCHES for number in batch]
+    assert server.post(ticks(700, 1))[0] == 200
+    wait_until(lambda: len(stored(server.database)) == 151, what="it to go on")
+
+
+def test_a_file_that_a_backup_cannot_write_leaves_no_half_backup(history: History, stack: ExitStack) -> None:
+    server = history.fresh(stack, "full-disk")
+    app(server, "restore", "--at", history.moments[0])
+    before = sorted(path.name for path in (history.backups / "base").iterdir())
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    server.database.up()
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "backup", "full"],
+        cwd=ROOT,
+        env=server.environ,
+        timeout=2 * WAIT_S,
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=small_files,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "pg_basebackup failed" in done.stderr
+    assert sorted(path.name for path in (history.backups / "base").iterdir()) == before
+    server.database.down()

@@ -1,0 +1,107 @@
+"""Backups of a database that somebody else keeps, as the role that is made for it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.storage.embedded_place import installed_binaries
+from app.storage.role_names import BACKUP, WRITE
+from tests.process.backups import app, backups_of, command, everything, receiving, send, stored, ticks
+from tests.process.conftest import MakeServer
+from tests.process.harness import ROOT, WAIT_S, Database, Server, copy_template, folder
+
+PASSWORD = "not-for-command-lines"
+
+
+@pytest.fixture
+def theirs(data_template: Path) -> Iterator[Database]:
+    with folder() as parent:
+        found = Database(copy_template(data_template, parent / "theirs"))
+        try:
+            found.up()
+            found.rows(f"ALTER ROLE {BACKUP} LOGIN PASSWORD '{PASSWORD}'")
+            yield found
+        finally:
+            found.remove()
+
+
+@pytest.fixture
+def server(theirs: Database, make_server: MakeServer) -> Server:
+    """A server that comes in as the role that writes, and takes backups as the role for them."""
+    environ = {
+        "TICKHUB_DATABASE_URL": theirs.url().replace("user=tickhub", f"user={WRITE}"),
+        "TICKHUB_BACKUP_DATABASE_URL": theirs.url().replace("user=tickhub", f"user={BACKUP}&password={PASSWORD}"),
+    }
+    return make_server(environ=environ)
+
+
+def command_lines() -> set[str]:
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            found.add(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.long
+def test_a_chain_is_taken_and_verified_as_the_role_for_backups(server: Server, theirs: Database) -> None:
+    server.start().wait_ready()
+    with receiving(server):
+        process = command(server, "backup", "full")
+        seen = set[str]()
+        while process.poll() is None:
+            seen |= command_lines()
+        said, _ = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 0, said
+        assert "sound" in said
+        assert any("pg_basebackup" in line for line in seen)
+        assert not [line for line in seen | command_lines() if PASSWORD in line]
+        assert any("pg_receivewal" in line for line in command_lines())
+        send(server, 0, 30)
+        assert "incremental" in app(server, "backup", "incremental")
+    assert app(server, "backup", "verify").count("sound") == 2
+    assert "is restored physically by whoever keeps it" in app(server, "restore", expect=1)
+    # By PostgreSQL's own programs alone, as its keeper would.
+    [full, incremental] = sorted((backups_of(server) / "base").glob("*/"))
+    combined = server.home / "combined"
+    binaries = installed_binaries()
+    subprocess.run(
+        [binaries / "pg_combinebackup", "-o", combined, full, incremental], check=True, cwd=ROOT, timeout=WAIT_S
+    )
+    subprocess.run([binaries / "pg_verifybackup", combined], check=True, cwd=ROOT, timeout=WAIT_S)
+    assert theirs.rows("SELECT count(*) FROM ticks") == [(30,)]
+
+
+def test_who_may_not_replicate_is_told_so(server: Server, theirs: Database) -> None:
+    theirs.rows(f"ALTER ROLE {BACKUP} NOREPLICATION")
+    said = app(server, "backup", "full", expect=1)
+    assert "REPLICATION" in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.long
+def test_a_dump_is_taken_as_that_role_and_restored_as_the_owner(server: Server, theirs: Database) -> None:
+    server.start().wait_ready()
+    send(server, 0, 20)
+    app(server, "backup", "dump")
+    before = everything(theirs)
+    assert server.post(ticks(100, 5))[0] == 200
+    server.wait_drained()
+    assert server.stop() == 0
+    [dump] = (backups_of(server) / "dumps").glob("*.dump")
+    server.environ["TICKHUB_DIRECT_DATABASE_URL"] = theirs.url()
+    assert "say --drop-existing" in app(server, "restore", str(dump), expect=1)
+    assert "20 ticks" in app(server, "restore", str(dump), "--drop-existing")
+    after = everything(theirs)
+    for name in after.keys() - {"leases"}:
+        assert after[name] == before[name], name
+    server.start().wait_ready()
+    send(server, 100, 5)
+    assert stored(theirs) == [*range(20), *range(100, 105)]
