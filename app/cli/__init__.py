@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("app.cli.import_ticks", "load tick files"),
     "import-ohlc": ("app.cli.import_ohlc", "load daily bars from files or from SSI FastConnect"),
     "export": ("app.cli.export", "write ticks or bars to files"),
+    "coverage": ("app.cli.coverage", "tell how good the stored ticks are: gaps, odd prices, late ones; as a picture too"),
     "records": ("app.cli.records", "load records of the other datasets from files, or write them to files"),
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
@@ -91,6 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(why), 1)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that Ctrl-C ended
+    except BrokenPipeError:
+        # Whoever read has gone, as `head` does. Else Python would stumble over it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _fail(why: str, status: int) -> int:
