@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("app.cli.import_ticks", "load tick files"),
     "import-ohlc": ("app.cli.import_ohlc", "load daily bars from files or from SSI FastConnect"),
     "export": ("app.cli.export", "write ticks or bars to files"),
-    "coverage": ("app.cli.coverage", "tell how good the stored ticks are: gaps, odd prices, late ones; as a picture too"),
+    "coverage": ("app.cli.coverage", "tell how good the stored ticks are, day by day, or draw it"),
     "records": ("app.cli.records", "load records of the other datasets from files, or write them to files"),
     "symbols": ("app.cli.symbols", "list, add and import instruments"),
     "alerts": ("app.cli.alerts", "list, add and remove rules of alerts"),
