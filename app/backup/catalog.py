@@ -171,6 +171,15 @@ def removable(notes: Sequence[Note], now: datetime, keep_days: int, keep_count: 
     return [note for note in reversed(notes) if note.label not in kept]
 
 
+def full_is_due(notes: Sequence[Note], now: datetime, weekday: int) -> bool:
+    """Tell whether there is no sound full backup since the newest of those weekdays began (0: Monday; UTC).
+
+    Also behind a weekend on which nothing ran: else a chain would grow for ever.
+    """
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=(now.weekday() - weekday) % 7)
+    return not any(note.kind == "full" and note.sound and note.began_at >= day for note in notes)
+
+
 def _root(note: Note, by_label: dict[str, Note]) -> str:
     while note.parent is not None and note.parent in by_label:
         note = by_label[note.parent]

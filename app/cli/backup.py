@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from app.backup import dumps, lineage
-from app.backup.catalog import Catalog, Kind, Note
+from app.backup.catalog import Catalog, Kind, Note, full_is_due
 from app.backup.following import Follower, alone
 from app.backup.pruning import prune
 from app.backup.taking import can_be_incremental, take
@@ -134,7 +134,7 @@ def _daily(catalog: Catalog, settings: Settings) -> int:
     with catalog.alone(), shown("backup") as progress:
         lineage.adopt(settings.data_dir, catalog.root)
         reason = can_be_incremental(catalog, tools)
-        full = DAYS[now.weekday()] == settings.backup_full_day
+        full = full_is_due(catalog.notes(), now, DAYS.index(settings.backup_full_day))
         if reason is not None and not full:
             print(f"a full backup, because: {reason}", file=sys.stderr)
         kind: Kind = "full" if full or reason is not None else "incremental"

@@ -116,6 +116,26 @@ def test_one_follows_and_it_ends_with_its_server(server: Server) -> None:
     assert datetime.fromisoformat(state["wal_until"]) <= datetime.fromisoformat(state["written_at"])
 
 
+@pytest.mark.long
+def test_a_backup_is_taken_by_schedule_verified_and_shown(make_server: MakeServer) -> None:
+    server = make_server(environ={"TICKHUB_BACKUP_SCHEDULE": "on", "TICKHUB_BACKUP_AT": "00:00"})
+    server.start().wait_ready()
+    assert server.stats()["backup_following"] is None, "nowhere to follow to"
+
+    def taken(count: int) -> str:
+        wait_until(lambda: server.database.rows("SELECT name FROM jobs"), what="the job to be known")
+        server.database.rows("UPDATE jobs SET due_at = due_at - interval '1 day'")
+        ended = "SELECT message FROM jobs WHERE state = 'ok' AND runs = %s"
+        return str(wait_until(lambda: server.database.rows(ended, count), what="the backup to be taken"))
+
+    assert "-full" in taken(1)
+    assert "-incremental" in taken(2)
+    for line in ('tickhub_backups{state="sound"} 2.0', 'tickhub_backups{state="damaged"} 0.0'):
+        wait_until(lambda line=line: line in server_metrics(server), what=line)
+    assert 'tickhub_backup_newest_timestamp_seconds{kind="full"}' in server_metrics(server)
+    assert "[JOB] backup begins" in server.log()
+
+
 def test_trouble_is_told_by_log_and_stats(server: Server) -> None:
     backups = backups_of(server)
     backups.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backup.catalog import Catalog, Kind, Note, removable
+from app.backup.catalog import Catalog, Kind, Note, full_is_due, removable
 from app.backup.tools import BackupError
 from app.backup.wal import needed, received, remove_older, restore_command
 
@@ -78,6 +78,23 @@ def test_a_chain_is_as_whole_as_its_links(tmp_path: Path) -> None:
         catalog.chain(third.label)
     with pytest.raises(BackupError, match="no backup"):
         catalog.note("nothing")
+
+
+@pytest.mark.parametrize(
+    ("newest", "today", "due"),
+    [
+        (0, 0, False),  # the Sunday itself, for the second time
+        (0, 6, False),
+        (0, 7, True),
+        (0, 8, True),  # nothing ran on Sunday
+        (3, 6, False),  # the first of all, on a Wednesday
+        (3, 7, True),
+    ],
+)
+def test_a_full_backup_is_due_once_a_week_also_when_its_day_was_missed(newest: int, today: int, due: bool) -> None:
+    assert full_is_due([note(newest, "full")], DAY + timedelta(days=today), 6) is due
+    assert full_is_due([note(today, "full", damage="a byte")], DAY + timedelta(days=today), 6)
+    assert full_is_due([], DAY, 6)
 
 
 def test_what_has_no_note_was_never_finished(tmp_path: Path) -> None:
