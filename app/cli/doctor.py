@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from app.cli import COMMON, add_setting_flags
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Print a line a check, beginning with OK, WARN or FAIL; return 1 when one failed, else 0."""
+    """Print a line a check, beginning with OK, WARN or FAIL, and a last one; return 1 when one failed, else 0."""
     findings = []
     for finding in examine(settings):
         findings.append(finding)
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps({"outcome": bad, "checks": [asdict(finding) for finding in findings]}))
     else:
         counts = ", ".join(f"{sum(f.outcome is one for f in findings)} {one}" for one in Outcome)
-        print(f"{len(findings)} checks: {counts}", file=sys.stderr)
+        print(f"{len(findings)} checks: {counts}")
     return 1 if bad is Outcome.FAIL else 0
 
 
