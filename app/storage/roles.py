@@ -22,7 +22,6 @@ _OTHERS: Mapping[str, str] = {
     "ticks": _STORES,
     "rejected_ticks": _STORES,
     "rejected_records": _STORES,
-    "alerts": _STORES,
     "bars": _CHANGES,
     "current": _CHANGES,
     "instruments": _CHANGES,
@@ -99,7 +98,7 @@ def writers_rights() -> dict[str, str]:
     """Return what the role that writes may do, by table of schema public."""
     datasets = {dataset.table: _CHANGES for dataset in DATASETS.values()}
     rollups = {rollup_table(dataset): _CHANGES for dataset in DATASETS.values() if dataset.rollup}
-    return {**datasets, **rollups, **_OTHERS}
+    return {**_OTHERS, **datasets, **rollups}
 
 
 def grant(cur: Cursor) -> None:

@@ -76,7 +76,7 @@ NOT_FOR_THE_WRITER = [
     "DELETE FROM instruments",
     "DELETE FROM ingest_log",
     "DELETE FROM rejected_ticks",
-    "UPDATE alerts SET message = ''",
+    "DELETE FROM alerts",
     "INSERT INTO audit_log (actor, action, rows) VALUES ('me', 'delete', 1)",
     "UPDATE audit_log SET actor = 'other'",
     "DELETE FROM audit_log",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,9 @@ def test_the_elected_worker_collects_and_sums_up(server: Server, database: Datab
 def test_a_newer_schema_is_asked_of_the_owner_and_not_tried_for_ever_in_silence(
     database: Database, make_server: MakeServer
 ) -> None:
-    database.rows("CREATE DATABASE empty")
+    with closing(database.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute("CREATE DATABASE empty")
     url = database.url("empty").replace("user=tickhub", f"user={WRITE}")
     server = make_server("--database-url", url).start().wait_accepting()
     wait_until(lambda: "Migrate as the owner" in server.log(), 30, "the remedy in the log")
