@@ -1,7 +1,7 @@
 """Follow a server: its WAL and its journals come to the backups while it runs. Blocking, with a thread for the WAL.
 
 Journals are copied every second whatever the database does: what it does not answer for is what they are needed for.
-What is known of it all is in <backup_dir>/following.json, written every second.
+What is known of it all is in <backup_dir>/wal/following.json, written every second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STALE = timedelta(seconds=30)
 TROUBLE = "TROUBLE: "
 """What a line begins with that somebody should see (jobs/standing.py)."""
 
-FILE, LOCK = "following.json", "following.lock"
+FILE, LOCK = "wal/following.json", "following.lock"
 
 
 class Following(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +77,13 @@ def following(root: Path) -> Following | None:
         return None
 
 
+class FollowedAlready(BackupError):
+    """Another process follows into these backups."""
+
+
 @contextmanager
 def alone(catalog: Catalog, wait_s: float = 0.0) -> Iterator[None]:
-    """Be the only one who follows into these backups. Raises BackupError while another one does, after `wait_s`."""
+    """Be the only one who follows into these backups. Raises FollowedAlready while another one does."""
     catalog.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(catalog.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -90,7 +94,7 @@ def alone(catalog: Catalog, wait_s: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise BackupError(f"another `backup wal` is at work in {catalog.root}") from None
+                    raise FollowedAlready(f"another `backup wal` is at work in {catalog.root}") from None
                 time.sleep(0.1)
         yield
     finally:
@@ -172,6 +176,7 @@ class Follower:
             trouble="; ".join(troubles) or None,
             written_at=datetime.now(UTC),
         )
+        self._catalog.wal.mkdir(mode=0o700, exist_ok=True)
         fresh = self._catalog.root / f"{FILE}.new"
         with self._writing, fresh.open("wb") as file:
             file.write(msgspec.json.encode(known))

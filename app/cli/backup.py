@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from app.backup import dumps, lineage
 from app.backup.catalog import Catalog, Kind, Note, full_is_due
-from app.backup.following import Follower, alone
+from app.backup.following import FollowedAlready, Follower, alone
 from app.backup.pruning import prune
 from app.backup.taking import can_be_incremental, take
 from app.backup.tools import BackupError, Progress, Tools
@@ -35,6 +35,9 @@ _SETTINGS = (
     "archive_dir",
 )
 LINE_EVERY_S = 10.0
+FOLLOWED_ALREADY = 75
+"""Exit status of `backup wal` when another one is at work (EX_TEMPFAIL)."""
+
 TAKE_OVER_S = 15.0
 """How long a server's `backup wal` waits for the end of another one, of a worker that is gone."""
 
@@ -159,11 +162,15 @@ def _wal(catalog: Catalog, settings: Settings, parent: int | None) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    with alone(catalog, 0.0 if parent is None else TAKE_OVER_S):
-        follower = Follower(catalog, tools_of(settings), settings.data_dir, say)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: follower.stop())
-        follower.run(lambda: parent is None or os.getppid() == parent)
+    try:
+        with alone(catalog, 0.0 if parent is None else TAKE_OVER_S):
+            follower = Follower(catalog, tools_of(settings), settings.data_dir, say)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: follower.stop())
+            follower.run(lambda: parent is None or os.getppid() == parent)
+    except FollowedAlready as why:
+        say(str(why))
+        return FOLLOWED_ALREADY
     return 0
 
 

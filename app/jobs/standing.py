@@ -27,6 +27,9 @@ FIRST_WAIT_S = 30.0
 """How long the database may take at the server's start before its absence is trouble."""
 
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 60.0
+ELSEWHERE = 75
+"""Exit status of a command that another process runs already (cli/backup.py)."""
+
 STOP_S = 5.0
 TROUBLE = "TROUBLE: "
 """What a line begins with that somebody should see."""
@@ -90,6 +93,10 @@ class Standing:
             if self._stopping.is_set():
                 return
             pause_s = AGAIN_FIRST_S if time.monotonic() - began_s > AGAIN_MOST_S else pause_s
+            if status == ELSEWHERE:
+                # A service of its own follows: well, as long as it does.
+                self._stopping.wait(AGAIN_MOST_S)
+                continue
             log.error("[BACKUP] `%s` ended with %s; again in %g s", " ".join(self._arguments), status, pause_s)
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, AGAIN_MOST_S)

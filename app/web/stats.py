@@ -116,11 +116,14 @@ def figures_of(run: Runtime) -> Stats:
         warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
     warnings += [f"job {job.name} failed: see jobs" for job in run.jobs.rows if job.state == "failed"]
     followed = _following(run)
-    if run.settings.backup_dir and run.settings.backup_wal:
-        if followed is not None and followed.state == "trouble":
-            warnings.append(f"backups do not follow: {followed.trouble}")
-        elif (followed is None or followed.state == "stopped") and figures.uptime_s() > FOLLOWING_GRACE_S:
-            warnings.append("neither WAL nor journals come to the backups")
+    if followed is not None and followed.state == "trouble":
+        warnings.append(f"backups do not follow: {followed.trouble}")
+    elif (
+        (followed is None or followed.state == "stopped")
+        and (run.settings.backup_dir and run.settings.backup_wal)
+        and figures.uptime_s() > FOLLOWING_GRACE_S
+    ):
+        warnings.append("neither WAL nor journals come to the backups")
     return Stats(
         ticks_received=received,
         ticks_processed=processed,

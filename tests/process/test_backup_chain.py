@@ -6,14 +6,14 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.process.backups import app, everything, follows, now, send, stored, ticks
+from tests.process.backups import app, backups_of, everything, follows, now, send, stored, ticks
 from tests.process.harness import ROOT, WAIT_S, Server, copy_template, folder, wait_until
 
 pytestmark = pytest.mark.long
@@ -24,7 +24,8 @@ OF_THE_ELECTION = {"leases"}
 
 DYING = """
 import os, pathlib, sys
-from app.backup import restoring
+from app.backup import restoring, taking
+from app.backup.catalog import Catalog
 from app.cli import main
 
 step = sys.argv[1]
@@ -50,6 +51,12 @@ elif step == "in the switch":
     pathlib.Path.rename = between
 elif step == "behind the switch":
     restoring.put_in_place = after
+elif step == "taken":
+    taking.verify_files = die
+elif step == "verified":
+    taking.archived.copy_all = die
+elif step == "named":
+    Catalog.sync = die
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -134,16 +141,7 @@ def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history:
     server.stop()
     args = ["restore", "--at", history.moments[1], "--drop-existing"]
     for step in ("combined", "trial", "before the switch", "in the switch", "behind the switch"):
-        done = subprocess.run(
-            [sys.executable, "-c", DYING, step, *args],
-            cwd=ROOT,
-            env=server.environ,
-            timeout=2 * WAIT_S,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == -9, done.stdout + done.stderr
+        dies(server, step, *args)
         if "switch" in step:
             # Neither the database nor its journals are in order now: nobody may take ticks.
             assert "do it again" in app(server, "database", "up", expect=1)
@@ -195,26 +193,64 @@ def test_who_restored_to_too_early_a_moment_can_go_to_a_later_one_and_nothing_un
     wait_until(lambda: len(stored(server.database)) == 151, what="it to go on")
 
 
-def test_a_file_that_a_backup_cannot_write_leaves_no_half_backup(history: History, stack: ExitStack) -> None:
-    server = history.fresh(stack, "full-disk")
-    app(server, "restore", "--at", history.moments[0])
-    before = sorted(path.name for path in (history.backups / "base").iterdir())
+@pytest.fixture
+def elsewhere(history: History, stack: ExitStack) -> Server:
+    """The history's server, its database running, with an empty directory for backups."""
+    environ = {"TICKHUB_BACKUP_DIR": str(history.parent / "elsewhere")}
+    server = Server(history.server.home, environ=environ)
+    stack.callback(shutil.rmtree, history.parent / "elsewhere")
+    stack.callback(server.close)
+    server.database.up()
+    return server
 
+
+def test_a_backup_that_is_killed_at_any_step_is_none_and_the_next_one_is_sound(elsewhere: Server) -> None:
+    for step in ("taken", "verified", "named"):
+        dies(elsewhere, step, "backup", "full")
+        assert "no backups" in app(elsewhere, "backup", "list")
+    assert app(elsewhere, "backup", "full").count("sound") == 1
+    [found] = (backups_of(elsewhere) / "base").glob("*/")
+    assert found.with_name(f"{found.name}.json").exists()
+    assert app(elsewhere, "backup", "verify").count("sound") == 1
+
+
+def test_a_file_that_a_backup_cannot_write_leaves_no_half_backup(elsewhere: Server) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
-    server.database.up()
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "backup", "full"],
+    done = run(elsewhere, "-m", "app", "backup", "full", preexec=small_files)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "pg_basebackup failed" in done.stderr
+    assert list((backups_of(elsewhere) / "base").iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_told_before_it_is_full(elsewhere: Server) -> None:
+    backups = backups_of(elsewhere)
+    backups.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", backups], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here; the test above runs everywhere")
+    try:
+        assert "GB free: prune, or set another backup_dir" in app(elsewhere, "backup", "full", expect=1)
+        assert "no backups" in app(elsewhere, "backup", "list")
+    finally:
+        subprocess.run(["umount", "-l", backups], check=True)
+
+
+def run(server: Server, *args: str, preexec: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args],
         cwd=ROOT,
         env=server.environ,
         timeout=2 * WAIT_S,
         check=False,
         capture_output=True,
         text=True,
-        preexec_fn=small_files,
+        preexec_fn=preexec,
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "pg_basebackup failed" in done.stderr
-    assert sorted(path.name for path in (history.backups / "base").iterdir()) == before
-    server.database.down()
+
+
+def dies(server: Server, step: str, *args: str) -> None:
+    """Run a command that is killed at a step."""
+    done = run(server, "-c", DYING, step, *args)
+    assert done.returncode == -9, done.stdout + done.stderr
