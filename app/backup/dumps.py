@@ -16,7 +16,8 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from app.backup.catalog import Catalog
 from app.backup.tools import BackupError, Tools
-from app.storage.schema import revision
+from app.storage.roles import grant
+from app.storage.schema import HEAD, revision
 from app.storage.statement_books import SCHEMA
 
 _JOBS = 2
@@ -76,9 +77,12 @@ def restore_dump(tools: Tools, path: Path, *, drop_existing: bool, now: datetime
     try:
         restored = Tools(tools.binaries, _other(tools.url, fresh))
         restored.run("pg_restore", "--exit-on-error", "--no-password", f"--jobs={_JOBS}", f"--dbname={fresh}", path)
-        with restored.connection() as conn:
-            if revision(conn) is None:
+        with restored.connection() as conn, conn.cursor() as cur:
+            found = revision(conn)
+            if found is None:
                 raise BackupError(f"{path} is no dump of a tickhub database")
+            if found == HEAD:
+                grant(cur)  # what is said of the database itself is in no dump; an older schema's migration does it
         (ticks,) = restored.row("SELECT count(*) FROM ticks")
         _execute(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(aside)))
         try:

@@ -179,6 +179,8 @@ def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeSer
     assert "25 ticks" in told
     server.database.up()
     assert stored(server.database) == list(range(25))
+    [(allowed,)] = server.database.rows("SELECT datacl::text FROM pg_database WHERE datname = 'tickhub'")
+    assert "tickhub_write=Tc" in allowed
     aside = re.findall(r"tickhub_before_\w+", told)[0]
     [(count,)] = server.database.rows("SELECT count(*) FROM ticks", name=aside)
     assert count == 30
