@@ -143,7 +143,7 @@ def _refused(bind: str, number: int, why: OSError) -> Finding:
 def _holder(number: int) -> str:
     with suppress(psutil.Error, OSError):
         for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr.port == number and found.pid:
+            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == number and found.pid:
                 return f"{psutil.Process(found.pid).name()} (process {found.pid})"
     return f"another program (whose: ss -ltnp 'sport = :{number}')"
 

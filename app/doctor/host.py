@@ -170,7 +170,8 @@ def _not_ours(home: Path) -> Path | None:
     """Return a directory of the server's that this user can not write: some command was run as another one."""
     for name in ("journal", "run"):
         top = home / name
-        for path in (top, *(top.glob("*") if os.access(top, os.R_OK) else ())):
+        paths = [top, *top.glob("*")] if os.access(top, os.R_OK) else [top]
+        for path in paths:
             if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 return path
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.backup.catalog import Catalog
+from app.backup.catalog import Catalog, Note
 from app.backup.following import following
 from app.backup.tools import BackupError
 from app.doctor.case import Case
@@ -63,6 +63,9 @@ def journals(case: Case) -> Iterator[Finding]:
 def backups(case: Case) -> Iterator[Finding]:
     """There is a sound backup, not older than it should be."""
     catalog, settings = Catalog(case.backup_dir), case.settings
+    system = None
+    if case.database_trouble is None:
+        [(system,)] = case.rows("SELECT system_identifier::text FROM pg_control_system()")
     if not os.access(catalog.root, os.R_OK | os.X_OK) and catalog.root.exists():
         yield fail("backups", f"{catalog.root} cannot be read by this user", "run the doctor as the server's user")
         return
@@ -71,7 +74,7 @@ def backups(case: Case) -> Iterator[Finding]:
     except BackupError as why:
         yield fail("backups", str(why), "remove that note and its directory, take a full backup")
         return
-    sound = [note for note in notes if note.sound]
+    sound = [note for note in notes if note.sound and _is_of(note, system)]
     damaged = [note.label for note in notes if not note.whole]
     dumps = sorted(catalog.dumps.glob("*.dump")) if catalog.dumps.exists() else []
     late = fail if settings.backup_schedule else warn
@@ -81,7 +84,8 @@ def backups(case: Case) -> Iterator[Finding]:
     elif settings.database_url and not notes and dumps:
         yield _aged("backups", f"newest dump {dumps[-1].name}", _changed(dumps[-1]), late, "python -m app backup dump")
     elif not sound:
-        yield late("backups", f"none in {catalog.root}", "python -m app backup full, and TICKHUB_BACKUP_SCHEDULE=true")
+        of = "none of this database" if notes else "none"
+        yield late("backups", f"{of} in {catalog.root}", "python -m app backup full, and TICKHUB_BACKUP_SCHEDULE=true")
     else:
         newest = max(sound, key=lambda note: note.ended_at)
         found = f"{len(sound)} sound, newest {newest.label}"
@@ -166,6 +170,10 @@ def _aged(name: str, found: str, moment: datetime, late: Callable[[str, str, str
     if age > timedelta(days=BACKUP_MOST_DAYS):
         return late(name, found, remedy)
     return ok(name, found)
+
+
+def _is_of(note: Note, system: str | None) -> bool:
+    return system is None or note.system_identifier == system
 
 
 def _changed(path: Path) -> datetime:

@@ -35,6 +35,7 @@ _SECRETS = (
     (re.compile(r"^[\w-]{32}$", re.MULTILINE), "(the password)"),
 )
 _VARIES = (
+    (re.compile(r'"next_page_token":"[^"]+"'), '"next_page_token":"..."'),
     # Of the doctor, which is about the machine, the names of the checks.
     (re.compile(r"^(?:OK|WARN|FAIL)\b(?: +(\w+(?: \w+)*) .*)?", re.MULTILINE), r"FINDING \1"),
     (re.compile(r"\b[0-9a-f]{8}\b|(?<=prefix=')\w{8}|^[a-z0-9]{8}(?=  )", re.MULTILINE), "0"),

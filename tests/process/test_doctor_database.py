@@ -325,6 +325,16 @@ def test_backups_that_are_missing_old_damaged_or_unreadable_are_found(tmp_path: 
     assert (found().outcome, "is no backup's note" in found().found) == (FAIL, True)
 
 
+def test_backups_of_another_database_are_none_of_this_one(kept: Database, tmp_path: Path) -> None:
+    note(Catalog(tmp_path), datetime.now(UTC))
+    found = look(kept.home, backup_dir=tmp_path)["backups"]
+    assert (found.outcome, "none of this database" in found.found) == (WARN, True), found
+    (system,) = kept.rows("SELECT system_identifier::text FROM pg_control_system()")[0]
+    catalog = Catalog(tmp_path)
+    catalog.save(msgspec.structs.replace(catalog.notes()[0], system_identifier=system))
+    assert look(kept.home, backup_dir=tmp_path)["backups"].outcome is OK
+
+
 @pytest.mark.parametrize(
     ("age", "trouble", "outcome"),
     [(timedelta(0), None, OK), (timedelta(0), "the disk is full", FAIL), (timedelta(hours=1), None, WARN)],
