@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.archive.bringing_back import fill
 from app.archive.checking import check_bytes, check_files, compare, read_file
+from app.archive.compacting import compact
 from app.archive.merging import Merged, late_rows, merge_page, put_back
 from app.archive.place import ArchiveError, Place
 from app.archive.weeks import (
@@ -26,7 +27,7 @@ from app.archive.weeks import (
     version,
     wait_for_readers,
 )
-from app.archive.writing import names_of, pages, write_file, write_manifest
+from app.archive.writing import names_of, pages_ahead, write_file, write_manifest
 from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, load
 from app.storage.archive_rows import WholeTicks
@@ -45,6 +46,17 @@ def _kept_for_the_end(wrong: list[str]) -> Iterator[None]:
         yield
     except (ArchiveError, ArchiveAway) as error:
         wrong.append(str(error))
+
+
+@contextmanager
+def _no_half_files(place: Place) -> Iterator[None]:
+    """Free what a full disk made useless, and say so as an ArchiveError."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            place.sweep()
+        raise ArchiveError(f"{place.root}: {error.strerror or str(error).splitlines()[0]}") from error
 
 
 class Archiver:
@@ -82,7 +94,7 @@ class Archiver:
 
         Raises ArchiveError for what needs somebody to look, Busy and DatabaseAway for what a later run may do.
         """
-        with self._place.alone(self._guard) as self._guard_pid:
+        with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
             self._put_back()
             known = self._known()
             for one in known.values():
@@ -93,13 +105,13 @@ class Archiver:
             before_us = round(time.time() * 1_000_000) - hot_days * DAY_US
             wrong: list[str] = []
             for week in self._due(known, before_us if hot_days > 0 else None):
-                with _kept_for_the_end(wrong):
+                with _kept_for_the_end(wrong), _no_half_files(self._place):
                     self._archive(week)
             for one in self._known().values():
                 if one.state == "dropped" and one.manifest is not None:
                     self._remove(one, one.manifest)
                 elif one.state == "archived":
-                    with _kept_for_the_end(wrong):
+                    with _kept_for_the_end(wrong), _no_half_files(self._place):
                         self._drop(one.week)
                         self._merge(one.week)
             if wrong:
@@ -110,7 +122,7 @@ class Archiver:
 
         Raises ArchiveError, ArchiveAway, Busy, DatabaseAway.
         """
-        with self._place.alone(self._guard) as self._guard_pid:
+        with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
             for one in self._known().values():
                 if one.start_us < end_us and one.end_us > start_us and one.state in ("archiving", "archived"):
                     self._bring_back(one)
@@ -161,18 +173,18 @@ class Archiver:
         self._step("begun")
         derived = 0
 
-        def counted() -> Iterator[WholeTicks]:
+        def counted(found: Iterator[WholeTicks]) -> Iterator[WholeTicks]:
             nonlocal derived
-            for page in pages(self._connection, week.partition):
+            for page in found:
                 derived += int((page.seq < 0).sum())
                 yield page
                 self._step("writing")
 
-        file = write_file(folder / "ticks-1.parquet", counted(), names, self._progress)
+        with pages_ahead(self._connection, week.partition) as found:
+            file = write_file(folder / "ticks-1.parquet", counted(found), names, self._progress)
         self._step("written")
-        compare(
-            pages(self._connection, week.partition), read_file(folder / file.name, file.symbols), self._progress
-        )
+        with pages_ahead(self._connection, week.partition) as found:
+            compare(found, read_file(folder / file.name, file.symbols), self._progress)
         check_bytes(folder / file.name, file)
         self._step("compared")
         name, sha256, sizes = write_manifest(folder, week, 1, [file], derived)
@@ -222,11 +234,20 @@ class Archiver:
             if merged is None:
                 break
             total += merged
+            self._compact(week)
+        self._compact(week)  # one that was killed
         if total.rows:
             self._say(
                 f"{week.name}: {total.added:,} late ticks merged, {total.duplicates:,} were there,"
                 f" {total.set_aside:,} set aside"
             )
+
+    def _compact(self, week: Week) -> None:
+        old = compact(self._connection, self._place, self._known()[week.start_us], self._progress, self._step)
+        if old is not None:
+            self._say(f"{week.name}: its files are one now")
+            if self._readers_left():
+                self._place.put_aside(old)
 
     def _put_back(self) -> None:
         """Write late ticks of weeks that are hot: they came while these were not."""

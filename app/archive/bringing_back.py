@@ -10,7 +10,7 @@ import numpy as np
 
 from app.archive.checking import compare, in_order, read_file
 from app.archive.weeks import Week
-from app.archive.writing import pages
+from app.archive.writing import pages_ahead
 from app.storage.archive_files import Manifest
 from app.storage.archive_rows import WholeTicks
 from app.storage.connection import Connection
@@ -44,7 +44,8 @@ def fill(
     main, *others = sorted(manifest.files, key=lambda file: -file.rows)
     rest = [ticks for file in others for ticks in read_file(folder / file.name, file.symbols)]
     found = in_order(read_file(folder / main.name, main.symbols), rest)
-    compare(pages(connection, week.partition), found, progress)
+    with pages_ahead(connection, week.partition) as wanted:
+        compare(wanted, found, progress)
 
 
 def _patterns(ticks: WholeTicks) -> Iterator[list[Column]]:

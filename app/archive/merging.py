@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from app.archive.checking import compare, read_file
 from app.archive.place import ArchiveError, Place, sync
-from app.archive.weeks import Range, Week, set_manifest
+from app.archive.weeks import Range, Week, hold, set_manifest
 from app.archive.writing import write_file, write_manifest
 from app.market import bars
 from app.market.columns import I8, Mask, StoredTicks
@@ -48,10 +48,6 @@ _LEDGER = """
     UPDATE ingest_log SET stored = stored - %(gone)s - %(aside)s, duplicates = duplicates + %(gone)s,
         set_aside = set_aside + %(aside)s
     WHERE journal_no = %(journal_no)s
-"""
-_HOLD = """
-    SELECT manifest FROM tick_ranges
-    WHERE range = tstzrange(%(start)s::timestamptz, %(end)s::timestamptz) AND state = 'archived' FOR UPDATE
 """
 _INSTRUMENTS = "SELECT symbol_id, symbol, allow_nonpositive FROM instruments"
 
@@ -140,9 +136,7 @@ def merge_page(connection: Connection, place: Place, known: Range, step: Callabl
         step("late kept")
     with connection.transaction() as cur:
         # First, as a flush does: else each could hold what the other waits for.
-        cur.execute(_HOLD, week.bounds)
-        if cur.fetchone() != (known.manifest,):
-            raise ArchiveError(f"the archive of the week {week.name} was changed by somebody else")
+        hold(cur, week, known.manifest)
         _take_out(cur, late)
         added = late.stored(new)
         if len(added):

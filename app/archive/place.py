@@ -37,8 +37,12 @@ class Place:
         The session sleeps in a transaction meanwhile, with neither a snapshot nor a lock that matters: that also works
         behind a transaction pooler. Raises ArchiveError when there is another one.
         """
-        self.ticks.mkdir(parents=True, exist_ok=True)
-        with (self.root / "LOCK").open("w") as file:
+        try:
+            self.ticks.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / "LOCK").open("w")
+        except OSError as error:
+            raise ArchiveError(f"{self.root}: {error.strerror}") from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -106,16 +110,20 @@ class Place:
             folder.rename(doomed)
             shutil.rmtree(doomed)
 
+    def sweep(self) -> None:
+        """Remove what was never finished."""
+        for folder in self.ticks.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(folder)
+
     def tidy(self, named: set[str]) -> list[str]:
         """Remove what was never finished, and put aside what no range names; return the names of the latter.
 
         named: the directories that ranges name.
         """
+        self.sweep()
         aside = []
         for folder in sorted(self.ticks.iterdir()):
-            if folder.name.startswith(UNFINISHED):
-                shutil.rmtree(folder)
-            elif folder.is_dir() and folder.name not in named:
+            if folder.is_dir() and folder.name not in named:
                 self.put_aside(folder)
                 aside.append(folder.name)
         return aside

@@ -43,6 +43,7 @@ _SWITCH = f"""
         derived_rows = %(derived_rows)s, bytes = %(bytes)s, changed_at = now()
     WHERE range = {_RANGE} AND state = ANY(%(from)s)
 """  # noqa: S608 - the constant above
+_HOLD = f"SELECT manifest FROM tick_ranges WHERE range = {_RANGE} AND state = 'archived' FOR UPDATE"  # noqa: S608 - see above
 _FORGET = f"DELETE FROM tick_ranges WHERE range = {_RANGE} AND state = ANY(%(from)s)"  # noqa: S608 - the constant above
 _NO_FILES = f"""
     UPDATE tick_ranges SET manifest = NULL, manifest_sha256 = NULL, rows = NULL, derived_rows = NULL, bytes = NULL
@@ -189,6 +190,13 @@ def set_manifest(cur: Cursor, week: Week, was: str, path: str, sha256: str, size
     cur.execute(_SWITCH, {**week.bounds, **sizes, "manifest": path, "sha256": sha256, "from": [was]})
     if cur.rowcount != 1:
         raise ArchiveError(f"the week {week.name} is not {was} any more")
+
+
+def hold(cur: Cursor, week: Week, manifest: str) -> None:
+    """Keep an archived week as it is until the transaction's end. Raises ArchiveError when it is another one."""
+    cur.execute(_HOLD, week.bounds)
+    if cur.fetchone() != (manifest,):
+        raise ArchiveError(f"the archive of the week {week.name} was changed by somebody else")
 
 
 def forget(cur: Cursor, week: Week, was: str) -> None:

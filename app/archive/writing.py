@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from app.archive.place import sync
 from app.archive.weeks import Week
-from app.storage.archive_files import FORMAT, Group, Manifest, TickFile, encode, file_sha256
+from app.storage.archive_files import FORMAT, Group, Key, Manifest, TickFile, encode, file_sha256
 from app.storage.archive_rows import SELECT, WholeTicks, read_whole, schema, to_arrow
 from app.storage.connection import Connection
 from app.storage.tick_reader import timestamp
@@ -18,7 +21,7 @@ GROUP_ROWS = 16_384
 """Rows of a row group: a page of 20,000 decodes three of them at most. Larger ones hardly make smaller files."""
 
 PAGE_ROWS = 8 * GROUP_ROWS
-"""Ticks in memory at a time, some 40 MB with all copies."""
+"""Ticks in memory at a time, some 40 MB with all copies; `pages_ahead` has a second page."""
 
 COMPRESSION_LEVEL = 3
 
@@ -38,6 +41,24 @@ def names_of(connection: Connection) -> dict[int, str]:
     with connection.transaction() as cur:
         cur.execute(_NAMES)
         return dict(cur.fetchall())
+
+
+@contextmanager
+def pages_ahead(connection: Connection, table: str) -> Iterator[Iterator[WholeTicks]]:
+    """Give what `pages` yields, the next page being fetched meanwhile: the server's core works beside this one.
+
+    Until the end of the block the connection is in use.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        found = pages(connection, table)
+
+        def fetched() -> Iterator[WholeTicks]:
+            coming = thread.submit(next, found, None)
+            while (page := coming.result()) is not None:
+                coming = thread.submit(next, found, None)
+                yield page
+
+        yield fetched()
 
 
 def pages(connection: Connection, table: str) -> Iterator[WholeTicks]:
@@ -61,7 +82,7 @@ def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str]
 
     form = schema()
     by_dictionary = [name for name in form.names if name not in _ENCODINGS and name != "raw_seq"]
-    groups: list[Group] = []
+    groups: list[tuple[int, Key, Key]] = []
     symbols: dict[int, str] = {}
     writer: Any = ParquetWriter(
         path,
@@ -79,11 +100,32 @@ def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str]
             writer.write_table(to_arrow(ticks, names), row_group_size=GROUP_ROWS)
             for start in range(0, len(ticks), GROUP_ROWS):
                 last = min(start + GROUP_ROWS, len(ticks)) - 1
-                groups.append(Group(last + 1 - start, ticks.key(start)[:2], ticks.key(last)[:2]))
+                groups.append((last + 1 - start, ticks.key(start)[:2], ticks.key(last)[:2]))
             progress(len(ticks))
     sync(path)
-    rows = sum(group.rows for group in groups)
-    return TickFile(path.name, rows, path.stat().st_size, file_sha256(path), symbols, groups)
+    placed, footer = _parts(path)
+    found = [Group(*group, *part) for group, part in zip(groups, placed, strict=True)]
+    rows = sum(group.rows for group in found)
+    return TickFile(path.name, rows, path.stat().st_size, file_sha256(path), symbols, found, footer)
+
+
+def _parts(path: Path) -> tuple[list[tuple[int, int, int]], tuple[int, int]]:
+    """Return offset, length and CRC-32 of each row group, and offset and CRC-32 of what follows them."""
+    from pyarrow.parquet import read_metadata
+
+    about = read_metadata(path)
+    found: list[tuple[int, int, int]] = []
+    with path.open("rb") as file:
+        for number in range(about.num_row_groups):
+            group = about.row_group(number)
+            columns = [group.column(at) for at in range(group.num_columns)]
+            start = min(column.dictionary_page_offset or column.data_page_offset for column in columns)
+            size = sum(column.total_compressed_size for column in columns)
+            file.seek(start)
+            found.append((start, size, crc32(file.read(size))))
+        end = found[-1][0] + found[-1][1]
+        file.seek(end)
+        return found, (end, crc32(file.read()))
 
 
 def write_manifest(

@@ -7,8 +7,10 @@ says which one is in force, by path and SHA-256.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
@@ -26,15 +28,21 @@ Key = tuple[int, int]
 
 
 class Group(msgspec.Struct, array_like=True, frozen=True):
-    """A row group: how many rows, and the keys of the first and the last one."""
+    """A row group: how many rows, the keys of the first and the last one, and where its bytes are in the file."""
 
     rows: int
     first: Key
     last: Key
+    offset: int
+    bytes: int
+    crc32: int
 
 
 class TickFile(msgspec.Struct, frozen=True):
-    """A Parquet file beside its manifest. symbols: names by id, as derived `seq` were made with them."""
+    """A Parquet file beside its manifest. symbols: names by id, as derived `seq` were made with them.
+
+    footer: where it begins, and the CRC-32 from there to the end.
+    """
 
     name: str
     rows: int
@@ -42,6 +50,7 @@ class TickFile(msgspec.Struct, frozen=True):
     sha256: str
     symbols: dict[int, str]
     groups: list[Group]
+    footer: tuple[int, int]
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -80,6 +89,22 @@ def load(root: Path, path: str, sha256: str) -> Manifest:
     if manifest.format != FORMAT:
         raise ArchiveAway(f"The archive's {path} has format {manifest.format}, this tickhub reads {FORMAT}")
     return manifest
+
+
+def check_parts(path: Path, groups: Sequence[Group], footer: tuple[int, int]) -> None:
+    """Check that these row groups, and what says where they are, have the bytes that were written.
+
+    Raises ArchiveAway: a wrong byte may give wrong prices without any error.
+    """
+    parts = [(group.offset, group.bytes, group.crc32) for group in groups]
+    try:
+        with path.open("rb") as file:
+            for offset, size, crc in [*parts, (footer[0], -1, footer[1])]:
+                file.seek(offset)
+                if crc32(file.read(size)) != crc:
+                    raise ArchiveAway(f"The archive's {path} is damaged: its bytes from {offset:,} on are other ones")
+    except OSError as error:
+        raise ArchiveAway(f"The archive's {path} cannot be read: {error.strerror}") from error
 
 
 def file_sha256(path: Path) -> str:

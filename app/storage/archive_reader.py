@@ -1,4 +1,4 @@
-"""Read a page of archived ticks: DuckDB over the row groups that it needs. Lane side.
+"""Read pages of archived ticks: DuckDB over the row groups that they need. Lane side.
 
 duckdb is imported when first needed: it costs 60 MB and some tenths of a second.
 """
@@ -6,33 +6,56 @@ duckdb is imported when first needed: it costs 60 MB and some tenths of a second
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
-from functools import cache
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app.errors import ArchiveAway
-from app.storage.archive_files import Manifest, TickFile
+from app.storage.archive_files import Group, Manifest, TickFile, check_parts
 from app.storage.archive_rows import WholeTicks, from_columns, joined
 
 MEMORY_LIMIT = "256MB"
+
+SMALL_ROWS, SMALL_GROUPS, LARGE_GROUPS = 5_000, 1, 4
+"""Row groups decoded together: for a small page what it needs; for an export what the next pages need, too, as asking
+DuckDB costs as much as decoding one."""
+
+PIECES = 6
+"""Of which so many are kept, some 7 MB each at most."""
+
+_MINUTE_US = 60_000_000
 
 _COLUMNS = """symbol_id, epoch_us(time) AS time, ordinal, coalesce(raw_seq, 0) AS raw_seq,
     coalesce(bid, 'NaN'::DOUBLE) AS bid, coalesce(ask, 'NaN'::DOUBLE) AS ask, coalesce(last, 'NaN'::DOUBLE) AS last,
     coalesce(spread, 'NaN'::DOUBLE) AS spread, volume, flags, journal_no, epoch_us(received_at) AS received_at"""
 _WHERE = """symbol_id = $symbol_id AND time >= make_timestamptz($low::BIGINT)
     AND time < make_timestamptz($high::BIGINT)"""
-# The order of tick_reader: at one time those with a seq of the sender's first, by it, then the others by arrival.
-_KEY = ("epoch_us(time)", "ordinal < 0", "greatest(ordinal, 0)", "epoch_us(received_at)", "journal_no::BIGINT")
+_READ = f"SELECT {_COLUMNS} FROM read_parquet($files) WHERE {_WHERE}"  # noqa: S608 - the constants above
 _AT_TIMES = f"""
     SELECT {_COLUMNS} FROM read_parquet($files) WHERE {_WHERE} AND epoch_us(time) IN (SELECT unnest($times))
 """  # noqa: S608 - the constants above
-_BEHIND = "AND ({key}) {compare} ($time::BIGINT, $derived::BOOLEAN, $number::BIGINT, $received::BIGINT, $no::BIGINT)"
-
+_IN_MINUTES = f"""
+    SELECT {_COLUMNS} FROM read_parquet($files)
+    WHERE time >= make_timestamptz($low::BIGINT) AND time < make_timestamptz($high::BIGINT)
+        AND symbol_id IN (SELECT unnest($ids)) AND epoch_us(time) // {_MINUTE_US} IN (SELECT unnest($minutes))
+"""  # noqa: S608 - the constants above
 Place = tuple[int, bool, int, int, int]
 """Where a tick is in the order: time_us, whether its seq is derived, the seq if not, received_us, journal_no."""
+
+
+class _File(NamedTuple):
+    """What is needed of a file. symbol: its name there, which derived seq are made of."""
+
+    path: Path
+    symbol: str
+    groups: tuple[Group, ...]
+    footer: tuple[int, int]
 
 
 def read_archived(
@@ -52,40 +75,104 @@ def read_archived(
     folder: the manifest's, from root. Raises ArchiveAway when files cannot be read.
     """
     low_us, high_us = max(low_us, manifest.start_us), min(high_us, manifest.end_us)
-    counted_low_us, counted_high_us = low_us, high_us
     if after is not None and descending:
-        high_us, counted_high_us = min(high_us, after[0] + 1), min(high_us, after[0])
+        high_us = min(high_us, after[0] + 1)
     elif after is not None:
-        low_us, counted_low_us = max(low_us, after[0]), max(low_us, after[0] + 1)
-    files = [file for file in manifest.files if _has(file, symbol_id, low_us, high_us)]
-    if not files or low_us >= high_us:
-        return nothing()
-    most = max(files, key=lambda file: file.rows)
-    # Of the ticks at the time of `after` some are before it, so they do not count.
-    enough_us = _enough(most, symbol_id, counted_low_us, counted_high_us, max_rows, descending)
-    if enough_us is not None and descending:
-        low_us = max(low_us, enough_us)
-    elif enough_us is not None:
-        high_us = min(high_us, enough_us)
-    parameters: dict[str, Any] = {"symbol_id": symbol_id, "low": low_us, "high": high_us, "limit": max_rows}
-    behind = ""
-    if after is not None:
-        names = ("time", "derived", "number", "received", "no")
-        parameters |= dict(zip(names, after, strict=True))
-        behind = _BEHIND.format(key=", ".join(_KEY), compare="<" if descending else ">")
-    order = ", ".join(f"{part} DESC" if descending else part for part in _KEY)
-    # One statement for files with the same names of symbols; a renamed symbol's late ticks are read by themselves.
+        low_us = max(low_us, after[0])
     parts: list[WholeTicks] = []
-    for name in sorted({file.symbols.get(symbol_id, "") for file in files}):
-        paths = [root / folder / file.name for file in files if file.symbols.get(symbol_id, "") == name]
-        query = f"SELECT {_COLUMNS} FROM read_parquet($files) WHERE {_WHERE} {behind} ORDER BY {order} LIMIT $limit"  # noqa: S608 - the constants above
-        parts.append(from_columns(_run(query, parameters, paths), {symbol_id: name}))
-    if len(parts) == 1:
-        return parts[0]
-    whole = joined(parts)
-    keys = (whole.journal_no, whole.received_us, np.maximum(whole.seq, 0), whole.seq < 0, whole.time_us)
-    rows = np.lexsort(keys)
-    return whole.take((rows[::-1] if descending else rows)[:max_rows])
+    pieces = _pieces(manifest, symbol_id, SMALL_GROUPS if max_rows <= SMALL_ROWS else LARGE_GROUPS)
+    for start_us, end_us in reversed(pieces) if descending else pieces:
+        if end_us <= low_us or start_us >= high_us:
+            continue
+        files = [
+            _File(root / folder / file.name, file.symbols.get(symbol_id, ""), tuple(groups), file.footer)
+            for file in manifest.files
+            if (groups := _groups(file, symbol_id, start_us, end_us))
+        ]
+        if not files:
+            continue
+        for file in files:
+            _check_there(file.path)
+        ticks = _piece(tuple(files), symbol_id, start_us, end_us)
+        first = int(np.searchsorted(ticks.time_us, low_us))
+        last = int(np.searchsorted(ticks.time_us, high_us))
+        if after is not None and descending:
+            last = _bisected(ticks, after, first, last, bisect_left)
+        elif after is not None:
+            first = _bisected(ticks, after, first, last, bisect_right)
+        if descending:
+            parts.append(ticks.take(slice(max(first, last - max_rows), last)).take(slice(None, None, -1)))
+        else:
+            parts.append(ticks.take(slice(first, min(last, first + max_rows))))
+        max_rows -= len(parts[-1])
+        if max_rows <= 0:
+            break
+    return parts[0] if len(parts) == 1 else joined([nothing(), *parts])
+
+
+def _pieces(manifest: Manifest, symbol_id: int, groups: int) -> list[tuple[int, int]]:
+    """Return the manifest's range in pieces that have so many row groups of a symbol, one after the other."""
+    of_symbol = [
+        [group.first for group in file.groups if group.first[0] <= symbol_id <= group.last[0]]
+        for file in manifest.files
+    ]
+    firsts = max(of_symbol, key=len)
+    cuts = [us for number, us in firsts[groups::groups] if number == symbol_id]
+    edges = sorted({manifest.start_us, *cuts, manifest.end_us})
+    return list(itertools.pairwise(edges))
+
+
+@lru_cache(maxsize=PIECES)  # pages of one read come one after the other, and no file is ever changed
+def _piece(files: tuple[_File, ...], symbol_id: int, start_us: int, end_us: int) -> WholeTicks:
+    """Return a symbol's ticks of [start_us, end_us) in the order of tick_reader; nobody may change them."""
+    for file in files:
+        check_parts(file.path, file.groups, file.footer)
+    parts: list[WholeTicks] = []
+    # One statement for files with the same name of it; a renamed symbol's late ticks are read by themselves.
+    for name in sorted({file.symbol for file in files}):
+        paths = [file.path for file in files if file.symbol == name]
+        found = _run(_READ, {"symbol_id": symbol_id, "low": start_us, "high": end_us}, paths)
+        parts.append(from_columns(found, {symbol_id: name}))
+    ticks = _in_order(parts[0] if len(parts) == 1 else joined(parts))
+    for field in fields(WholeTicks):
+        getattr(ticks, field.name).setflags(write=False)
+    return ticks
+
+
+def _in_order(ticks: WholeTicks) -> WholeTicks:
+    """Return one symbol's ticks by time, at one time those with a seq of the sender's first, by it, then by arrival."""
+    if (np.diff(ticks.time_us) < 0).any():  # of several files
+        ticks = ticks.take(np.argsort(ticks.time_us, kind="stable"))
+    same = np.flatnonzero(np.diff(ticks.time_us) == 0)
+    if not len(same):
+        return ticks
+    # Only ticks of one time may be out of order, and each time has its place.
+    at = np.union1d(same, same + 1)
+    few = ticks.take(at)
+    found = np.lexsort((few.journal_no, few.received_us, np.maximum(few.seq, 0), few.seq < 0, few.time_us))
+    if np.array_equal(found, np.arange(len(found))):
+        return ticks
+    order = np.arange(len(ticks))
+    order[at] = at[found]
+    return ticks.take(order)
+
+
+def _bisected(ticks: WholeTicks, place: Place, first: int, last: int, how: Callable[..., int]) -> int:
+    """Return where a place is among the rows [first, last)."""
+
+    def key(row: int) -> Place:
+        seq = int(ticks.seq[row])
+        return int(ticks.time_us[row]), seq < 0, max(seq, 0), int(ticks.received_us[row]), int(ticks.journal_no[row])
+
+    return first + how(range(first, last), place, key=key)
+
+
+def _check_there(path: Path) -> None:
+    """Notice a file that is gone, whose rows are still in memory. Raises ArchiveAway."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise ArchiveAway(f"The archive's {path} cannot be read: {error.strerror}") from error
 
 
 def read_keys(root: Path, folder: str, manifest: Manifest, symbol_id: int, times_us: Sequence[int]) -> WholeTicks:
@@ -93,10 +180,28 @@ def read_keys(root: Path, folder: str, manifest: Manifest, symbol_id: int, times
     wanted = sorted(set(times_us))
     parts: list[WholeTicks] = []
     for file in manifest.files:
-        if not wanted or not _has(file, symbol_id, wanted[0], wanted[-1] + 1):
+        groups = _groups(file, symbol_id, wanted[0], wanted[-1] + 1) if wanted else []
+        if not groups:
             continue
+        check_parts(root / folder / file.name, groups, file.footer)
         parameters = {"symbol_id": symbol_id, "low": wanted[0], "high": wanted[-1] + 1, "times": wanted}
         parts.append(from_columns(_run(_AT_TIMES, parameters, [root / folder / file.name]), file.symbols))
+    return joined(parts) if parts else nothing()
+
+
+def read_minutes(
+    root: Path, folder: str, manifest: Manifest, symbol_ids: Sequence[int], minutes_us: Sequence[int]
+) -> WholeTicks:
+    """Return every archived tick of these symbols and minutes, in no order. Raises ArchiveAway."""
+    low, high = min(minutes_us), max(minutes_us) + _MINUTE_US
+    parameters = {"low": low, "high": high, "minutes": [us // _MINUTE_US for us in minutes_us]}
+    parts: list[WholeTicks] = []
+    for file in manifest.files:
+        needed = {number: groups for number in symbol_ids if (groups := _groups(file, number, low, high))}
+        if needed:
+            check_parts(root / folder / file.name, list(set().union(*needed.values())), file.footer)
+            found = _run(_IN_MINUTES, {**parameters, "ids": list(needed)}, [root / folder / file.name])
+            parts.append(from_columns(found, file.symbols))
     return joined(parts) if parts else nothing()
 
 
@@ -106,27 +211,10 @@ def nothing() -> WholeTicks:
     return WholeTicks(i4, i8, i8, f8, f8, f8, f8, f8, f8, f8, i4, i4, i8)
 
 
-def _has(file: TickFile, symbol_id: int, low_us: int, high_us: int) -> bool:
+def _groups(file: TickFile, symbol_id: int, low_us: int, high_us: int) -> list[Group]:
+    """Return the row groups that may have a symbol's ticks of [low_us, high_us)."""
     low, high = (symbol_id, low_us), (symbol_id, high_us)
-    return any(group.last >= low and group.first < high for group in file.groups)
-
-
-def _enough(
-    file: TickFile, symbol_id: int, low_us: int, high_us: int, rows: int, descending: bool
-) -> int | None:
-    """Return the bound of a part of [low_us, high_us) that has so many rows in whole row groups; None: all of it.
-
-    Of the group at the edge of the range it is not known how many of its rows are inside: it does not count.
-    """
-    found = 0
-    for group in reversed(file.groups) if descending else file.groups:
-        inside = group.first >= (symbol_id, low_us) and group.last < (symbol_id, high_us)
-        if not inside:
-            continue
-        found += group.rows
-        if found >= rows:
-            return group.first[1] if descending else group.last[1] + 1
-    return None
+    return [group for group in file.groups if group.last >= low and group.first < high]
 
 
 @cache

@@ -2,7 +2,8 @@
 
 Most ticks are quotes, and there may be none but quotes for years. So the maintained bars, and the index of what was
 sent, first tell the minutes that hold trades, some at a time; within these the keys of a page are taken in order, by
-the key's index; and only for them `trades_between` (migration 0014) looks for the quote.
+the key's index; and only for them `trades_between` (migration 0014) looks for the quote. Where ticks are archived,
+`archive_trades` does the same with files.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from app.datasets.declare import Dataset
-from app.errors import Conflict
 from app.formats.table import NULL_INT, Table, Values, empty
+from app.storage.archive_trades import MINUTE_US, read_archived_trades
 from app.storage.range_version import range_version
 from app.storage.rows_reader import FETCH_ROWS, RowsPage, fields_of, rows_version
-from app.storage.tick_ranges import archived_within
+from app.storage.tick_ranges import Archived, archive_dir_of, archived_within
 from app.storage.tick_reader import timestamp
 
-MINUTE_US = 60_000_000
 _HOUR_US, _DAY_US = 60 * MINUTE_US, 1440 * MINUTE_US
 
 FIRST_MINUTES, MOST_MINUTES = 64, 4096
@@ -122,7 +122,8 @@ def read_trades(
 ) -> RowsPage:
     """Return at most `max_rows` trades of [start_us, end_us), behind `after` in the asked direction.
 
-    symbol_id: of one instrument, None: of all. Raises ValueError for an `after` that no page of trades gave.
+    symbol_id: of one instrument, None: of all. Raises ArchiveAway, and ValueError for an `after` that no page of trades
+    gave.
     """
     place = None if after is None else TradePlace.decode(after)
     if place is not None and descending:
@@ -134,9 +135,12 @@ def read_trades(
     count = max(LEAST_OF_A_SYMBOL, FIRST_MINUTES // max(len(ids), 1))
     rows: list[tuple[Any, ...]] = []
     while len(rows) <= max_rows and not left.over and ids:
-        found = _before_the_archive(cur, _minutes(cur, ids, left, count, descending), left)
-        if len(found):
-            rows += _rows(cur, ids, found, left, place, descending, max_rows + 1 - len(rows))
+        found, archived = _of_one_place(cur, _minutes(cur, ids, left, count, descending), left)
+        missing = max_rows + 1 - len(rows)
+        if archived is not None:
+            rows += _archived_rows(cur, archived, ids, found, left, place, descending, missing)
+        elif len(found):
+            rows += _rows(cur, ids, found, left, place, descending, missing)
         count = min(count * 2, MOST_MINUTES)
     return _page(dataset, rows, max_rows)
 
@@ -233,28 +237,51 @@ def _rows(
     return rows
 
 
-def _before_the_archive(
+def _of_one_place(
     cur: Cursor, minutes: np.ndarray[Any, np.dtype[np.int64]], left: _Left
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the minutes up to the first archived one. Raises Conflict when that is the next one.
-
-    Rows without those of the archive would be a wrong answer.
-    """
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Archived | None]:
+    """Return the first of the minutes, as many as are hot, or archived in one range; and that range."""
     if not len(minutes):
-        return minutes
-    low, high = timestamp(int(minutes.min())), timestamp(int(minutes.max()) + MINUTE_US)
-    away = np.zeros(len(minutes), np.bool_)
-    for place in archived_within(cur, low, high):
-        away |= (minutes >= place.start_us) & (minutes < place.end_us)
-    if not away.any():
-        return minutes
-    if away[0]:
-        raise Conflict(
-            f"Trades of the week of {timestamp(int(minutes[0]))[:10]} are in the archive, and cannot be asked for as"
-            " trades: ask for ticks, or bring that week back (python -m app archive)"
-        )
-    left.over = False
-    return minutes[: int(np.argmax(away))]
+        return minutes, None
+    places = archived_within(cur, timestamp(int(minutes.min())), timestamp(int(minutes.max()) + MINUTE_US))
+    of = np.full(len(minutes), -1)
+    for number, place in enumerate(places):
+        of[(minutes >= place.start_us) & (minutes < place.end_us)] = number
+    others = np.flatnonzero(of != of[0])
+    if len(others):
+        left.over = False
+        minutes = minutes[: int(others[0])]
+    return minutes, None if of[0] < 0 else places[int(of[0])]
+
+
+def _archived_rows(
+    cur: Cursor,
+    place_of: Archived,
+    ids: Sequence[int],
+    minutes: np.ndarray[Any, np.dtype[np.int64]],
+    left: _Left,
+    place: TradePlace | None,
+    descending: bool,
+    max_rows: int,
+) -> list[tuple[Any, ...]]:
+    """Return trades of these archived minutes, and take them off what is left. Raises ArchiveAway."""
+    root = archive_dir_of(cur)
+    low_us = -_MAX_INT if left.start_us is None else left.start_us
+    high_us = _MAX_INT if left.end_us is None else left.end_us
+    after = None if place is None else (place.time_us, place.seq, place.symbol_id)
+    rows: list[tuple[Any, ...]] = []
+    for part in read_archived_trades(cur, root, place_of.folder, place_of.manifest(root), ids, minutes):
+        inside = [(key, row) for row in part if low_us <= (key := (row[1], row[2], row[9]))[0] < high_us]
+        if after is not None:
+            inside = [(key, row) for key, row in inside if (key < after if descending else key > after)]
+        rows += [row for _, row in sorted(inside, reverse=descending)]
+        if len(rows) >= max_rows:
+            break
+    if descending:
+        left.end_us = int(minutes[-1])
+    else:
+        left.start_us = int(minutes[-1]) + MINUTE_US
+    return rows[:max_rows]
 
 
 def _page(dataset: Dataset, rows: list[tuple[Any, ...]], max_rows: int) -> RowsPage:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.archive import compacting
 from app.archive.archiver import Archiver
 from app.market.identity import derive_seq
 from app.storage.connection import Connection
@@ -86,6 +87,9 @@ def without_seq(times_us: list[int], symbol: str = "TSLA") -> list[Tick]:
 
 
 def main(url: str, root: str, wanted: str, what: str) -> None:
+    if wanted.startswith("compaction"):
+        compacting.MOST_FILES = 1
+
     def do(archiver: Archiver) -> None:
         archiver.run(1) if what == "run" else archiver.bring_back(0, 2**62)
 

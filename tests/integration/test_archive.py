@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from psycopg2.extensions import connection
 
+from app.archive import compacting
 from app.market.intervals import Buckets
 from app.storage.bar_reader import BarQuery, read_bars
 from app.storage.connection import Connection
@@ -206,6 +207,35 @@ def test_an_archiver_killed_at_any_step_loses_and_doubles_nothing(
     assert_bars_and_current_are_those_of_a_clean_load(conn)
     next_row, stored, duplicates, set_aside, *_ = ledger_of(conn, feeder.journal_id)
     assert (stored, duplicates, set_aside) == (len(wanted), next_row - len(wanted), 0)
+
+
+@pytest.mark.parametrize("step", ["compaction written", "compaction kept", "compaction switched"])
+def test_many_files_become_one_whatever_kills_the_archiver(
+    conn: connection,
+    database_url: str,
+    archive: Path,
+    sink: DatabaseSink,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    feeder = load(sink)
+    run(database_url, archive)
+    late = [Tick(time_us=MONDAY_US + 99 + i, seq=4 - i % 2 * 9) for i in range(3)]
+    for tick in late:
+        write_all(sink, feeder, [tick])
+        run(database_url, archive)
+    assert len(list(archive.glob("ticks/20260105-*/ticks-*.parquet"))) == 4
+    before = everything(database_url, archive)
+    assert died_at(database_url, archive, step)
+    assert everything(database_url, archive) == before
+    monkeypatch.setattr(compacting, "MOST_FILES", 1)
+    run(database_url, archive)
+    assert everything(database_url, archive) == before
+    assert len(list(archive.glob("ticks/20260105-*/*"))) == 2, "a file and a manifest"
+    assert run(database_url, archive) == []
+    bring_back(database_url, archive)
+    assert len(stored_keys(conn)) == len(some_ticks()) + 4 + len(late)
+    assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 
 @pytest.mark.parametrize("step", BACK_STEPS)

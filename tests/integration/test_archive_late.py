@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
@@ -15,11 +14,11 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
+from app.archive import compacting
 from app.archive.checking import compare
 from app.archive.place import ArchiveError
 from app.archive.weeks import Week, freeze
-from app.datasets.registry import DATASETS
-from app.errors import ArchiveAway, Conflict
+from app.errors import ArchiveAway
 from app.storage import retention
 from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks
@@ -28,7 +27,6 @@ from app.storage.import_job import DerivedTicksThere, ImportJob, find_instrument
 from app.storage.partitions import WEEK_US
 from app.storage.sink import DatabaseSink
 from app.storage.tick_reader import read_ticks
-from app.storage.trades_reader import read_trades
 from tests.batches import (
     NAN,
     Feeder,
@@ -44,13 +42,6 @@ from tests.batches import (
 from tests.integration.archiving import MONDAY_US, bring_back, run, with_archiver, without_seq
 
 WAIT_S = 30
-
-
-@pytest.fixture
-def sink(database_url: str) -> Iterator[DatabaseSink]:
-    made = new_sink(database_url)
-    yield made
-    made.close()
 
 
 def quotes(count: int, start: int = 0) -> list[Tick]:
@@ -114,7 +105,7 @@ def test_ticks_sent_again_after_the_archive_add_nothing(
 
 
 def test_late_ticks_of_a_renamed_symbol_are_read_with_the_others(
-    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_all(sink, Feeder(), [*quotes(3), *without_seq([MONDAY_US + 500] * 2)])
     run(database_url, tmp_path)
@@ -123,7 +114,11 @@ def test_late_ticks_of_a_renamed_symbol_are_read_with_the_others(
     late = [*quotes(2, start=3), *without_seq([MONDAY_US + 500] * 2, "TSLB")]
     write_all(sink, Feeder(), [Tick(**{**vars(tick), "symbol": "TSLB"}) for tick in late])
     run(database_url, tmp_path)
-    assert read_times(database_url, tmp_path) == [MONDAY_US + i for i in (0, 1, 2, 3, 4, 500, 500, 500, 500)]
+    times = [MONDAY_US + i for i in (0, 1, 2, 3, 4, 500, 500, 500, 500)]
+    assert read_times(database_url, tmp_path) == times
+    monkeypatch.setattr(compacting, "MOST_FILES", 1)
+    assert run(database_url, tmp_path) == ["20260105: its files are one now"]
+    assert read_times(database_url, tmp_path) == times
     before = rows_of(conn, "SELECT rows FROM tick_ranges")
     bring_back(database_url, tmp_path)
     assert rows_of(conn, "SELECT count(*) FROM ticks") == before == [(9,)]
@@ -162,34 +157,6 @@ def test_a_week_that_is_dropped_later_loses_its_files(
     assert rows_of(conn, "SELECT count(*) FROM late_ticks") == [(0,)], "those that waited went with their week"
     write_all(sink, feeder, quotes(5, start=20))
     assert rows_of(conn, "SELECT code, count(*) FROM rejected_ticks GROUP BY 1") == [("too_old", 5)]
-
-
-def test_archived_trades_are_refused_as_trades_and_not_left_out(
-    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
-) -> None:
-    trades = [Tick(time_us=MONDAY_US + week * WEEK_US, last=4.0, volume=1, flags=56) for week in range(2)]
-    write_all(sink, Feeder(), trades)
-
-    def read(descending: bool, max_rows: int) -> list[int]:
-        reader = Connection(lambda: database_url, 5, 30, "reader", tmp_path)
-        try:
-            with reader.reading(30) as cur:
-                bounds = {"symbol_id": 1, "start_us": None, "end_us": None, "after": None}
-                page = read_trades(cur, DATASETS["trades"], **bounds, descending=descending, max_rows=max_rows)
-                return [int(at) for at in page.table.columns[1]]
-        finally:
-            reader.close()
-
-    assert len(read(False, 10)) == 2
-    run(database_url, tmp_path)
-    second_us = MONDAY_US + WEEK_US
-    with_archiver(database_url, tmp_path, lambda archiver: archiver.bring_back(second_us, second_us + 1))
-    with pytest.raises(Conflict, match="are in the archive"):
-        read(False, 10)
-    with pytest.raises(Conflict, match="are in the archive"):
-        read(True, 2)
-    write_all(sink, Feeder(), [Tick(time_us=second_us + i, last=4.0, volume=1, flags=56) for i in range(1, 3)])
-    assert read(True, 2) == [second_us + 2, second_us + 1], "enough of them are hot"
 
 
 # ---- others meanwhile

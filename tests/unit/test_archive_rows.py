@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.archive.checking import compare, in_order, read_file
 from app.archive.writing import write_file
+from app.errors import ArchiveAway
 from app.market.flags import sides
 from app.market.identity import derive_seq, seq_of
 from app.storage import archive_reader
@@ -48,9 +49,7 @@ def with_derived(ticks: WholeTicks, wanted: list[bool]) -> WholeTicks:
     number = np.array(wanted[: len(ticks)] + [False] * (len(ticks) - len(wanted)), np.bool_)
     names = list(NAMES.values())
     symbol = ticks.symbol_id - 1
-    made = derive_seq(
-        names, symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags
-    )
+    made = derive_seq(names, symbol, ticks.time_us, ticks.bid, ticks.ask, ticks.last, ticks.volume, ticks.flags)
     ticks.seq = np.where(number, made, ticks.seq)
     return ticks.take(np.lexsort((ticks.seq, ticks.time_us, ticks.symbol_id)))
 
@@ -102,7 +101,7 @@ def place_of(ticks: WholeTicks, row: int) -> Place:
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows(), rows(max_size=10), st.integers(1, 7), st.booleans(), st.sampled_from([2, 3, 1000]))
+@given(rows(), rows(max_size=10), st.integers(1, 7), st.booleans(), st.sampled_from([2, 3, 1000]), st.booleans())
 def test_pages_of_files_hold_every_tick_once_in_order(
     tmp_path_factory: pytest.TempPathFactory,
     made: list[Row],
@@ -110,13 +109,12 @@ def test_pages_of_files_hold_every_tick_once_in_order(
     page_rows: int,
     descending: bool,
     group_rows: int,
+    large: bool,
 ) -> None:
     """Row groups of a few rows: what a page leaves out for having enough must not be missing."""
     keys = {(row.symbol_id, row.time_us, row.seq) for row in made}
     orders = {place_key(row) for row in made}
-    late = [
-        row for row in late if (row.symbol_id, row.time_us, row.seq) not in keys and place_key(row) not in orders
-    ]
+    late = [row for row in late if (row.symbol_id, row.time_us, row.seq) not in keys and place_key(row) not in orders]
     root = tmp_path_factory.mktemp("archive")
     (root / "w").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -130,6 +128,7 @@ def test_pages_of_files_hold_every_tick_once_in_order(
         return
     manifest = manifest_of(files)
     ticks = whole([*made, *late])
+    size = 0 if large else archive_reader.SMALL_ROWS
     for symbol_id in (1, 2, 3):
         own = ticks.take(ticks.symbol_id == symbol_id)
         order = sorted(range(len(own)), key=lambda row: place_of(own, row), reverse=descending)
@@ -137,17 +136,19 @@ def test_pages_of_files_hold_every_tick_once_in_order(
         found: list[tuple[int, int, int]] = []
         after: Place | None = None
         while True:
-            page = read_archived(
-                root,
-                "w",
-                manifest,
-                symbol_id,
-                manifest.start_us,
-                manifest.end_us,
-                after=after,
-                descending=descending,
-                max_rows=page_rows,
-            )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(archive_reader, "SMALL_ROWS", size)
+                page = read_archived(
+                    root,
+                    "w",
+                    manifest,
+                    symbol_id,
+                    manifest.start_us,
+                    manifest.end_us,
+                    after=after,
+                    descending=descending,
+                    max_rows=page_rows,
+                )
             found += [page.key(row) for row in range(len(page))]
             if len(page) < page_rows:
                 break
@@ -185,17 +186,36 @@ def test_a_page_decodes_the_row_groups_that_it_needs_and_no_others(
 
     monkeypatch.setattr(archive_reader, "_run", noted)
     manifest = manifest_of([file])
+
+    def first_us(after_us: int, rows: int, descending: bool = False) -> int:
+        after = (after_us, False, 0, -(2**62) if descending else 2**62, 0)
+        bounds = (MIDNIGHT_US, MIDNIGHT_US + 5000)
+        page = read_archived(tmp_path, "w", manifest, 1, *bounds, after=after, descending=descending, max_rows=rows)
+        assert len(page) == rows
+        return int(page.time_us[0]) - MIDNIGHT_US
+
     for descending in (False, True):
-        page = read_archived(
-            tmp_path,
-            "w",
-            manifest,
-            1,
-            MIDNIGHT_US,
-            MIDNIGHT_US + 5000,
-            after=(MIDNIGHT_US + 2500, False, 0, 0, 0),
-            descending=descending,
-            max_rows=50,
-        )
-        assert len(page) == 50
-    assert all(high - low <= 300 for low, high in asked), asked
+        assert first_us(MIDNIGHT_US + 2500, 50, descending) == (2499 if descending else 2501)
+    assert all(high - low == 100 for low, high in asked), asked
+    asked.clear()
+    monkeypatch.setattr(archive_reader, "SMALL_ROWS", 100)
+    for at in range(900):
+        assert first_us(MIDNIGHT_US + 100 + at, 150) == 101 + at
+    assert [high - MIDNIGHT_US for _, high in asked] == [400, 800, 1200], "each is decoded once"
+
+
+def test_a_file_that_is_gone_is_noticed_though_its_rows_were_decoded(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    ticks = whole([Row(time_us=MIDNIGHT_US + i, bid=1.0) for i in range(5)])
+    file = write_file(tmp_path / "w" / "ticks-1.parquet", [ticks], NAMES, lambda _: None)
+    bounds = (MIDNIGHT_US, MIDNIGHT_US + 5)
+
+    def read() -> WholeTicks:
+        return read_archived(tmp_path, "w", manifest_of([file]), 1, *bounds, after=None, descending=False, max_rows=9)
+
+    assert len(read()) == 5
+    with pytest.raises(ValueError, match="read-only"):
+        read().bid[0] = 2.0
+    (tmp_path / "w" / "ticks-1.parquet").unlink()
+    with pytest.raises(ArchiveAway):
+        read()

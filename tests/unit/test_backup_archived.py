@@ -34,7 +34,7 @@ def week(archive: Path, name: str, written_at: datetime = NOW) -> dict[str, str]
     folder.mkdir(parents=True)
     file = folder / "ticks-1.parquet"
     file.write_bytes(name.encode() * 100)
-    made = TickFile(file.name, 1, file.stat().st_size, file_sha256(file), {}, [])
+    made = TickFile(file.name, 1, file.stat().st_size, file_sha256(file), {}, [], (0, 0))
     data, sha256 = encode(Manifest(FORMAT, 0, 1, 1, 0, made.bytes, "", [], [made]))
     (folder / "manifest-1.json").write_bytes(data)
     for path in folder.iterdir():
