@@ -50,10 +50,10 @@ class Host(msgspec.Struct):
 
 
 class HostFigures:
-    """This host's disks and backups. backup_dir: where backups are, if there are any."""
+    """This host's disks and backups. backup_dir, archive_dir: of which there may be none."""
 
-    def __init__(self, data_dir: Path, backup_dir: Path) -> None:
-        self._data_dir, self._backup_dir = data_dir, backup_dir
+    def __init__(self, data_dir: Path, backup_dir: Path, archive_dir: Path) -> None:
+        self._places = data_dir, backup_dir, archive_dir
         self._lane: Lane | None = None
         self._looking: AsyncResult | None = None
         self._known: Host | None = None
@@ -66,7 +66,7 @@ class HostFigures:
             if self._lane is None:
                 self._lane = Lane("watch")
             self._looked_at_s = now_s
-            self._looking = self._lane.submit(look, self._data_dir, self._backup_dir)
+            self._looking = self._lane.submit(look, *self._places)
         if (looking := self._looking) is not None:
             looking.wait(WAIT_S)
             if looking.ready():
@@ -81,11 +81,12 @@ class HostFigures:
             self._lane.stop()
 
 
-def look(data_dir: Path, backup_dir: Path) -> Host:
+def look(data_dir: Path, backup_dir: Path, archive_dir: Path) -> Host:
     """Return the disks and backups. To be run on a lane. Raises OSError where the data directory is gone."""
     disks = {"data": _disk(data_dir)}
-    if backup_dir.is_dir():
-        disks["backup"] = _disk(backup_dir)
+    for name, path in (("backup", backup_dir), ("archive", archive_dir)):
+        if path.is_dir():
+            disks[name] = _disk(path)
     found = Host(disks, [], following=following(backup_dir))
     for path in sorted((backup_dir / "base").glob("*.json")):
         note = _note(path)

@@ -1,7 +1,7 @@
 """The database's figures: asked for by the elected process, shown by all. Greenlet side.
 
     elected, every EVERY_S:  a page's lane asks the database (storage/database_figures.py) -> kept here, sent by the bus
-    all others:              keep what came
+    all others:              keep what came; when nothing does, they ask themselves: the elected one may be out of reach
 
 With the database away the last figures stay, with their age. A worker that has just begun has none for EVERY_S.
 """
@@ -9,6 +9,7 @@ With the database away the last figures stay, with their age. A worker that has 
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ from app.stream.frames import BadFrame
 EVERY_S = 15.0
 IDLE_S = 1.0
 """How often one that is not elected looks whether it is."""
+
+UNTOLD_S = (60.0, 90.0)
+"""So long one that is not elected waits for figures, by chance within, so that one asks and tells the others."""
 
 SHARE = 0.05
 """Share of the time that asking may take: thousands of partitions have a second's worth of files to look at."""
@@ -55,7 +59,9 @@ class Watch:
         self._figures: DatabaseFigures | None = None
         self._at_s = float("-inf")
         self._asked_s = float("-inf")
+        self._began_s = time.monotonic()
         self._wait_s = 0.0
+        self._patience_s = random.uniform(*UNTOLD_S)  # noqa: S311 - nothing to guess
         self._complaint = ""
         bus.on(DATABASE, self._came)
 
@@ -70,11 +76,16 @@ class Watch:
         return time.monotonic() - self._at_s
 
     def run(self) -> None:
-        """Ask for ever, while elected; to be spawned as a greenlet."""
+        """Ask for ever, when it is time to; to be spawned as a greenlet."""
         while True:
-            if self._elected() and time.monotonic() - self._asked_s >= self._wait_s:
+            if self._is_due(time.monotonic()):
                 self.ask()
             gevent.sleep(IDLE_S)
+
+    def _is_due(self, now_s: float) -> bool:
+        if now_s - self._asked_s < self._wait_s:
+            return False
+        return bool(self._elected()) or now_s - max(self._at_s, self._began_s) > self._patience_s
 
     def ask(self) -> None:
         """Ask the database now, and tell the others."""

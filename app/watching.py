@@ -12,6 +12,7 @@ from app.meters import Meters
 from app.pipeline.flusher import Flusher
 from app.pipeline.window import MemoryBudget
 from app.reads import Reads
+from app.runtime_config import archive_dir
 from app.settings import Settings
 from app.stream.bus import Bus
 from app.stream.hub import Hub
@@ -35,7 +36,7 @@ class Watching:
         self.gauges = Gauges(meters.slot, reads, hub, flusher, budget)
         self.database = Watch(lambda: desk.election.term, reads, bus)
         backups = Path(settings.backup_dir) if settings.backup_dir else settings.data_dir / "backups"
-        self.host = HostFigures(settings.data_dir, backups)
+        self.host = HostFigures(settings.data_dir, backups, archive_dir(settings))
 
     def start(self, spawn: Callable[[Callable[[], None]], None]) -> None:
         """Start the greenlet."""

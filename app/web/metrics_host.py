@@ -14,7 +14,7 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     if host is None:
         return
     yield GaugeMetricFamily("tickhub_host_figures_age_seconds", "Age of what is said of disks and backups.", age_s)
-    size = GaugeMetricFamily("tickhub_disk_size_bytes", "Size of the file system with data or backups.", labels=["of"])
+    size = GaugeMetricFamily("tickhub_disk_size_bytes", "Size of a file system with what is ours.", labels=["of"])
     free = GaugeMetricFamily("tickhub_disk_free_bytes", "What of it can be written.", labels=["of"])
     for name, disk in host.disks.items():
         size.add_metric([name], disk.size_bytes)

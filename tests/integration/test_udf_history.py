@@ -43,8 +43,12 @@ def test_bars_cross_to_the_loop_as_the_answers_bytes(conn: connection) -> None:
         ticks = [Row(symbol_id=symbol_id, time_us=MIDNIGHT_US + n * 1_000_000, bid=1 + n / 7) for n in range(50)]
         TickStore().write(cur, stored(ticks), {symbol_id: "TSLA"})
     reads, app = _Reads(conn), create_app()
-    meters = SimpleNamespace(answered=lambda status: None)
-    app.extensions["tickhub"] = SimpleNamespace(reads=reads, meters=meters, settings=load({}, env_file=None))
+    app.extensions["tickhub"] = SimpleNamespace(
+        reads=reads,
+        meters=SimpleNamespace(answered=lambda *of: None),
+        keys=SimpleNamespace(required=False),
+        settings=load({}, env_file=None),
+    )
     client = app.test_client()
     prices = [1 + n / 7 for n in range(50)]
     for query, expected in (

@@ -26,7 +26,7 @@ PATHS = (
     "/api/bars/TSLA?interval=1d&tz=America/New_York",
     "/api/bars/TSLA?interval=1h&limit=2",
 )
-LEFT_OUT = ("Date", "Connection")
+LEFT_OUT = ("Date", "Connection", "X-Request-Id")
 
 pytestmark = pytest.mark.long
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.backup.following import FILE
 from tests.process.harness import ROOT, WAIT_S, Server, folder, free_port, wait_until
 from tests.process.wire import ask, running
 
@@ -135,6 +136,9 @@ def server(data_template: Path) -> Iterator[Server]:
             "schema_revision": "0017", "verified_at": "2026-01-13T02:02:00Z", "damage": None,
         }  # fmt: skip
         (base / "20260113T020000Z-full.json").write_text(json.dumps(note))
+        followed = {"wal_until": now, "journals_until": now, "written_at": now}
+        (base.parent / FILE).parent.mkdir()
+        (base.parent / FILE).write_text(json.dumps(followed))
         wait_until(lambda: "tickhub_late_ticks" in scraped(server), WAIT_S, "the database's figures")
         yield server
 

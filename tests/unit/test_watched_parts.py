@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from psycopg2.errors import InsufficientPrivilege
 
-from app import host_figures, request_ids
+from app import host_figures, request_ids, watch
 from app.errors import DatabaseAway
 from app.host_figures import HostFigures
 from app.meters import ReadMeters
@@ -89,8 +90,8 @@ def test_figures_reach_those_who_do_not_ask_and_outlive_the_database() -> None:
 
 def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
     is_elected, reads = [False], Asked()
-    watch = Watch(lambda: is_elected[0], reads, Wire())  # type: ignore[arg-type]
-    running = gevent.spawn(watch.run)
+    watching = Watch(lambda: is_elected[0], reads, Wire())  # type: ignore[arg-type]
+    running = gevent.spawn(watching.run)
     gevent.sleep(0.05)
     assert reads.count == 0
     is_elected[0] = True
@@ -99,23 +100,38 @@ def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
     assert reads.count == 1
 
 
+def test_one_who_is_not_elected_asks_when_nobody_tells_it_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "UNTOLD_S", (1.5, 1.5))
+    monkeypatch.setattr(watch, "IDLE_S", 0.05)
+    wire, reads, told = Wire(), Asked(), Asked()
+    alone = Watch(lambda: False, reads, wire)  # type: ignore[arg-type]
+    other = Watch(lambda: False, told, Wire())  # type: ignore[arg-type]
+    running = [gevent.spawn(alone.run), gevent.spawn(other.run)]
+    until = time.monotonic() + 20
+    while not reads.count and time.monotonic() < until:
+        other._know(FIGURES)
+        gevent.sleep(0.05)
+    gevent.killall(running)
+    assert (reads.count, told.count, len(wire.sent)) == (1, 0, 1)
+
+
 def test_what_is_no_figures_is_garbage() -> None:
     wire = Wire()
-    watch = Watch(lambda: False, Asked(), wire)  # type: ignore[arg-type]
+    watching = Watch(lambda: False, Asked(), wire)  # type: ignore[arg-type]
     for message in (b"", b"\xc1", msgspec.msgpack.encode({"server_version": 1})):
         with pytest.raises(BadFrame):
             wire.handler(message)
-    assert watch.figures is None
+    assert watching.figures is None
 
 
 def test_a_statement_that_is_not_allowed_is_complained_of_once(caplog: pytest.LogCaptureFixture) -> None:
     reads = Asked()
     reads.error = InsufficientPrivilege("permission denied")
-    watch = Watch(lambda: True, reads, Wire())  # type: ignore[arg-type]
+    watching = Watch(lambda: True, reads, Wire())  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "tickhub"):
         logging.getLogger("tickhub").propagate = True
-        watch.ask()
-        watch.ask()
+        watching.ask()
+        watching.ask()
     assert [line.getMessage() for line in caplog.records] == [
         "the database's figures were not read: permission denied"
     ]
@@ -224,11 +240,12 @@ def test_lines_for_programs_are_one_json_object_each_whatever_is_in_them() -> No
 def test_disks_and_backups_are_looked_at_now_and_then_and_none_waits_for_a_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = HostFigures(tmp_path, tmp_path / "backups")
+    (tmp_path / "archive").mkdir()
+    figures = HostFigures(tmp_path, tmp_path / "backups", tmp_path / "archive")
     first, age_s = figures.look()
     assert first is not None
     assert first.disks["data"].size_bytes >= first.disks["data"].free_bytes > 0
-    assert first.disks.keys() == {"data"}
+    assert first.disks.keys() == {"data", "archive"}, "of backups there are none"
     assert age_s < 5
     assert figures.look()[0] is first, "not looked at again at once"
     monkeypatch.setattr(host_figures, "LOOK_EVERY_S", 0.0)
