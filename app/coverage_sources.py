@@ -147,17 +147,18 @@ class CoverageSource:
             rows.reverse()
         if day.date.toordinal() == ordinal:
             rows = [row for row in rows if (row[0] < place if descending else row[0] > place)]
-        more_of_day = len(rows) > max_rows
-        rows = rows[:max_rows]
-        behind = rows[-1][0] if more_of_day else (-_LAST_ROW if descending else _LAST_ROW)
-        table = _table(self.fields, day, [values for _, values in rows])
-        return Page(table, _PLACE.pack(day.date.toordinal(), behind), more_of_day or len(left) > 1)
+        shown = rows[:max_rows]
+        table = _table(self.fields, day, [values for _, values in shown])
+        if len(rows) > len(shown):
+            return Page(table, _PLACE.pack(day.date.toordinal(), shown[-1][0]), True)
+        further = -1 if descending else 1
+        return Page(table, _PLACE.pack(day.date.toordinal() + further, -further * _LAST_ROW), len(left) > 1)
 
 
 def _place(after: bytes | None, descending: bool) -> tuple[int, int]:
-    """Return the number of the day to go on in, and the place in it. Raises BadParameter."""
+    """Return the number of the day to go on in, and the place in it that is done. Raises BadParameter."""
     if after is None:
-        return (1 << 31, 0) if descending else (-1, 0)
+        return (1 << 30, 0) if descending else (-1, 0)
     try:
         ordinal, place = _PLACE.unpack(after)
     except struct.error as error:
