@@ -17,7 +17,7 @@ from app.keys import FILE
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, Server, wait_until
 from tests.process.live import client
-from tests.process.wire import AWAY, Answer, ask, batch, post, tick
+from tests.process.wire import AWAY, Answer, ask, batch, post, running, tick
 
 CONFIGURED = "configured-0123456789"
 
@@ -50,13 +50,25 @@ def wait_status(server: Server, status: int, key: str | None = None) -> None:
 
 
 @pytest.fixture
-def server(make_server: MakeServer) -> Iterator[Server]:
+def fresh(make_server: MakeServer) -> Iterator[Server]:
+    """A server that has no key yet."""
     server = make_server(workers=2).start().wait_ready()
     yield server
     assert "Traceback" not in server.log()
 
 
-def test_the_first_key_closes_the_door_for_whoever_has_none(server: Server) -> None:
+@pytest.fixture(scope="module")
+def server(data_template: Path) -> Iterator[Server]:
+    """A server that asks for keys: each test makes its own."""
+    with running(data_template, workers=2) as server:
+        keys(server, "add", "first", "--scopes", "admin")
+        wait_status(server, 401)
+        yield server
+        assert "Traceback" not in server.log()
+
+
+def test_the_first_key_closes_the_door_for_whoever_has_none(fresh: Server) -> None:
+    server = fresh
     wait_status(server, 200)
     reader = keys(server, "add", "desk", "--scopes", "read")
     wait_status(server, 401)
@@ -72,13 +84,15 @@ def test_the_first_key_closes_the_door_for_whoever_has_none(server: Server) -> N
     assert post(server, batch(tick()), X_API_Key=bridge).status == 200
     assert ask(server, "GET", "/health/live").status == 200
     assert reader not in server.log()
-    assert reader not in (listed := keys(server, "list", "--json"))
-    assert listed
+    # Nor does the end of the last one open the door again.
+    for name in ("desk", "bridge"):
+        keys(server, "revoke", name)
+    wait_status(server, 401, reader)
+    assert stats(server).status == 401
 
 
 def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Server) -> None:
     kept, revoked = keys(server, "add", "kept", "--scopes", "read"), keys(server, "add", "gone", "--scopes", "admin")
-    wait_status(server, 401)
     for key in (kept, revoked):
         wait_status(server, 200, key)
     with (
@@ -94,20 +108,15 @@ def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Ser
         wait_status(server, 401, revoked)
         assert first.close_code() == second.close_code() == 1008
         third.sync()
-    # Nor does the end of the last one open the door again.
-    keys(server, "revoke", kept[3:11])
-    wait_status(server, 401, kept)
-    assert stats(server).status == 401
     assert "no key in force" in keys(server, "revoke", "gone", status=1)
-    done = server.database.rows("SELECT action, details ->> 'name' FROM audit_log ORDER BY audit_id")
-    assert done == [("add key", "kept"), ("add key", "gone"), ("revoke key", "gone"), ("revoke key", "kept")]
+    done = server.database.rows("SELECT action FROM audit_log WHERE details ->> 'name' = 'gone' ORDER BY audit_id")
+    assert done == [("add key",), ("revoke key",)]
 
 
 def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
-    old = keys(server, "add", "bridge", "--scopes", "read")
-    new = keys(server, "rotate", "bridge", "--grace", "1h")
+    old = keys(server, "add", "rotated", "--scopes", "read")
+    new = keys(server, "rotate", "rotated", "--grace", "1h")
     assert new != old
-    wait_status(server, 401)
     for key in (old, new):
         wait_status(server, 200, key)
     newest = keys(server, "rotate", new[3:11], "--grace", "0s")
@@ -117,15 +126,15 @@ def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
 
 
 def test_an_expired_key_is_none(server: Server) -> None:
-    kept = keys(server, "add", "kept", "--scopes", "read")
-    short = keys(server, "add", "short", "--scopes", "read", "--expires", "8s")
-    wait_status(server, 401)
-    wait_status(server, 200, kept)
+    short = keys(server, "add", "short", "--scopes", "read", "--expires", "1h")
+    wait_status(server, 200, short)
+    server.database.rows("UPDATE secret.api_keys SET expires_at = now() + interval '1 s' WHERE name = 'short'")
     wait_status(server, 401, short)
-    assert stats(server, kept).status == 200
 
 
-def test_known_keys_go_on_while_the_database_is_away_and_over_a_restart(server: Server) -> None:
+@pytest.mark.long
+def test_known_keys_go_on_while_the_database_is_away_and_over_a_restart(fresh: Server) -> None:
+    server = fresh
     reader = keys(server, "add", "desk", "--scopes", "read,ingest")
     wait_status(server, 401)
     wait_status(server, 200, reader)
@@ -184,7 +193,6 @@ def test_a_key_that_asks_too_much_is_told_when_to_come_again(server: Server) -> 
         keys(server, "add", "slow", "--scopes", "read,ingest", "--rate", "0.05"),
         keys(server, "add", "other", "--scopes", "read"),
     )
-    wait_status(server, 401)
     wait_status(server, 200, other)
     wait_status(server, 429, slow)
     for _ in range(10):  # whichever worker is asked
@@ -220,23 +228,14 @@ def test_the_settings_limit_every_key_that_has_no_rate_of_its_own(make_server: M
     ],
 )
 def test_a_wrong_word_of_the_command_is_said_in_a_line(
-    server_for_commands: Server, arguments: tuple[str, ...], status: int, word: str
+    server: Server, arguments: tuple[str, ...], status: int, word: str
 ) -> None:
-    said = keys(server_for_commands, *arguments, status=status)
+    said = keys(server, *arguments, status=status)
     assert word in said
     assert "Traceback" not in said
 
 
-@pytest.fixture(scope="module")
-def server_for_commands(data_template: Path) -> Iterator[Server]:
-    from tests.process.wire import running
-
-    with running(data_template) as server:
-        yield server
-
-
-def test_a_key_is_shown_once_and_the_list_says_the_rest(server_for_commands: Server) -> None:
-    server = server_for_commands
+def test_a_key_is_shown_once_and_the_list_says_the_rest(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app", "keys", "add", "bot 7", "--scopes", "read", "--rate", "5", "--expires", "90d"],
         cwd=ROOT,
@@ -258,7 +257,7 @@ def test_a_key_is_shown_once_and_the_list_says_the_rest(server_for_commands: Ser
         timeout=60,
         check=True,
     )
-    (only,) = json.loads(done.stdout)["api_keys"]
+    (only,) = [row for row in json.loads(done.stdout)["api_keys"] if row["name"] == "bot 7"]
     assert (only["prefix"], only["name"], only["scopes"]) == (key[3:11], "bot 7", "read")
     assert (only["rate"], only["state"]) == ("5/s", "holds")
     assert key[12:] not in done.stdout
