@@ -66,11 +66,11 @@ def choose(catalog: Catalog, label: str | None, at: datetime | None) -> Note:
         if at is not None and note.ended_at > at:
             raise BackupError(f"backup {label} ended at {note.ended_at:%Y-%m-%d %H:%M:%S}Z, after the moment asked for")
         return note
-    undone = lineage.before(lineage.restores(catalog.root / lineage.IN_BACKUPS), at)
+    known = lineage.restores(catalog.root / lineage.IN_BACKUPS)
     found = [
         note
         for note in catalog.notes()
-        if note.sound and (at is None or note.ended_at <= at) and lineage.happened(undone, note.ended_at)
+        if note.sound and (at is None or note.ended_at <= at) and lineage.happened(known, note.ended_at, at)
     ]
     if not found:
         when = "" if at is None else f" that ended before {at:%Y-%m-%d %H:%M:%S}Z"
@@ -108,11 +108,16 @@ def restore(
         raise BackupError(f"backup {damaged[0].label} is damaged: {damaged[0].damage}")
     say(f"{note.label}: verified, {len(chain)} backup{'s' if len(chain) > 1 else ''} in its chain")
     known = lineage.restores(catalog.root / lineage.IN_BACKUPS)
-    undone = lineage.before(known, at)
+    seen_from = at
+    if not lineage.happened(known, note.ended_at, at):
+        if at is not None:
+            raise BackupError(f"what {note.label} holds was undone by a restore before {at:%Y-%m-%d %H:%M:%S}Z")
+        seen_from = note.ended_at
+    course = lineage.last(known, seen_from)
     fresh_journals = config.data_dir / "journal.restoring"
     try:
         tools.run("pg_combinebackup", "--output", shop.fresh, *(catalog.path(one.label) for one in chain))
-        restored = _recover(catalog, shop, wanted, undone, config.data_dir / "restore.log", say)
+        restored = _recover(catalog, shop, wanted, course, config.data_dir / "restore.log", say)
         shutil.rmtree(shop.wal, ignore_errors=True)
         shutil.rmtree(fresh_journals, ignore_errors=True)
         restored.journals = put_back(
@@ -120,7 +125,7 @@ def restore(
             fresh_journals,
             restored.next_rows,
             None if at is None else _us(at),
-            lambda us: lineage.happened(undone, datetime.fromtimestamp(us / 1e6, UTC)),
+            lambda us: lineage.happened(known, datetime.fromtimestamp(us / 1e6, UTC), seen_from),
         )
         wrong = archived.missing(catalog, archive_dir, restored.archive)
         for line in wrong:
@@ -140,7 +145,7 @@ def restore(
 
 
 def _recover(
-    catalog: Catalog, shop: Workshop, wanted: Wanted, undone: list[lineage.Undone], log: Path, say: Say
+    catalog: Catalog, shop: Workshop, wanted: Wanted, course: lineage.Undone | None, log: Path, say: Say
 ) -> Restored:
     """Have a server recover the fresh cluster to the moment, look at it, and stop it."""
     note, at = wanted.note, wanted.at
@@ -149,18 +154,17 @@ def _recover(
     (shop.fresh / "recovery.signal").touch(mode=0o600)
     own(shop, shop.fresh)
     wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
-    timeline = undone[-1].timeline if undone and undone[-1].timeline > note.timeline else note.timeline
-    # Named where a moment is: a later restore's timeline would end before it.
-    course = str(timeline) if at is not None or undone else "latest"
+    # Never the latest one: a later restore's branches off before the end.
+    timeline = note.timeline if course is None else max(course.timeline, note.timeline)
     try:
-        with trial(shop, _recovery(wal, at, course), log, RECOVERY_S) as url:
+        with trial(shop, _recovery(wal, at, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
     except EmbeddedError as why:
         if at is None or _NOT_REACHED not in str(why):
             raise BackupError(str(why)) from why
         # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
         _check_followed(catalog, note, at, say)
-        with trial(shop, _recovery(wal, None, course), log, RECOVERY_S) as url:
+        with trial(shop, _recovery(wal, None, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
     clean_settings(shop)
     return restored
@@ -205,8 +209,8 @@ def _wal(catalog: Catalog, shop: Workshop, note: Note) -> Path:
     return shop.wal
 
 
-def _recovery(wal: Path, at: datetime | None, timeline: str) -> dict[str, str]:
-    settings = {"restore_command": restore_command(wal), "recovery_target_timeline": timeline}
+def _recovery(wal: Path, at: datetime | None, timeline: int) -> dict[str, str]:
+    settings = {"restore_command": restore_command(wal), "recovery_target_timeline": str(timeline)}
     if at is not None:
         settings |= {
             "recovery_target_time": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00",
@@ -254,7 +258,8 @@ def _put_in_place(
         aside = journals.with_name(f"{journals.name}.before-{now:%Y%m%dT%H%M%SZ}")
         journals.rename(aside)
         restored.aside.append(aside)
-    lineage.remember(config.data_dir, known, lineage.Undone(at or now, now, restored.timeline))
+    done = lineage.Undone(at=at or now, done_at=now, timeline=restored.timeline, cluster=now)
+    lineage.save(shop.fresh / lineage.IN_CLUSTER, [*known, done])
     cluster = put_in_place(config, shop, now)
     if cluster is not None:
         restored.aside.append(cluster)

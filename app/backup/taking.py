@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,8 +40,6 @@ def take(
     kind: Kind,
     progress: Progress,
     archive_dir: Path,
-    *,
-    now: datetime | None = None,
 ) -> Note:
     """Take a backup and verify it; return its note. The caller is alone in the catalog.
 
@@ -50,10 +49,7 @@ def take(
     for left in catalog.unfinished():
         shutil.rmtree(left)
     parent = _parent(catalog, tools) if kind == "incremental" else None
-    began_at = now or datetime.now(UTC)
-    label = f"{began_at:%Y%m%dT%H%M%SZ}-{kind}"
-    if catalog.path(label).exists():
-        raise BackupError(f"backup {label} is there: a second later it gets another name")
+    label, began_at = _free_label(catalog, kind)
     if kind == "full":
         _room(catalog, tools)
     fresh = catalog.base / f"{_HIDDEN}{label}"
@@ -83,6 +79,16 @@ def take(
     catalog.sync()
     catalog.save(note)
     return note
+
+
+def _free_label(catalog: Catalog, kind: Kind) -> tuple[str, datetime]:
+    """Return a name that no backup has, which may take a second, and its moment."""
+    while True:
+        now = datetime.now(UTC)
+        label = f"{now:%Y%m%dT%H%M%SZ}-{kind}"
+        if not catalog.path(label).exists():
+            return label, now
+        time.sleep(0.1)
 
 
 def can_be_incremental(catalog: Catalog, tools: Tools) -> str | None:

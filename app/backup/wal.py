@@ -60,6 +60,11 @@ class WalReceiver:
                 (SLOT,),
             )
             self._tools.run("pg_receivewal", "--slot", SLOT, "--create-slot", "--if-not-exists", "--no-password")
+        else:
+            (timeline,) = self._tools.row("SELECT timeline_id FROM pg_control_checkpoint()")
+            if any(int(name[:8], 16) > timeline for name in received(self._directory, of_now=True)):
+                # Of a restore that was undone: the cluster from before it goes on, where its slot was left.
+                set_aside(self._directory)
         self._process = subprocess.Popen(
             [
                 str(self._tools.program("pg_receivewal")),
@@ -136,9 +141,13 @@ def lsn_number(lsn: str) -> int:
     return (high << 32) + low
 
 
-def received(directory: Path) -> list[str]:
-    """Return the names of the WAL segments that are there, the oldest first; of partial ones without the ending."""
-    names = {path.name.removesuffix(".partial") for path in _files(directory)}
+def received(directory: Path, *, of_now: bool = False) -> list[str]:
+    """Return the names of the WAL segments that are there, the oldest first; of partial ones without the ending.
+
+    of_now: leave out what was set aside.
+    """
+    files = [path for path in _files(directory) if not of_now or path.parent == directory]
+    names = {path.name.removesuffix(".partial") for path in files}
     return sorted(name for name in names if _is_segment(name))
 
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.process.harness import ROOT, WAIT_S, Database, Server, wait_until
+from tests.process.harness import ROOT, Database, Server
+from tests.waiting import WAIT_S, wait_until
 
 BASE_MS = 1_768_327_200_000
 """2026-01-13 18:00 UTC."""

@@ -12,7 +12,8 @@ import pytest
 
 from tests.process.backups import app, caught_up, flip_a_bit, now, receiving, stored, ticks
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, wait_until
+from tests.process.harness import ROOT
+from tests.waiting import wait_until
 
 
 @pytest.mark.long

@@ -16,7 +16,8 @@ import pytest
 from app.backup.following import FILE
 from tests.process.backups import app, backups_of, follows, send, stored, ticks
 from tests.process.conftest import MakeServer
-from tests.process.harness import Server, wait_until
+from tests.process.harness import Server
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -130,8 +131,8 @@ def test_a_backup_is_taken_by_schedule_verified_and_shown(make_server: MakeServe
 
     assert "-full" in taken(1)
     assert "-incremental" in taken(2)
-    for line in ('tickhub_backups{state="sound"} 2.0', 'tickhub_backups{state="damaged"} 0.0'):
-        wait_until(lambda line=line: line in server_metrics(server), what=line)
+    wait_until(lambda: 'tickhub_backups{state="sound"} 2.0' in server_metrics(server), what="both to be counted")
+    assert 'tickhub_backups{state="damaged"} 0.0' in server_metrics(server)
     assert 'tickhub_backup_newest_timestamp_seconds{kind="full"}' in server_metrics(server)
     assert "[JOB] backup begins" in server.log()
 

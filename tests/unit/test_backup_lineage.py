@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backup.lineage import IN_BACKUPS, IN_DATA, Undone, adopt, before, happened, remember, restores
+from app.backup.lineage import IN_BACKUPS, IN_CLUSTER, Undone, adopt, happened, last, restores, save
 from app.backup.tools import BackupError
 
 
@@ -15,39 +15,70 @@ def at(hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 1, 13, hour, minute, tzinfo=UTC)
 
 
-FIRST = Undone(at(10, 30), at(12), 2)
-SECOND = Undone(at(11), at(15), 3)
+FIRST = Undone(at=at(10, 30), done_at=at(12), timeline=2, cluster=at(12))
+AGAIN = Undone(at=at(11), done_at=at(15), timeline=3, cluster=at(15))
+"""Back to a moment that the first one had undone."""
 
 
 @pytest.mark.parametrize(
-    ("wanted", "moment", "so"),
+    ("seen_from", "moment", "so"),
     [
         (at(13), at(10), True),
         (at(13), at(11), False),
         (at(13), at(12, 30), True),
         (at(11, 30), at(11), True),  # before the restore nothing was undone
+        (at(16), at(10, 45), True),  # what the second one went back to
         (at(16), at(11, 30), False),
-        (None, at(12, 30), False),
+        (at(16), at(13), False),  # of the course that the second one left
+        (None, at(13), False),
         (None, at(15, 30), True),
     ],
 )
-def test_what_was_undone_has_not_happened_for_who_comes_later(
-    wanted: datetime | None, moment: datetime, so: bool
+def test_a_moment_has_happened_or_not_for_who_looks_back_on_it(
+    seen_from: datetime | None, moment: datetime, so: bool
 ) -> None:
-    assert happened(before([FIRST, SECOND], wanted), moment) is so
+    assert happened([FIRST, AGAIN], moment, seen_from) is so
 
 
-def test_backups_learn_of_the_restores_of_the_directory_that_goes_on_with_them(tmp_path: Path) -> None:
-    data, backups = tmp_path / "data", tmp_path / "backups"
-    data.mkdir()
-    backups.mkdir()
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def backups(tmp_path: Path) -> Path:
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups"
+
+
+def test_backups_learn_of_the_restores_of_the_cluster_that_goes_on_with_them(data: Path, backups: Path) -> None:
     assert adopt(data, backups) == []
-    remember(data, [], FIRST)
+    save(data / "postgres" / IN_CLUSTER, [FIRST])
     # Restored and never used: the backups are another server's as before.
     assert restores(backups / IN_BACKUPS) == []
     assert adopt(data, backups) == adopt(data, backups) == [FIRST]
-    remember(data, restores(backups / IN_BACKUPS), SECOND)
-    assert adopt(data, backups) == [FIRST, SECOND]
-    (data / IN_DATA).write_text("no JSON")
+    save(data / "postgres" / IN_CLUSTER, [FIRST, AGAIN])
+    assert adopt(data, backups) == restores(backups / IN_BACKUPS) == [FIRST, AGAIN]
+    (data / "postgres" / IN_CLUSTER).write_text("no JSON")
     with pytest.raises(BackupError, match="which restores"):
         adopt(data, backups)
+
+
+@pytest.mark.parametrize("own", [[], [FIRST]])
+def test_who_puts_the_old_cluster_back_goes_on_where_it_was_left(data: Path, backups: Path, own: list[Undone]) -> None:
+    save(backups / IN_BACKUPS, [FIRST, AGAIN])
+    if own:
+        save(data / "postgres" / IN_CLUSTER, own)
+    known = adopt(data, backups)
+    assert adopt(data, backups) == known, "noticed once"
+    back = last(known, None)
+    assert back is not None
+    assert back.timeline == (2 if own else 1)
+    assert happened(known, at(10), None)
+    assert happened(known, at(11, 30), None) is not bool(own)
+    assert happened(known, at(14), None) is bool(own)
+    assert not happened(known, at(15, 30), None)
+    # Those courses are still there for who asks for a moment of them.
+    assert happened(known, at(14), at(14, 30))
+    assert happened(known, at(10, 45), at(16))
