@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from app.errors import ArchiveAway
 from app.market.columns import I8, Mask
-from app.storage.archive_files import Manifest, load
+from app.storage.archive_files import Manifest, loaded
 
 LOCK_TIMEOUT_MS = 300
 """Flushes wait behind who changes a state, who waits for flushes; no longer than that."""
@@ -51,7 +51,7 @@ class Archived:
 
     def manifest(self, root: Path) -> Manifest:
         """Return what the files are. Raises ArchiveAway."""
-        return load(root, self.path, self.sha256)
+        return loaded(root, self.path, self.sha256)
 
 
 def lock_states(cur: Cursor) -> None:
