@@ -344,9 +344,10 @@ def test_wal_that_is_not_followed_any_more_is_found(
 ) -> None:
     assert "point in time" not in look(tmp_path), "nobody has asked for it"
     at = datetime.now(UTC) - age
-    (tmp_path / "backups").mkdir()
     known = Following(since=at, wal_until=at, journals_until=at, trouble=trouble, written_at=at)
-    (tmp_path / "backups" / FILE).write_bytes(msgspec.json.encode(known))
+    file = tmp_path / "backups" / FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(msgspec.json.encode(known))
     assert look(tmp_path)["point in time"].outcome is outcome
 
 
