@@ -228,6 +228,12 @@ def test_a_slow_query_is_logged_with_the_request_that_waited_for_it(server: Serv
     assert "page" in found[0]["message"]
 
 
+def test_slow_statements_are_in_the_databases_own_log(server: Server) -> None:
+    server.database.rows("SELECT pg_sleep(0.02), 'found by this'")
+    log = server.home / "postgres.log"
+    wait_until(lambda: re.search(r"duration: \d+\.\d+ ms .*'found by this'", log.read_text()), 20, "the statement")
+
+
 def test_lines_for_people_name_the_request_too(make_server: MakeServer) -> None:
     server = make_server("--access-log", "--slow-query-s", "0.000001").start().wait_ready()
     assert ask(server, "GET", "/api/bars/AAPL?limit=3", headers={"X-Request-Id": "slow-2"}).status == 200
