@@ -252,15 +252,23 @@ def _put_in_place(
         raise BackupError("PostgreSQL does not stop: see postgres.log")
     # From here to the end a server would find a database without its journals: none starts meanwhile.
     unfinished = config.data_dir / UNFINISHED_RESTORE
+    was_unfinished = unfinished.exists()
     unfinished.touch(mode=0o600)
     sync_directory(config.data_dir)
+    aside = journals.with_name(f"{journals.name}.before-{now:%Y%m%dT%H%M%SZ}")
     if journals.exists():
-        aside = journals.with_name(f"{journals.name}.before-{now:%Y%m%dT%H%M%SZ}")
         journals.rename(aside)
         restored.aside.append(aside)
     done = lineage.Undone(at=at or now, done_at=now, timeline=restored.timeline, cluster=now)
-    lineage.save(shop.fresh / lineage.IN_CLUSTER, [*known, done])
-    cluster = put_in_place(config, shop, now)
+    try:
+        lineage.save(shop.fresh / lineage.IN_CLUSTER, [*known, done])
+        cluster = put_in_place(config, shop, now)
+    except (OSError, EmbeddedError) as why:
+        if restored.aside:
+            aside.rename(journals)
+        if not was_unfinished:
+            unfinished.unlink()
+        raise BackupError(f"the restored database cannot be put in place: {why}") from why
     if cluster is not None:
         restored.aside.append(cluster)
     if fresh_journals.exists():

@@ -163,7 +163,12 @@ def put_in_place(config: EmbeddedConfig, shop: Workshop, now: datetime) -> Path 
         had_one = cluster.exists()
         if had_one:
             cluster.rename(aside)
-        shop.fresh.rename(cluster)
+        try:
+            shop.fresh.rename(cluster)
+        except OSError:
+            if had_one:
+                aside.rename(cluster)
+            raise
         fd = os.open(cluster.parent, os.O_RDONLY)
         try:
             os.fsync(fd)
