@@ -13,7 +13,7 @@ SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = panic;
 
-CREATE ROLE tickhub_owner LOGIN CREATEROLE PASSWORD :'owner';
+CREATE ROLE tickhub_owner LOGIN CREATEROLE CREATEDB PASSWORD :'owner';
 CREATE ROLE tickhub_write LOGIN PASSWORD :'write';
 CREATE ROLE tickhub_backup LOGIN REPLICATION PASSWORD :'backup';
 CREATE ROLE tickhub_read LOGIN PASSWORD :'read';
