@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
+from app.errors import Conflict
 from app.market.columns import I8
 from app.market.committed import Touched, Trades
 from app.market.positions import KEY_DIGITS, Positions, TradeKey, journal_key
@@ -73,6 +74,11 @@ _NEXT = """
     CROSS JOIN LATERAL
         (SELECT time FROM ticks WHERE symbol_id = i.symbol_id AND time >= %(to)s::timestamptz ORDER BY time LIMIT 1) t
     WHERE %(symbols)s::text[] IS NULL OR i.symbol = ANY(%(symbols)s)
+"""
+
+_ARCHIVED = """
+    SELECT (extract(epoch FROM max(upper(range))) * 1000000)::bigint FROM tick_ranges
+    WHERE state = 'archived' AND upper(range) > %(from)s::timestamptz
 """
 
 _FIRST_WINDOW_US = 60_000_000
@@ -215,7 +221,17 @@ def start_later(since_us: int, key: TradeKey | None = None) -> Place:
 
 
 def read_later(cur: Cursor, plan: Plan, symbols: Sequence[str] | None, place: Place, max_rows: int) -> TradePage:
-    """Return the next stored trades by time, as of the plan. place: of `start_later`, or of the page before."""
+    """Return the next stored trades by time, as of the plan. place: of `start_later`, or of the page before.
+
+    Raises Conflict where some of them are archived: files are for pages, and leaving trades out would be wrong.
+    """
+    cur.execute(_ARCHIVED, {"from": timestamp(place.at_us)})
+    archived = cur.fetchone()
+    if archived is not None and archived[0] is not None:
+        raise Conflict(
+            f"Trades before {timestamp(archived[0])} are in the archive: ask GET /api/trades for them, and here for"
+            " those from then on"
+        )
     key = place.key or TradeKey(place.at_us, -1, 0, 0, 0)
     to_us = min(MAX_US, place.at_us + place.window_us)
     parameters = {

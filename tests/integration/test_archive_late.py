@@ -101,6 +101,7 @@ def test_ticks_sent_again_after_the_archive_add_nothing(
     run(database_url, tmp_path)
     assert (rows_of(conn, "SELECT * FROM tick_ranges"), rows_of(conn, "SELECT * FROM bars ORDER BY 1, 2, 3")) == before
     assert ledger_of(conn, again.journal_id)[:4] == (33, 0, 33, 0)
+    assert rows_of(conn, "SELECT sum(ticks) FROM resent_ticks") == [(33,)]
     assert len(read_times(database_url, tmp_path)) == 33
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection
 
-from app.errors import ArchiveAway
+from app.errors import ArchiveAway, Conflict
 from app.market.flags import BUY, SELL
-from app.storage import archive_trades, trades_reader
+from app.market.positions import Positions
+from app.storage import archive_trades, trade_reader, trades_reader
 from app.storage.connection import Connection
 from app.storage.partitions import WEEK_US
 from app.storage.sink import DatabaseSink
@@ -121,6 +122,25 @@ def test_trades_sent_later_for_an_archived_time_have_its_quotes(
     ]
     bring_back(database_url, tmp_path)
     assert whole(read(reader)) == whole(found)
+
+
+def test_a_replay_by_time_refuses_archived_trades_and_does_not_leave_them_out(
+    database_url: str, sink: DatabaseSink, reader: Connection, tmp_path: Path
+) -> None:
+    last_us = MONDAY_US + 3 * WEEK_US
+    write_all(sink, Feeder(), [replace(TRADE, time_us=at) for at in (MONDAY_US, last_us)])
+    run(database_url, tmp_path)
+    with_archiver(database_url, tmp_path, lambda archiver: archiver.bring_back(last_us, last_us + 1))
+    end_us = MONDAY_US + WEEK_US
+    with reader.reading(30) as cur:
+        plan = trade_reader.plan_behind(cur, Positions())
+        with pytest.raises(Conflict, match="are in the archive: ask GET"):
+            trade_reader.read_later(cur, plan, None, trade_reader.start_later(end_us - 1), 10)
+    with reader.reading(30) as cur:
+        page = trade_reader.read_later(cur, plan, None, trade_reader.start_later(end_us), 10)
+        assert page.place is not None
+        page = trade_reader.read_later(cur, plan, None, page.place, 10)
+        assert page.trades.time_us.tolist() == [last_us]
 
 
 def test_trades_whose_files_are_away_are_an_error_and_those_of_other_weeks_are_not(
