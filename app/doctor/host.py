@@ -14,6 +14,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -87,19 +88,26 @@ def memory(case: Case) -> Iterator[Finding]:
 
 def descriptors(case: Case) -> Iterator[Finding]:
     """A worker may open as many files and sockets as its settings allow connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    settings = case.settings
+    settings, whose = case.settings, "here"
+    # A server raises its own limit up to this.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if case.server_pid is not None and sys.platform.startswith("linux"):
+        import psutil
+
+        with suppress(psutil.Error):
+            limit, _ = psutil.Process(case.server_pid).rlimit(psutil.RLIMIT_NOFILE)
+            whose = "for the server"
     needed = settings.worker_connections + settings.ws_max_connections + settings.db_pool_size + SPARE_FILES
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    if limit != resource.RLIM_INFINITY and limit < needed:
         yield fail(
             "file descriptors",
-            f"{hard:,} at most, and a worker needs {needed:,}",
+            f"{limit:,} {whose}, and a worker needs {needed:,}",
             "raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit), or set fewer --worker-connections and"
             " --ws-max-connections",
         )
         return
-    most = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,} at most"
-    yield ok("file descriptors", f"{most}, a worker needs {needed:,}")
+    most = "any number" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+    yield ok("file descriptors", f"{most} {whose}, a worker needs {needed:,}")
 
 
 def disks(case: Case) -> Iterator[Finding]:

@@ -161,7 +161,7 @@ def test_a_low_limit_of_descriptors_and_more_workers_than_memory_are_found(home:
     done = doctor("--data-dir", str(home), before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)))
     line = line_of(done.stdout, "file descriptors")
     assert line.startswith("FAIL")
-    assert "512 at most" in line
+    assert "512 here" in line
     assert line_of(done.stdout, "memory").startswith("OK")
     found = look(home, workers=256, pg_max_connections=4000)["memory"]
     assert found.outcome is WARN
@@ -237,6 +237,10 @@ def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None
     found = look(server.home, port=free_port(), database_url=AWAY)["port"]
     assert found.outcome is FAIL
     assert "nothing answers as tickhub" in found.found
+    assert server.process is not None
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1000, 65536))
+    found = look(server.home, port=server.port, database_url=AWAY)["file descriptors"]
+    assert (found.outcome, "1,000 for the server" in found.found) == (FAIL, True)
     server.kill9()
     assert (server.home / "serve.lock").exists()
     assert "is free" in look(server.home, port=server.port, database_url=AWAY)["port"].found
