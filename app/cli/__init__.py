@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 COMMON = ("data_dir", "database_url")
 
 _DEST = "setting_"
+_INSUFFICIENT_PRIVILEGE = "42501"
+"""SQLSTATE; the driver is too heavy for a command that needs none."""
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
@@ -90,13 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as why:
         return _fail(str(why), 2)
     except TickhubError as why:
-        return _fail(str(why), 1)
+        return _fail(f"{why}{_remedy(why)}", 1)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that Ctrl-C ended
     except BrokenPipeError:
         # Whoever read has gone, as `head` does. Else Python would stumble over it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _remedy(why: TickhubError) -> str:
+    """Say what helps against the one thing that trying again never does: a role that may not."""
+    if getattr(why.__cause__, "pgcode", None) != _INSUFFICIENT_PRIVILEGE:
+        return ""
+    return ": do it as the database's owner, name him in TICKHUB_DIRECT_DATABASE_URL (docs/roles.md)"
 
 
 def _fail(why: str, status: int) -> int:

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-import psycopg2
 
 from app.cli import COMMON, add_setting_flags, database
 from app.cli.delete import actor
 from app.cli.url import owner_url
-from app.errors import DatabaseAway, StorageError
 from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
 from app.storage.key_store import SCOPES, StoredKey, add_key, audit, list_keys, revoke_key, rotate_key
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do it as the database's owner; running servers know within seconds. A new key is the last line of stdout.
 
     Starts the embedded database when it is down, and leaves it running. Raises BadField, NotFound, Conflict,
-    StorageError for who is not the owner, DatabaseAway.
+    DatabaseAway.
     """
     database.run(argparse.Namespace(action="up"), settings)
     url = owner_url(settings)
@@ -79,10 +77,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                 if new.key_no == 1 and not settings.has_api_keys:
                     _say("It is the first: from now on every request needs a key.")
                 _say(ONCE)
-    except DatabaseAway as why:
-        if isinstance(why.__cause__, psycopg2.errors.InsufficientPrivilege):
-            raise StorageError(f"{why}: keys are the owner's, name him in TICKHUB_DIRECT_DATABASE_URL") from why
-        raise
     finally:
         connection.close()
     if args.action in ("add", "rotate"):

@@ -67,8 +67,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                     cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
             warnings = [notice.strip() for notice in conn.notices if notice.startswith("WARNING")]
     except psycopg2.errors.InsufficientPrivilege as why:
-        text = first_line(why)
-        raise StorageError(f"this role may not: {text}. Do it as the owner, or as who made the role") from why
+        raise StorageError(f"this role may not: {first_line(why)}") from why
     except psycopg2.OperationalError as why:
         raise DatabaseAway(first_line(why)) from why
     except psycopg2.Error as why:

@@ -16,7 +16,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from app.datasets.registry import DATASETS
-from app.errors import Conflict, DatabaseAway
+from app.errors import Conflict, DatabaseAway, StorageError
 from app.storage.connection import Connection, first_line
 
 LOCK_TIMEOUT_S = 2
@@ -219,6 +219,8 @@ def _each(connection: Connection, what: str, statement: str, kinds: list[str]) -
     with _session(connection) as cur:
         cur.execute(_TABLES, (kinds,))
         names = [str(name) for (name,) in cur.fetchall()]
+    if not names:
+        raise StorageError(f"no table is this role's: {what} is for their owner, name him in direct_database_url")
     for name in names:
         yield _one(connection, what, name, sql.SQL(statement).format(sql.Identifier("public", name)))
 

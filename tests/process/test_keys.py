@@ -15,9 +15,10 @@ import pytest
 
 from app.keys import FILE
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, Server, wait_until
+from tests.process.harness import ROOT, Server
 from tests.process.live import client
 from tests.process.wire import AWAY, Answer, ask, batch, post, running, tick
+from tests.waiting import wait_until
 
 CONFIGURED = "configured-0123456789"
 

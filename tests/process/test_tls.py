@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.harness import Server, copy_template, folder, wait_until
+from tests.process.harness import Server, copy_template, folder
 from tests.process.live import client
 from tests.process.wire import AWAY, batch, tick
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from app.datasets.registry import DATASETS
 from app.storage.role_names import WRITE
 from tests.dataset_rows import records
 from tests.process.conftest import MakeServer
-from tests.process.harness import Database, Server, copy_template, folder, wait_until
+from tests.process.harness import Database, Server, copy_template, folder
 from tests.process.live import client
 from tests.process.wire import ask, batch, post, tick
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +100,8 @@ def test_every_dataset_is_stored_changed_and_read(server: Server, policy: str) -
                 assert "on_duplicate" in answer.json["message"], answer
         assert ask(server, "GET", f"/api/{dataset.name}").status == 200
     assert stored(server)["errors"] == 0
-    body = json.dumps({"time_range": "DAY_1", "metric_types": ["system", "market_data"], "interval": "1m"})
-    assert ask(server, "POST", "/api/metrics/history", body).status in (200, 400)
+    asked = {"time_range": "DAY_1", "metric_types": ["system", "market_data"], "interval": "1m"}
+    assert ask(server, "POST", "/api/metrics/history", json.dumps(asked)).status in (200, 400)
 
 
 def test_rules_are_made_alerts_told_and_rules_removed(server: Server, database: Database) -> None:
@@ -122,7 +124,7 @@ def test_rules_are_made_alerts_told_and_rules_removed(server: Server, database: 
 
 def test_the_elected_worker_collects_and_sums_up(server: Server, database: Database) -> None:
     for table in ("system_metrics", "leases"):
-        wait_until(lambda table=table: database.rows(f"SELECT 1 FROM {table} LIMIT 1"), 60, table)
+        wait_until(partial(database.rows, f"SELECT 1 FROM {table} LIMIT 1"), 60, table)
 
 
 def test_a_newer_schema_is_asked_of_the_owner_and_not_tried_for_ever_in_silence(
