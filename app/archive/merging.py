@@ -239,9 +239,6 @@ def _correct(cur: Cursor, late: _Late, same: Mask, other: Mask) -> None:
     if same.any():
         again = late.ticks.take(same)
         add_resent(cur, again.symbol_id, again.time_us, again.journal_no)
-    if same.any():
-        again = late.ticks.take(same)
-        add_resent(cur, again.symbol_id, again.time_us, again.journal_no)
     for journal_no in np.unique(late.ticks.journal_no[same | other]).tolist():
         mine = late.ticks.journal_no == journal_no
         counts = {"gone": int((same & mine).sum()), "aside": int((other & mine).sum())}
