@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 
@@ -76,9 +76,7 @@ def _outliers(ticks: Sequence[PlainTick], beyond: float) -> list[tuple[int, floa
         before = price
     if len(changes) < 20:
         return None
-    logs = [math.log(price) - math.log(old) for _, old, price in changes]
-    middle = median(logs)
-    mad, mean = median(abs(x - middle) for x in logs), fmean(abs(x - middle) for x in logs)
-    unit = mad / 0.6745 if mad else 1.253314 * mean
-    scored = [(x - middle) / unit if unit else 0.0 for x in logs]
+    logs = [math.log(price / old) for _, old, price in changes]
+    usual = median(abs(x) for x in logs)
+    scored = [0.6745 * x / usual for x in logs]
     return [(*change, score) for change, score in zip(changes, scored, strict=True) if abs(score) > beyond]

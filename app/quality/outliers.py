@@ -2,9 +2,10 @@
 
 A change is the logarithm of a price over the one before it that differs; a price that is said again is none, so that
 hours of one price do not make every other change an outlier. Its score is the modified z-score of Iglewicz and Hoaglin
-(How to Detect and Handle Outliers, ASQC 1993): 0.6745 (x - median) / MAD, MAD being the median of |x - median|. Where
-MAD is 0 (more than half of the changes are alike), (x - median) / (1.2533 MeanAD) stands for it, MeanAD being the mean
-of |x - median|, as in IBM's SPSS; where that is 0 too all changes are alike, and every score is 0.
+(How to Detect and Handle Outliers, ASQC 1993), 0.6745 (x - m) / MAD, where m is the centre and MAD the median of
+|x - m|. Here m is 0 and not the median of the changes: where prices move by single ticks the median is a tick up or
+down, half of the changes are nearly equal to it, so MAD about it is nothing and the other half are all outliers. About
+0 it is the usual size of a change, and never 0, for no change is.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ FEWEST_CHANGES = 20
 
 MAD_TO_SIGMA = 0.6745
 """The third quartile of the standard normal distribution: what MAD is there, in deviations."""
-MEAN_AD_TO_SIGMA = 1.253314
-"""The root of pi / 2: one over what the mean of |x| is there."""
 
 
 def differing(prices: F8, before: float) -> Mask:
@@ -29,19 +28,15 @@ def differing(prices: F8, before: float) -> Mask:
 
 def log_changes(prices: F8) -> F8:
     """Return the changes from each price to the next: float64[n - 1]. All prices are above zero."""
-    return np.asarray(np.diff(np.log(prices)))
+    before = prices[:-1]
+    return np.asarray(np.log1p((prices[1:] - before) / before))  # not 0 where the prices hardly differ
 
 
 def scores(changes: F8) -> F8 | None:
-    """Return the score of each change; None: there are too few."""
+    """Return the score of each change, none of which is 0; None: there are too few."""
     if len(changes) < FEWEST_CHANGES:
         return None
-    off = changes - np.median(changes)
-    mad = float(np.median(np.abs(off)))
-    if mad > 0:
-        return np.asarray(MAD_TO_SIGMA * off / mad)
-    mean_ad = float(np.mean(np.abs(off)))
-    return np.asarray(off / (MEAN_AD_TO_SIGMA * mean_ad)) if mean_ad > 0 else off
+    return np.asarray(MAD_TO_SIGMA * changes / np.median(np.abs(changes)))
 
 
 def outliers(times_us: I8, prices: F8, beyond: float) -> tuple[I8, F8] | None:

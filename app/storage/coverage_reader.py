@@ -25,8 +25,8 @@ from app.storage.tick_reader import TickKey, read_ticks, timestamp
 
 MOST_DAYS = 366
 USUAL_DAYS = 30
-PIECE_ROWS = 50_000
-"""Ticks that are read at a time: some 80 ms of a lane, 5 MB."""
+PIECE_ROWS = 20_000
+"""Ticks that are read at a time, as by an export: some 30 ms of a lane, 2 MB."""
 
 _WAITING = """
     SELECT count(*) FROM late_ticks

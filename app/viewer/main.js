@@ -6,6 +6,7 @@ import { Bars, placeOf } from "./bars.js";
 import { Chart } from "./chart.js";
 import { Clock } from "./clock.js";
 import { segments } from "./controls.js";
+import { Coverage } from "./coverage.js";
 import { askInstrument, askKey, showAlerts, showHelp } from "./dialogs.js";
 import { Frames, whileSeen, write } from "./frame.js";
 import { Heading } from "./heading.js";
@@ -127,6 +128,8 @@ const alerts = new Alerts({
   isOpen: () => live.state === "open",
   notify,
 });
+
+const coverage = new Coverage(api);
 
 function socketUrl() {
   const url = new URL("/ws", location.href);
@@ -306,6 +309,7 @@ const actions = {
     alerts.seen();
     showAlerts();
   },
+  "coverage-open": () => symbol !== null && coverage.open(symbol, instruments.find(symbol)?.exchange),
   "help-open": showHelp,
 };
 for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
@@ -316,6 +320,7 @@ const SHORTCUTS = {
   "[": () => pickInterval(INTERVALS[INTERVALS.indexOf(settings.interval) - 1]),
   "]": () => pickInterval(INTERVALS[INTERVALS.indexOf(settings.interval) + 1]),
   p: () => pickSide(next(SIDES, settings.side)),
+  c: actions["coverage-open"],
   t: actions.theme,
   u: actions.zone,
   "?": showHelp,

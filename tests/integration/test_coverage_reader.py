@@ -22,6 +22,7 @@ from app.formats.table import NULL_INT
 from app.quality.days import days
 from app.quality.tally import Limits
 from app.row_stream import Page
+from app.storage import retention
 from app.storage.connection import Connection
 from app.storage.coverage_reader import PIECE_ROWS, chosen_days
 from app.storage.instruments import Known, find
@@ -143,12 +144,12 @@ def test_real_days_are_those_of_plain_python_hot_and_archived(
     exchange: str | None,
     first: date,
 ) -> None:
-    ticks = real_ticks(file, zone, "REAL", 130_000)
+    ticks = real_ticks(file, zone, "REAL", 70_000)
     assert len(ticks) > 2 * PIECE_ROWS
     received_us = ticks[len(ticks) // 2].time_us
     feeder = Feeder(received_us)
-    for start in range(0, len(ticks), 30_000):
-        write_all(sink, feeder, ticks[start : start + 30_000])
+    for start in range(0, len(ticks), 35_000):
+        write_all(sink, feeder, ticks[start : start + 35_000])
     execute(conn, f"UPDATE instruments SET exchange = {repr(exchange) if exchange else 'NULL'} WHERE symbol = 'REAL'")
 
     def read(what: What = "days") -> list[dict[str, Any]]:
@@ -213,6 +214,19 @@ def test_ticks_that_wait_for_the_archive_or_are_rejected_are_told(
     assert told() == [10, 0, 5, 1]
     run(database_url, tmp_path / "archive")
     assert told() == [13, 2, 0, 1]
+
+
+def test_what_came_again_is_forgotten_with_the_weeks_that_retention_drops(
+    conn: connection, sink: DatabaseSink, own: Connection
+) -> None:
+    ticks = [Tick(time_us=NOON_US + week * 7 * 86_400 * S) for week in range(3)]
+    feeder = Feeder()
+    write_all(sink, feeder, ticks)
+    write_all(sink, feeder, ticks)
+    now = datetime.fromtimestamp(ticks[-1].time_us / S, UTC)
+    list(retention.run(own, {"ticks": 8}, "me", now))
+    kept = rows_of(conn, "SELECT (extract(epoch FROM time) * 1000000)::bigint FROM resent_ticks ORDER BY 1")
+    assert kept == [(one.time_us,) for one in ticks[1:]]
 
 
 def some_days(sink: DatabaseSink) -> None:

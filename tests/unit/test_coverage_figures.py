@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.market.columns import F8
 from app.quality.days import Day, days
 from app.quality.hours import hours, quarters
-from app.quality.outliers import scores
+from app.quality.outliers import log_changes, scores
 from app.quality.tally import Coverage, Limits, Piece, Tally
 from tests.plain_coverage import PlainTick, plain_day
 
@@ -173,16 +173,18 @@ def test_of_few_changes_nobody_knows_whether_they_are_outliers() -> None:
     assert counted([*ticks, tick(20, 1, 3)]).outliers == []
 
 
-def test_where_most_changes_are_alike_the_mean_deviation_stands_for_their_median() -> None:
-    changes = np.full(100, 0.001)
-    changes[50] = 0.2
-    found = scores(changes)
+def test_prices_that_move_by_single_ticks_have_no_outliers() -> None:
+    # One more up than down: the median of the changes is a tick up, and the deviations from it are nothing or two.
+    ticks = [tick(at, 1 + at % 2 / 100, 2.0) for at in range(202)]
+    assert counted(ticks, limits=Limits(outlier_z=1)).outliers == []
+
+
+def test_a_score_is_a_change_in_deviations_of_the_usual_one() -> None:
+    rng = np.random.default_rng(3)
+    found = scores(rng.normal(0, 0.002, 100_001))
     assert found is not None
-    assert found[0] == 0
-    assert found[50] == pytest.approx(0.199 / (1.253314 * 0.199 / 100))
-    alike = scores(np.full(50, 0.001))
-    assert alike is not None
-    assert not alike.any()
+    assert found.std() == pytest.approx(1, abs=0.02)
+    assert log_changes(np.array([1e5, np.nextafter(1e5, 2e5)]))[0] > 0
 
 
 _TICKS = st.lists(
