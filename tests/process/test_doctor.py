@@ -238,7 +238,8 @@ def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None
     assert found.outcome is FAIL
     assert "nothing answers as tickhub" in found.found
     assert server.process is not None
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1000, 65536))
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1000, hard))
     found = look(server.home, port=server.port, database_url=AWAY)["file descriptors"]
     assert (found.outcome, "1,000 for the server" in found.found) == (FAIL, True)
     server.kill9()
