@@ -233,6 +233,7 @@ def test_a_database_that_hangs_costs_a_bounded_wait(database: Database) -> None:
     assert look(database.home)["database"].outcome is OK
 
 
+@pytest.mark.long
 def test_a_database_that_is_gone_under_its_server_is_found(make_server: MakeServer) -> None:
     server = make_server().start().wait_ready()
     # Whoever would start it again waits for this lock.
@@ -244,6 +245,7 @@ def test_a_database_that_is_gone_under_its_server_is_found(make_server: MakeServ
     server.wait_ready()
 
 
+@pytest.mark.long
 def test_rows_that_a_dead_server_left_are_counted(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY).start().wait_accepting()
     assert post(server, batch(*(tick() for _ in range(7)))).status == 200
