@@ -197,7 +197,7 @@ def test_the_command_shows_what_the_interface_answers(server: Server) -> None:
     assert found == [{"symbol": "MADE", **row} for row in served]
     gaps = list(csv.DictReader(io.StringIO(command(server, *dates, "--what", "gaps", "--gap-s", "120").decode())))
     assert {(row["symbol"], row["timestamp"][:10]) for row in gaps} >= {("MADE", "2026-01-13"), ("EMPTY", "2026-01-12")}
-    assert b"Unknown symbol" in command(server, "NOBODY", expect=1)
+    assert b"unknown symbol: NOBODY" in command(server, "NOBODY", expect=1)
     assert b"--format" in command(server, "MADE", "--what", "gaps", "--format", "table", expect=2)
     assert b"at most 366 days" in command(server, "MADE", "--start", "2020-01-01", expect=1)
 
