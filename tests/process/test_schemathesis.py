@@ -37,6 +37,7 @@ RELATIONS = re.compile(
         (
             "end: is before start",
             "start: is in the future",
+            "start: at most 366 days at a time",
             "to: is before from",
             "from: is required without countback",
             "limit: at most 10000 in JSON",
