@@ -28,8 +28,10 @@ _COUNT = """
 def add_resent(cur: Cursor, symbol_id: I4, time_us: I8, journal_no: I4) -> None:
     """Count these ticks, in the transaction that leaves them out because they are stored already."""
     keys = np.stack([symbol_id.astype(np.int64), time_us // QUARTER_US * QUARTER_US, journal_no.astype(np.int64)])
-    found, counts = np.unique(keys, axis=1, return_counts=True)
-    cur.execute(_ADD, (*found.tolist(), counts.tolist()))
+    # As np.unique would along the other axis, which takes ten times as long.
+    keys = keys[:, np.lexsort(keys)]
+    first = np.flatnonzero(np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)))
+    cur.execute(_ADD, (*keys[:, first].tolist(), np.diff(first, append=keys.shape[1]).tolist()))
 
 
 def resent(cur: Cursor, symbol_id: int, start_us: int, end_us: int) -> int:
