@@ -22,7 +22,7 @@ from app.backup.following import following
 from app.backup.journals import Cut, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import needed, restore_command
+from app.backup.wal import keep_histories, needed, restore_command
 from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
@@ -135,6 +135,7 @@ def restore(
         if wrong and wanted.verify_only:
             say("a restore would need --without-archive")
         if not wanted.verify_only:
+            keep_histories(shop.fresh, catalog.wal)
             if not wrong:
                 archived.put_back(catalog, archive_dir, restored.archive, say)
             _put_in_place(config, shop, fresh_journals, restored, known, at)

@@ -7,6 +7,8 @@ is lost, and a point in time behind the gap needs a backup that was taken behind
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 
 from app.backup.catalog import Note
 from app.backup.tools import BackupError, Tools
+from app.pipeline.journal import sync_directory
 from app.storage.embedded_user import ending_with_parent
 
 SLOT = "tickhub_backup"
@@ -133,6 +136,20 @@ def set_aside(directory: Path) -> int:
             path.rename(older / path.name)
             moved += 1
     return moved
+
+
+def keep_histories(cluster: Path, directory: Path) -> None:
+    """Have the histories of a cluster's timelines here, durably: no other restore may give a timeline its number."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (cluster / "pg_wal").glob("*.history"):
+        kept = directory / path.name
+        if not kept.exists():
+            fresh = kept.with_suffix(".new")
+            shutil.copyfile(path, fresh)
+            with fresh.open("rb") as file:
+                os.fsync(file.fileno())
+            fresh.rename(kept)
+    sync_directory(directory)
 
 
 def lsn_number(lsn: str) -> int:

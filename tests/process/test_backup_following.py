@@ -102,6 +102,7 @@ def server_metrics(server: Server) -> str:
         return str(answer.read().decode())
 
 
+@pytest.mark.long
 def test_one_follows_and_it_ends_with_its_server(server: Server) -> None:
     server.start().wait_ready()
     follows(server)
@@ -137,6 +138,7 @@ def test_a_backup_is_taken_by_schedule_verified_and_shown(make_server: MakeServe
     assert "[JOB] backup begins" in server.log()
 
 
+@pytest.mark.long
 def test_trouble_is_told_by_log_and_stats(server: Server) -> None:
     backups = backups_of(server)
     (backups / FILE).parent.mkdir(parents=True)
