@@ -10,7 +10,7 @@ from app.doctor.case import Case
 from app.doctor.findings import Check, Finding, fail
 from app.settings import Settings
 
-ROOMS = ("host", "doors", "database", "stored", "clocks")
+ROOMS = ("host", "doors", "database", "server_settings", "stored", "clocks")
 """In the order in which they are shown; each has CHECKS, and OF_DATABASE: those that ask it. Imported one by one: a
 package that is missing or broken costs only what needs it."""
 

@@ -16,6 +16,7 @@ from app.backup.tools import BackupError
 from app.doctor.case import Case
 from app.doctor.findings import Check, Finding, fail, ok, warn
 from app.pipeline import journal, reader
+from app.pipeline.books import MARK_FIELDS, Book
 from app.runtime_config import archive_dir
 from app.storage.schema import HEAD
 
@@ -147,15 +148,27 @@ def _left_over(case: Case, ends: dict[str, int]) -> Finding:
     if not ends:
         return ok("journals left over", "none")
     if case.database_trouble is not None or case.revision is None:
-        told = f"{len(ends)} that nobody owns, with up to {sum(ends.values()):,} rows"
-        return warn("journals left over", f"{told}; the database, which knows, was not asked", _drain(case))
-    done: dict[str, int] = dict(case.rows(_NEXT_ROWS, (list(ends),)))
+        done, by = {name: _marked(case.settings.data_dir / "journal" / name) for name in ends}, ", by their own marks"
+    else:
+        done, by = dict(case.rows(_NEXT_ROWS, (list(ends),))), ""
     rows = {name: end - done.get(name, 0) for name, end in ends.items()}
     waiting = {name: count for name, count in rows.items() if count > 0}
     if not waiting:
-        return ok("journals left over", f"{len(ends)}, all of whose rows are stored")
-    told = f"{sum(waiting.values()):,} rows in {len(waiting)} that nobody owns wait to be stored"
+        return ok("journals left over", f"{len(ends)}, all of whose rows are stored{by}")
+    told = f"{sum(waiting.values()):,} rows in {len(waiting)} that nobody owns wait to be stored{by}"
     return warn("journals left over", told, _drain(case))
+
+
+def _marked(directory: Path) -> int:
+    """Return how far a journal's owner saw the database get."""
+    try:
+        mark = Book(directory / "mark", MARK_FIELDS, create=False)
+    except FileNotFoundError:
+        return 0
+    try:
+        return mark["next_row"]
+    finally:
+        mark.close()
 
 
 def _drain(case: Case) -> str:

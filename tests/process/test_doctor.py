@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import pwd
@@ -16,11 +17,9 @@ from pathlib import Path
 
 import pytest
 
-import app.doctor.database
-import app.doctor.stored
 from app.doctor import clocks, host
 from app.doctor.case import Case
-from app.doctor.examining import examine
+from app.doctor.examining import ROOMS, examine
 from tests.process.conftest import MakeServer
 from tests.process.examined import FAIL, OK, WARN, doctor, line_of, look, look_as, settings
 from tests.process.harness import ROOT, folder, free_port
@@ -298,10 +297,11 @@ def test_the_clock_is_as_right_as_the_kernel_says(home: Path) -> None:
 
 def test_every_check_is_in_the_handbook() -> None:
     handbook = (ROOT / "docs" / "handbook.md").read_text()
-    for room in (host, app.doctor.doors, app.doctor.database, app.doctor.stored, clocks):
+    for name in ROOMS:
+        room = importlib.import_module(f"app.doctor.{name}")
         for check in (*room.CHECKS, *room.OF_DATABASE):
-            name = check.__name__.replace("_", " ")
-            assert f"| {name}" in handbook or f", {name}" in handbook, f"docs/handbook.md does not have {name}"
+            what = check.__name__.replace("_", " ")
+            assert f"| {what}" in handbook or f", {what}" in handbook, f"docs/handbook.md does not have {what}"
 
 
 def test_a_server_is_known_by_its_process_and_not_by_a_number(home: Path) -> None:

@@ -251,7 +251,7 @@ def test_rows_that_a_dead_server_left_are_counted(make_server: MakeServer) -> No
     assert post(server, batch(*(tick() for _ in range(7)))).status == 200
     server.kill9()
     found = look(server.home)["journals left over"]
-    assert (found.outcome, "1 that nobody owns, with up to 7 rows" in found.found) == (WARN, True), found
+    assert (found.outcome, "7 rows in 1 that nobody owns wait to be stored, by" in found.found) == (WARN, True), found
     server.database.up()
     found = look(server.home)["journals left over"]
     assert (found.outcome, "7 rows in 1 that nobody owns" in found.found) == (WARN, True), found
@@ -262,6 +262,8 @@ def test_rows_that_a_dead_server_left_are_counted(make_server: MakeServer) -> No
     found = look(server.home, port=server.port)["journals left over"]
     assert found.outcome is OK, "a worker owns them now"
     assert server.stop() == 0
+    found = look(server.home)["journals left over"]
+    assert (found.outcome, "stored, by their own marks" in found.found) == (OK, True), found
     server.database.up()
     found = look(server.home)["journals left over"]
     assert found.outcome is OK
