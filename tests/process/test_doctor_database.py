@@ -221,6 +221,9 @@ def test_a_database_that_is_down_is_not_started(database: Database) -> None:
     assert not found.keys() & {"durability", "migrations", "roles"}
     assert database.postmaster_pid() is None
     assert sorted(path.name for path in database.home.iterdir()) == before
+    (database.home / "postgres" / "PG_VERSION").write_text("16\n")
+    found = look(database.home)
+    assert (found["database"].outcome, "are of PostgreSQL 16" in found["database"].found) == (FAIL, True)
 
 
 def test_a_database_that_hangs_costs_a_bounded_wait(database: Database) -> None:
