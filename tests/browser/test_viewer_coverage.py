@@ -36,7 +36,7 @@ def server(data_template: Path) -> Iterator[Server]:
             every = (0.5, 0.9, 1.2, 1.5, 3, 5, 10, 20, 30)[day]
             moments = [start + timedelta(minutes=number * every) for number in range(round(1440 / every))]
             ticks += [tick(symbol=SYMBOL, timestamp=round(at.timestamp() * 1000), seq=0, flags=6) for at in moments]
-        store(server, ticks)
+        store(server, [*ticks, tick(symbol="NVDA", seq=0)])
         yield server
 
 
@@ -111,6 +111,16 @@ def test_keys_walk_the_map_and_tell_of_each_hour(browser: Browser, server: Serve
     expect(page.locator("#coverage-dialog .main")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#coverage-dialog")).not_to_be_visible()
+
+
+def test_of_a_symbol_without_an_exchange_it_is_said_what_that_means(browser: Browser, server: Server) -> None:
+    page = opened(browser, server)
+    page.keyboard.press("Escape")
+    page.locator('#watch-rows tr[data-symbol="NVDA"]').click()
+    expect(page.locator("#symbol")).to_have_text("NVDA")
+    page.locator("#coverage-open").click()
+    expect(page.locator("#coverage-open24")).to_be_visible()
+    expect(page.locator("#coverage-title")).to_have_text("Coverage of NVDA")
 
 
 def test_what_the_pointer_is_over_is_told(browser: Browser, server: Server) -> None:

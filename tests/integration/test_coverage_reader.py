@@ -229,6 +229,25 @@ def test_what_came_again_is_forgotten_with_the_weeks_that_retention_drops(
     assert kept == [(one.time_us,) for one in ticks[1:]]
 
 
+def test_a_day_of_which_a_part_is_archived_is_one_day(
+    conn: connection, sink: DatabaseSink, reading: Connection, database_url: str, tmp_path: Path
+) -> None:
+    boundary_us = MONDAY_US + 7 * 86_400 * S
+    ticks = [Tick(time_us=boundary_us + at * 40 * S, seq=0, bid=10 + at % 7 / 8) for at in range(-300, 300) if at % 50]
+    feeder = Feeder(boundary_us)
+    archived = [one for one in ticks if one.time_us < boundary_us]
+    write_all(sink, feeder, archived)
+    execute(conn, "UPDATE instruments SET timezone = 'America/New_York'")
+    run(database_url, tmp_path / "archive")
+    write_all(sink, feeder, ticks[len(archived) :])
+    assert rows_of(conn, "SELECT count(*) FROM ticks") == [(len(ticks) - len(archived),)]
+    sunday = datetime.fromtimestamp(boundary_us / S, UTC).date() - timedelta(1)
+    found = rows(reading, first=sunday - timedelta(1), end=sunday + timedelta(1))
+    assert found[-1]["ticks"] == len(ticks)
+    plain = plain_of(ticks, boundary_us)
+    assert_days_are_those_of_plain_python(found, plain, sunday - timedelta(1), (None, "America/New_York"))
+
+
 def some_days(sink: DatabaseSink) -> None:
     """Store ticks of three days: an hour each of them, with holes; none on the second."""
     at = [NOON_US + day * 86_400 * S + minute * 100 * S for day in (0, 2) for minute in range(36) if minute % 7]

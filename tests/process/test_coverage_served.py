@@ -184,6 +184,7 @@ def test_what_makes_no_sense_is_refused(server: Server, params: dict[str, str], 
     assert refusal(server, "/api/coverage/NOBODY")[:2] == (404, "unknown_symbol")
 
 
+@pytest.mark.long
 def test_the_command_shows_what_the_interface_answers(server: Server) -> None:
     dates = ("--start", "2026-01-12", "--end", "2026-01-15")
     lines = command(server, "made", *dates).decode().splitlines()
