@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from app.errors import SettingsError
 from app.settings import load
 
 TIMEOUT_S = 4.0
@@ -45,7 +46,11 @@ def main() -> int:
     parser.add_argument("--database", action="store_true", help="the database has to be connected, too")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="how long to ask again")
     args = parser.parse_args()
-    url = load().listen_url + ("/health" if args.database else "/health/ready")
+    try:
+        url = load().listen_url + ("/health" if args.database else "/health/ready")
+    except SettingsError as why:
+        sys.stderr.write(f"{why}\n")
+        return 1
     until = time.monotonic() + args.wait
     while (found := trouble(url)) and time.monotonic() < until:
         time.sleep(PAUSE_S)
