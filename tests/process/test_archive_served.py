@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, WAIT_S, Server
 from tests.process.reading import DAY_MS, bars_path, made_ticks, read, rows_of, store, ticks_path
+from tests.waiting import wait_until
 
 REAL = os.environ.get("REAL_MARKET_DATA")
 REAL_FILES = {
@@ -58,9 +60,36 @@ def answers(server: Server) -> list[Any]:
     found.append(pages(server, "TSLA", limit=90, start=DAY_MS - WEEK_MS, end=DAY_MS + 100_000))
     found.append(rows_of(server, bars_path("TSLA"), interval="5s", start=DAY_MS - 4 * WEEK_MS, end=DAY_MS + WEEK_MS))
     for form in ("csv", "ndjson", "arrow", "parquet"):
-        answer = read(server, ticks_path("TSLA"), format=form, start=0, end=DAY_MS + WEEK_MS)
-        assert answer.status == 200
-        found.append(answer.data)
+        for path in (ticks_path("TSLA"), bars_path("TSLA"), "/api/trades"):
+            answer = read(server, path, format=form, start=0, end=DAY_MS + WEEK_MS)
+            assert answer.status == 200
+            found.append(answer.data)
+    return found
+
+
+def first_pages(server: Server) -> list[tuple[str, dict[str, Any], Any]]:
+    """Return reads that somebody has begun: where, how, and the first page."""
+    found = []
+    for path in (ticks_path("TSLA"), bars_path("TSLA"), "/api/trades"):
+        for order in ("asc", "desc"):
+            params: dict[str, Any] = {"order": order, "limit": 50, "start": DAY_MS - 4 * WEEK_MS, "end": DAY_MS + 9**9}
+            if path.startswith("/api/bars"):
+                params |= {"interval": "1s"}
+            answer = read(server, path, **params)
+            assert answer.status == 200, answer
+            found.append((path, params, answer.json))
+    return found
+
+
+def rest_of(server: Server, begun: list[tuple[str, dict[str, Any], Any]]) -> list[Any]:
+    """Go on with reads that were begun, to their ends."""
+    found: list[Any] = []
+    for path, params, page in begun:
+        while page["next_page_token"] is not None:
+            answer = read(server, path, **params, page_token=page["next_page_token"])
+            assert answer.status == 200, answer
+            page = answer.json
+            found.append(page)
     return found
 
 
@@ -73,15 +102,21 @@ def test_a_server_answers_from_the_archive_as_before(make_server: MakeServer) ->
         # Without seq: their numbers are made of what they say.
         store(server, [{**tick, "seq": None} for tick in made_ticks("TSLA", [start + 70_000] * 3, seed=week)])
     before = answers(server)
+    begun = first_pages(server)
+    rest = rest_of(server, begun)
+    assert len(rest) > 20
     assert len(rows_of(server, ticks_path("TSLA"), start=0, end=DAY_MS + WEEK_MS, limit=1000)) == 4 * 123
     assert app(server, "archive", "run").count("ticks archived") == 4
     assert server.database.rows("SELECT count(*) FROM ticks") == [(0,)]
     assert answers(server) == before
+    assert rest_of(server, begun) == rest, "tokens that are older than the archive"
+    begun = first_pages(server)
     assert app(server, "archive", "verify").count("sound") == 4
     middle = "2025-12-31"
     app(server, "archive", "bring-back", "--start", middle, "--end", "2026-01-07")
     assert server.database.rows("SELECT count(*) FROM ticks") == [(2 * 123,)]
     assert answers(server) == before
+    assert rest_of(server, begun) == rest
     listed = app(server, "archive", "list")
     assert listed.count("archived") == 2
 
@@ -90,10 +125,20 @@ def test_a_server_answers_from_the_archive_as_before(make_server: MakeServer) ->
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert "DAMAGED" in app(server, "archive", "verify", expect=1)
-    path.unlink()
-    answer = read(server, ticks_path("TSLA"), start=0, end=DAY_MS, limit=100)
-    assert (answer.status, answer.json["code"]) == (503, "not_ready"), "never an empty answer"
-    assert "Retry-After".lower() in answer.headers
+    assert server.stop() == 0
+    server.start().wait_ready()  # what was decoded is still right, and would be said
+    for trouble in ("damaged", "cannot be read"):
+        for where in (ticks_path("TSLA"), bars_path("TSLA"), "/api/trades"):
+            params: dict[str, Any] = {"start": DAY_MS - 4 * WEEK_MS, "end": DAY_MS - 2 * WEEK_MS, "limit": 1000}
+            if where.startswith("/api/bars"):
+                params |= {"interval": "5s"}
+            answer = read(server, where, **params)
+            assert (answer.status, answer.json["code"]) == (503, "not_ready"), "never an empty answer"
+            assert trouble in answer.json["message"]
+            assert "Retry-After".lower() in answer.headers
+        assert len(rows_of(server, ticks_path("TSLA"), start=DAY_MS - WEEK_MS, end=2 * DAY_MS, limit=1000)) == 246
+        assert rows_of(server, bars_path("TSLA"), interval="1h"), "bars are in the database"
+        path.unlink(missing_ok=True)
     assert server.stop() == 0
     assert "Traceback" not in server.log()
 
@@ -116,6 +161,37 @@ def test_late_ticks_over_http_are_merged_into_the_archive(make_server: MakeServe
     stats = server.stats()
     assert stats["ticks_received"] == stats["ticks_processed"] == 110
     assert server.database.rows("SELECT sum(stored)::int, sum(duplicates)::int FROM ingest_log") == [(80, 30)]
+
+
+@pytest.mark.long
+def test_the_elected_worker_archives_by_schedule_while_ticks_come_in(make_server: MakeServer) -> None:
+    server = make_server(workers=2, environ={"TICKHUB_HOT_DAYS": "1", "TICKHUB_RETENTION_AT": "00:00"})
+    server.start().wait_ready()
+    for week in range(3):
+        store(server, made_ticks("TSLA", [DAY_MS - week * WEEK_MS + i for i in range(40)]))
+    sent, now_ms = 3 * 40, round(time.time() * 1000) - 3_600_000
+
+    def state(number: int) -> bool:
+        """Send some ticks, old and new ones; tell whether the job has run so often."""
+        nonlocal sent
+        store(server, made_ticks("TSLA", [DAY_MS - WEEK_MS + 1000 + sent + i for i in range(5)]))
+        store(server, made_ticks("TSLA", [now_ms + sent + i for i in range(5)]))
+        sent += 10
+        return server.database.rows("SELECT runs, state FROM jobs WHERE name = 'archive'") == [(number, "ok")]
+
+    wait_until(lambda: server.database.rows("SELECT name FROM jobs WHERE name = 'archive'"), what="the job to be known")
+    for number in (1, 2):
+        server.database.rows("UPDATE jobs SET due_at = due_at - interval '1 day' WHERE name = 'archive'")
+        wait_until(lambda number=number: state(number), what="the job to end")  # type: ignore[misc]
+    assert server.database.rows("SELECT count(*) FROM tick_ranges WHERE state = 'archived'") == [(3,)]
+    [job] = server.stats()["jobs"]
+    assert "late ticks merged" in job["message"]
+    app(server, "archive", "run")
+    asked = {"start": 0, "end": now_ms + WEEK_MS, "limit": 5000}
+    found = [row["timestamp"] for row in rows_of(server, ticks_path("TSLA"), **asked)]
+    assert len(found) == len(set(found)) == sent
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
 
 
 @pytest.mark.long
