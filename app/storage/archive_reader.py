@@ -101,7 +101,7 @@ def read_archived(
         elif after is not None:
             first = _bisected(ticks, after, first, last, bisect_right)
         if descending:
-            parts.append(ticks.take(slice(max(first, last - max_rows), last)).take(slice(None, None, -1)))
+            parts.append(ticks.take(np.arange(last - 1, max(first, last - max_rows) - 1, -1)))
         else:
             parts.append(ticks.take(slice(first, min(last, first + max_rows))))
         max_rows -= len(parts[-1])
