@@ -29,9 +29,9 @@ _BEGIN = """
     WHERE name = %(name)s AND state <> 'running'
 """
 _END = """
-    UPDATE jobs SET state = %(state)s, ended_at = clock_timestamp(), exit_status = %(exit_status)s,
+    UPDATE jobs SET state = %(state)s, ended_at = statement_timestamp(), exit_status = %(exit_status)s,
         message = %(message)s, failures = failures + (%(state)s = 'failed')::integer,
-        succeeded_at = CASE WHEN %(state)s = 'ok' THEN clock_timestamp() ELSE succeeded_at END
+        succeeded_at = CASE WHEN %(state)s = 'ok' THEN statement_timestamp() ELSE succeeded_at END
     WHERE name = %(name)s AND state = 'running' AND holder = %(holder)s AND term = %(term)s
 """
 
