@@ -74,11 +74,18 @@ class Catalog:
         """Return where a backup's files are."""
         return self.base / label
 
+    def open_lock(self, name: str) -> int:
+        """Return the descriptor of a file to lock, in directories that are there then. Raises BackupError."""
+        try:
+            self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as why:
+            raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does."""
-        self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = self.open_lock("lock")
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -84,8 +84,7 @@ class FollowedAlready(BackupError):
 @contextmanager
 def alone(catalog: Catalog, wait_s: float = 0.0) -> Iterator[None]:
     """Be the only one who follows into these backups. Raises FollowedAlready while another one does."""
-    catalog.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(catalog.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = catalog.open_lock(LOCK)
     try:
         until = time.monotonic() + wait_s
         while True:

@@ -27,6 +27,9 @@ FIRST_WAIT_S = 30.0
 """How long the database may take at the server's start before its absence is trouble."""
 
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 60.0
+REFUSED = "tickhub: "
+"""How a command says that it cannot be done (cli/__init__.py)."""
+
 ELSEWHERE = 75
 """Exit status of a command that another process runs already (cli/backup.py)."""
 
@@ -117,7 +120,7 @@ class Standing:
         with process.stdout:
             for line in process.stdout:
                 text = line.decode(errors="replace").strip()
-                if text.startswith(TROUBLE):
+                if text.startswith((TROUBLE, REFUSED)):
                     log.error("[BACKUP] %s", text.removeprefix(TROUBLE))
                 elif text:
                     log.info("[BACKUP] %s", text)

@@ -124,6 +124,12 @@ def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
     assert received(tmp_path)[0] == "0000000100000000000000FE"
 
 
+def test_a_place_where_nothing_can_be_kept_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match=r"cannot be kept in .*/file/backups: Not a directory"):
+        Catalog(tmp_path / "file" / "backups").open_lock("lock")
+
+
 @pytest.mark.parametrize("name", ["it's", 'a"b', "100%", "back\\slash", "$HOME", "`id`"])
 def test_a_directory_that_a_shell_would_misread_is_refused(name: str) -> None:
     with pytest.raises(BackupError, match="quotes"):
