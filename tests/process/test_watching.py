@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.process.conftest import MakeServer
-from tests.process.harness import Server, wait_until
+from tests.process.harness import Server
 from tests.process.wire import ask, batch, running, tick
+from tests.waiting import wait_until
 
 Labels = frozenset[tuple[str, str]]
 

@@ -18,16 +18,13 @@ import pytest
 import yaml
 
 from app.backup.following import FILE
-from tests.process.harness import ROOT, WAIT_S, Server, folder, free_port, wait_until
+from tests.process.harness import ROOT, Server, folder, free_port
 from tests.process.wire import ask, running
+from tests.waiting import WAIT_S, skip_here, wait_until
 
 PROMETHEUS, GRAFANA = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 METRIC = re.compile(r"\btickhub_\w+")
-
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None, reason="needs Debian's package prometheus"
-)
 
 # What a server has only once somebody uses it.
 UNUSED = {"tickhub_alert_posts", "tickhub_query_cache", "tickhub_records", "tickhub_alerts"}
@@ -58,6 +55,12 @@ BARS = next(
     for variable in json.loads((GRAFANA / "dashboards" / "tickhub-market.json").read_text())["templating"]["list"]
     if variable["name"] == "bars"
 )
+
+
+@pytest.fixture
+def prometheus_here() -> None:
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        skip_here("needs Debian's package prometheus")
 
 
 def rule_expressions() -> list[tuple[str, str]]:
@@ -139,7 +142,7 @@ def server(data_template: Path) -> Iterator[Server]:
         followed = {"wal_until": now, "journals_until": now, "written_at": now}
         (base.parent / FILE).parent.mkdir()
         (base.parent / FILE).write_text(json.dumps(followed))
-        wait_until(lambda: "tickhub_late_ticks" in scraped(server), WAIT_S, "the database's figures")
+        wait_until(lambda: "tickhub_archive_ticks 1000" in scraped(server), WAIT_S, "the database's figures")
         yield server
 
 
@@ -147,12 +150,13 @@ def scraped(server: Server) -> str:
     return ask(server, "GET", "/metrics").data.decode()
 
 
-@needs_prometheus
+@pytest.mark.usefixtures("prometheus_here")
 def test_the_rules_do_what_their_tests_say() -> None:
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         ["promtool", "check", "config", PROMETHEUS / "prometheus.yml"],
         ["promtool", "test", "rules", PROMETHEUS / "rules_test.yml", PROMETHEUS / "rules_days_test.yml"],
-    ):
+    )
+    for command in commands:
         done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=WAIT_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -177,7 +181,7 @@ def test_rules_and_dashboards_ask_for_metrics_that_a_server_has(server: Server) 
         assert not missing, f"{name} asks for {missing}"
 
 
-@needs_prometheus
+@pytest.mark.usefixtures("prometheus_here")
 def test_prometheus_scrapes_a_server_and_answers_every_query_of_dashboards_and_rules(server: Server) -> None:
     with prometheus(server) as url:
         # A rate needs two samples.
