@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.process.harness import ROOT, Server, copy_template, folder, make_template
+from tests.waiting import wait_until
 
 DOCS = ROOT / "docs"
 PAGES = ("handbook", "troubleshooting", "upgrade")
 HOME, PORT, WORK = "/srv/tickhub", "5000", "/tmp/work"  # as pages have them
 COMMAND_S = 120
+WORKERS = 2
 
 _STEP = re.compile(r"^<!-- (start|stop|run: [^\n]*) -->$|^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_SHOWN = ("PostgreSQL runs as user", "adopted PostgreSQL", "started PostgreSQL")
@@ -100,7 +102,7 @@ class Reader:
         parts, at = [], 0
         for step in _STEP.finditer(page):
             if step[1] == "start":
-                self.server.start().wait_ready()
+                self._start()
             elif step[1] == "stop":
                 assert self.server.stop() == 0, self.server.log()
             elif step[1]:
@@ -110,6 +112,11 @@ class Reader:
                 parts += [page[at : step.start(2)], done]
                 at = step.end(2)
         return "".join([*parts, page[at:]])
+
+    def _start(self) -> None:
+        server = self.server.start().wait_ready()
+        # Any worker may answer what is asked next.
+        wait_until(lambda: server.log().count("the database is connected") >= WORKERS, what="all workers")
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -172,7 +179,7 @@ def write(names: list[str]) -> None:
     with folder() as parent:
         template = make_template(parent / "template")
         for name in names:
-            server = Server(copy_template(template, parent / name), workers=2)
+            server = Server(copy_template(template, parent / name), workers=WORKERS)
             reader = Reader(server)
             path = DOCS / f"{name}.md"
             try:

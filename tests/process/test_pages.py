@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.process.conftest import MakeServer
-from tests.process.pages import DOCS, PAGES, Reader, alike
+from tests.process.pages import DOCS, PAGES, WORKERS, Reader, alike
 
 
 @pytest.mark.long
@@ -13,7 +13,7 @@ from tests.process.pages import DOCS, PAGES, Reader, alike
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_print_what_it_says(make_server: MakeServer, name: str) -> None:
     page = (DOCS / f"{name}.md").read_text()
-    reader = Reader(make_server(workers=2))
+    reader = Reader(make_server(workers=WORKERS))
     try:
         found = reader.read(page)
     finally:
