@@ -4329,7 +4329,7 @@ GRANT SELECT ON TABLE public.alert_rules TO tickhub_backup;
 GRANT SELECT ON SEQUENCE public.alert_rules_rule_id_seq TO tickhub_backup;
 
 GRANT SELECT ON TABLE public.alerts TO tickhub_read;
-GRANT SELECT,INSERT ON TABLE public.alerts TO tickhub_write;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.alerts TO tickhub_write;
 GRANT SELECT ON TABLE public.alerts TO tickhub_backup;
 
 GRANT SELECT ON SEQUENCE public.alerts_alert_id_seq TO tickhub_backup;
