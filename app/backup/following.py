@@ -26,6 +26,9 @@ from app.backup.wal import WalReceiver
 
 INTERVAL_S = 1.0
 RESTART_FIRST_S, RESTART_MOST_S = 1.0, 60.0
+FIRST_ANSWER_S = 10.0
+"""How long it waits for the database to say who it is: journals of another one must not come to these backups."""
+
 CATCH_UP_S = 2.0
 """How long it waits at its end for the WAL of before."""
 
@@ -117,6 +120,7 @@ class Follower:
         self._receives = False
         self._journal_trouble: str | None = None
         self._writing = threading.Lock()
+        self._asked, self._foreign = threading.Event(), False
 
     def stop(self) -> None:
         """Have `run` come to its end; may be called by a signal."""
@@ -124,11 +128,12 @@ class Follower:
 
     def run(self, still: Callable[[], bool] = lambda: True) -> None:
         """Follow until `stop`, or until `still` says no. The caller is alone."""
-        now = datetime.now(UTC)
-        if self._journals_until is not None and now - self._journals_until > GAP:
-            self._gaps = (*self._gaps, (self._journals_until, now))[-MOST_GAPS:]
         receiving = threading.Thread(target=self._receive, name="wal", daemon=True)
         receiving.start()
+        # Not for ever: where the database is away, its journals are all the more wanted.
+        until_s = time.monotonic() + FIRST_ANSWER_S
+        while not (self._asked.wait(INTERVAL_S / 10) or self._ended.is_set()) and time.monotonic() < until_s:
+            pass
         try:
             while still():
                 self._look()
@@ -149,12 +154,16 @@ class Follower:
         """Copy what is new of the journals, and write down how it all stands."""
         until = datetime.now(UTC)
         try:
+            if self._foreign:
+                raise OSError("they are of another database")
             journals.copy_new(self._data_dir / "journal", self._catalog.journal)
         except OSError as why:
             self._journal_trouble = self._tell(self._journal_trouble, f"journals are not copied: {why}")
         else:
             if self._journal_trouble is not None:
                 self._say("journals are copied again")
+            if self._journals_until is not None and until - self._journals_until > GAP:
+                self._gaps = (*self._gaps, (self._journals_until, until))[-MOST_GAPS:]
             self._journal_trouble, self._journals_until = None, until
         if self._wal_trouble is None and self._wal_until is not None and until - self._wal_until > STALE:
             self._wal_trouble = self._tell(None, f"no WAL was received since {self._wal_until:%H:%M:%S}Z")
@@ -202,8 +211,12 @@ class Follower:
             pause_s = min(2 * pause_s, RESTART_MOST_S)
 
     def _begin(self) -> None:
-        system = wal.system_of(self._tools)
-        if self._system not in (None, system):
+        try:
+            system = wal.system_of(self._tools)
+            self._foreign = self._system not in (None, system)
+        finally:
+            self._asked.set()
+        if self._foreign:
             raise BackupError(f"the backups in {self._catalog.root} are of another database: set another backup_dir")
         self._system = system
         lineage.adopt(self._data_dir, self._catalog.root)
