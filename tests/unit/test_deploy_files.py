@@ -115,6 +115,18 @@ def test_what_is_mounted_is_there_and_what_is_kept_is_named() -> None:
             assert (DEPLOY / build["context"] / build.get("dockerfile", "Dockerfile")).exists()
 
 
+def test_the_poolers_image_is_built_of_one_known_base_and_run_by_somebody_else_than_root() -> None:
+    lines = dict(line.split(None, 1) for line in (DEPLOY / "pgbouncer" / "Dockerfile").read_text().splitlines() if line)
+    assert re.fullmatch(r"debian:\w+-\d{8}-slim", lines["FROM"])
+    assert lines["USER"] == "postgres"
+    copied = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "pgbouncer" / "Dockerfile").read_text(), re.MULTILINE)
+    sources = [name for names in copied for name in names.split()]
+    sent = {line[1:] for line in (DEPLOY / "pgbouncer" / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    assert sent == set(sources)
+    assert all((DEPLOY / "pgbouncer" / name).exists() for name in sources)
+    assert (DEPLOY / "pgbouncer" / "entrypoint.sh").stat().st_mode & 0o111
+
+
 @pytest.mark.parametrize("name", [name for name in SERVICES if Composition().is_tickhub(name)])
 def test_the_server_takes_the_settings_it_is_given(name: str) -> None:
     compose = Composition()
