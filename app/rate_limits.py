@@ -20,6 +20,8 @@ BURST_S = 2.0
 PLACES = 8192
 """Keys with a bucket of their own; beyond, some share one. 128 KiB of disk."""
 
+_ROUNDING_S = 1e-6
+
 CONFIGURED_PLACES = 512
 """Of them for keys of the settings; the others are for those of the database, by number."""
 
@@ -48,9 +50,13 @@ class RateLimits:
             return 0.0
         cell = place % PLACES * len(KINDS) + KINDS.index(kind)
         now, step_s = self._now(), 1 / rate_per_s
-        full_at = max(self._full_at[cell], now) + step_s
-        wait_s = full_at - now - max(BURST_S, step_s)
-        if wait_s > 1e-9:
+        burst_s = max(BURST_S, step_s)
+        was_full_at = self._full_at[cell]
+        if was_full_at > now + burst_s + _ROUNDING_S:
+            was_full_at = now  # no bucket is as empty: the host began to count anew since, or the key's rate is another
+        full_at = max(was_full_at, now) + step_s
+        wait_s = full_at - now - burst_s
+        if wait_s > _ROUNDING_S:
             return wait_s
         self._full_at[cell] = full_at
         return 0.0

@@ -148,5 +148,8 @@ def test_a_name_in_force_is_taken(conn: connection) -> None:
 def test_who_reads_by_sql_does_not_see_them(conn: connection) -> None:
     with conn.cursor() as cur:
         cur.execute("SET ROLE tickhub_read")
-        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            cur.execute("SELECT * FROM secret.api_keys")
+        for name in ("api_keys", "keys_in_force", "keys_made"):
+            cur.execute("SAVEPOINT one")
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cur.execute(f"SELECT * FROM secret.{name}")
+            cur.execute("ROLLBACK TO one")

@@ -81,6 +81,21 @@ def test_all_workers_of_a_host_share_them(tmp_path: Path, clock: Clock) -> None:
         worker.close()
 
 
+def test_a_host_that_was_started_anew_keeps_nobody_waiting(tmp_path: Path, clock: Clock) -> None:
+    before, clock.s = RateLimits(tmp_path / "limits", clock), 5e6
+    assert taken(before, 100) == 20
+    before.close()
+    clock.s = 30.0  # its clock counts from the start of the host
+    after = RateLimits(tmp_path / "limits", clock)
+    assert taken(after, 100) == 20
+    after.close()
+
+
+def test_a_rate_that_was_raised_holds_at_once(limits: RateLimits) -> None:
+    assert taken(limits, 3, rate_per_s=0.01) == 1
+    assert taken(limits, 100, rate_per_s=10.0) == 20
+
+
 def test_keys_of_the_settings_and_of_the_database_do_not_share_one() -> None:
     configured = {place_of(number, configured=True) for number in range(2000)}
     stored = {place_of(number, configured=False) for number in range(20_000)}
