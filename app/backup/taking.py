@@ -40,11 +40,13 @@ def take(
     kind: Kind,
     progress: Progress,
     archive_dir: Path,
+    seen: dict[str, str | None],
 ) -> Note:
     """Take a backup and verify it; return its note. The caller is alone in the catalog.
 
     An incremental one holds what changed since the newest sound backup of this server. Raises BackupError, also when
-    there is none, or when the server keeps no WAL summaries.
+    there is none, or when the server keeps no WAL summaries. seen: files of the archive that were checked, as for
+    `verify`.
     """
     for left in catalog.unfinished():
         shutil.rmtree(left)
@@ -71,7 +73,7 @@ def take(
         # Behind the database's part: what it names is in the archive by now.
         archived.copy_all(catalog, archive_dir)
         note = _note(fresh, tools, label, kind, parent, began_at)
-        note = msgspec.structs.replace(note, archive_damage=archived.damage(catalog, note.archive, {}))
+        note = msgspec.structs.replace(note, archive_damage=archived.damage(catalog, note.archive, seen))
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

@@ -125,7 +125,7 @@ def _take(catalog: Catalog, settings: Settings, kind: Kind) -> int:
     tools = tools_of(settings)
     with catalog.alone(), shown(kind) as progress:
         lineage.adopt(settings.data_dir, catalog.root)
-        note = take(catalog, tools, kind, progress, archive_dir(settings))
+        note = take(catalog, tools, kind, progress, archive_dir(settings), {})
     _say(note)
     return 0 if note.whole else 1
 
@@ -141,8 +141,9 @@ def _daily(catalog: Catalog, settings: Settings) -> int:
         if reason is not None and not full:
             print(f"a full backup, because: {reason}", file=sys.stderr)
         kind: Kind = "full" if full or reason is not None else "incremental"
-        note = take(catalog, tools, kind, progress, archive_dir(settings))
-        checked = verify(catalog, tools, note.label, progress)
+        files: dict[str, str | None] = {}
+        note = take(catalog, tools, kind, progress, archive_dir(settings), files)
+        checked = verify(catalog, tools, note.label, progress, files)
         _say(checked[-1])
         _tell_pruned(catalog, settings)
     return 0 if all(one.whole for one in checked) else 1
