@@ -195,12 +195,13 @@ def read_minutes(
     """Return every archived tick of these symbols and minutes, in no order. Raises ArchiveAway."""
     low, high = min(minutes_us), max(minutes_us) + _MINUTE_US
     parameters = {"low": low, "high": high, "minutes": [us // _MINUTE_US for us in minutes_us]}
+    ids = sorted(symbol_ids)
     parts: list[WholeTicks] = []
     for file in manifest.files:
-        needed = {number: groups for number in symbol_ids if (groups := _groups(file, number, low, high))}
-        if needed:
-            check_parts(root / folder / file.name, list(set().union(*needed.values())), file.footer)
-            found = _run(_IN_MINUTES, {**parameters, "ids": list(needed)}, [root / folder / file.name])
+        groups = [group for group in file.groups if _may_have(group, ids, low, high)]
+        if groups:
+            check_parts(root / folder / file.name, groups, file.footer)
+            found = _run(_IN_MINUTES, {**parameters, "ids": ids}, [root / folder / file.name])
             parts.append(from_columns(found, file.symbols))
     return joined(parts) if parts else nothing()
 
@@ -215,6 +216,12 @@ def _groups(file: TickFile, symbol_id: int, low_us: int, high_us: int) -> list[G
     """Return the row groups that may have a symbol's ticks of [low_us, high_us)."""
     low, high = (symbol_id, low_us), (symbol_id, high_us)
     return [group for group in file.groups if group.last >= low and group.first < high]
+
+
+def _may_have(group: Group, symbol_ids: Sequence[int], low_us: int, high_us: int) -> bool:
+    """Tell whether a row group may have ticks of [low_us, high_us) of one of these symbols, which are in order."""
+    some = range(bisect_left(symbol_ids, group.first[0]), bisect_right(symbol_ids, group.last[0]))
+    return any(group.last >= (symbol_ids[at], low_us) and group.first < (symbol_ids[at], high_us) for at in some)
 
 
 @cache
