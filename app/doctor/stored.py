@@ -95,13 +95,15 @@ def backups(case: Case) -> Iterator[Finding]:
 
 def point_in_time(case: Case) -> Iterator[Finding]:
     """What comes in is followed, where that was begun: without it a restore goes to a backup's end only."""
-    known = following(case.backup_dir)
+    known, settings = following(case.backup_dir), case.settings
     if known is None:
+        if settings.backup_dir and settings.backup_wal and case.server_pid is not None:
+            yield warn("point in time", "the server has followed nothing yet", "see `backup wal` in its log")
         return
     state = known.state(datetime.now(UTC))
     until = "never" if known.wal_until is None else f"until {known.wal_until:%Y-%m-%d %H:%M:%S}Z"
     if state == "stopped":
-        remedy = "python -m app backup wal has to run all the time: start its service"
+        remedy = "start the server with backup_dir set and backup_wal on, or python -m app backup wal as a service"
         yield warn("point in time", f"nothing follows the WAL; it was, {until}", remedy)
     elif state == "trouble":
         yield fail("point in time", f"WAL here {until}: {known.trouble}", "see the log of python -m app backup wal")

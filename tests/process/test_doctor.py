@@ -241,6 +241,9 @@ def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1000, hard))
     found = look(server.home, port=server.port, database_url=AWAY)["file descriptors"]
     assert (found.outcome, "1,000 for the server" in found.found) == (FAIL, True)
+    assert "point in time" not in look(server.home, port=server.port, database_url=AWAY)
+    found = look(server.home, port=server.port, database_url=AWAY, backup_dir=server.home / "elsewhere")
+    assert found["point in time"].outcome is WARN, "with these settings it would be followed"
     server.kill9()
     assert (server.home / "serve.lock").exists()
     assert "is free" in look(server.home, port=server.port, database_url=AWAY)["port"].found
