@@ -72,7 +72,8 @@ class Session:
             socket.finish()
 
     def _come_in(self) -> None:
-        self._let_go = self._run.keys.hold(self._caller, partial(self._refuse, "the API key holds no more"))
+        why = "an API key is needed now" if self._caller is None else "the API key holds no more"
+        self._let_go = self._run.keys.hold(self._caller, partial(self._refuse, why))
         self._begin()
 
     def _begin(self) -> None:

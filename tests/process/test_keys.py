@@ -71,8 +71,11 @@ def server(data_template: Path) -> Iterator[Server]:
 def test_the_first_key_closes_the_door_for_whoever_has_none(fresh: Server) -> None:
     server = fresh
     wait_status(server, 200)
-    reader = keys(server, "add", "desk", "--scopes", "read")
-    wait_status(server, 401)
+    with client(server) as watching:
+        watching.subscribe("AAPL")
+        reader = keys(server, "add", "desk", "--scopes", "read")
+        wait_status(server, 401)
+        assert watching.close_code() == 1008
     wait_status(server, 200, reader)
     assert stats(server, reader + "x").status == 401
     assert stats(server, f"{reader[:-1]}{'a' if reader[-1] != 'a' else 'b'}").status == 401
