@@ -114,6 +114,7 @@ def test_a_moment_that_no_wal_reaches_is_refused_and_nothing_replaced(make_serve
     assert stored(server.database) == list(range(10))
 
 
+@pytest.mark.long
 def test_a_damaged_backup_is_found_and_not_restored(make_server: MakeServer) -> None:
     server = make_server()
     app(server, "backup", "full")
@@ -158,6 +159,7 @@ def test_only_one_backup_command_is_at_work(make_server: MakeServer) -> None:
     app(server, "backup", "prune")
 
 
+@pytest.mark.long
 def test_a_running_server_is_not_restored_over(make_server: MakeServer) -> None:
     server = make_server().start().wait_ready()
     app(server, "backup", "full")
@@ -165,6 +167,7 @@ def test_a_running_server_is_not_restored_over(make_server: MakeServer) -> None:
     assert "nothing was replaced" in app(server, "restore", "--verify-only")
 
 
+@pytest.mark.long
 def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server().start().wait_ready()
     assert server.post(ticks(0, 25))[0] == 200
