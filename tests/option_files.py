@@ -14,6 +14,29 @@ from tests.real_market import REAL
 CHAINS = {date(2014, 6, 3): 4532, date(2014, 6, 11): 4360}
 """Days that there is a file of, and its contracts."""
 
+ROW_FIELDS = (
+    "expiration_date",
+    "strike_price",
+    "option_type",
+    "bid",
+    "ask",
+    "last_price",
+    "volume",
+    "open_interest",
+    "implied_volatility",
+    "delta",
+    "gamma",
+    "theta",
+    "vega",
+    "rho",
+    "in_the_money",
+    "contract_symbol",
+    "greeks_source",
+    "timestamp",
+    "underlying_price",
+)
+"""Fields of a contract in a chain, in the order of the answer."""
+
 _NEW_YORK = ZoneInfo("America/New_York")
 _GREEKS = ("implied_volatility", "delta", "gamma", "vega", "theta", "rho")
 

@@ -18,32 +18,11 @@ from app.market.options import Market
 from app.option_chains import chain_answer
 from app.storage.instruments import find
 from app.storage.option_reader import ChainQuery, read_chain
-from tests.option_files import CHAINS, real_chain
+from tests.option_files import CHAINS, ROW_FIELDS, real_chain
 from tests.real_market import real_data
 
 DAY = date(2026, 1, 13)
 MARKET = Market(0.04, 0.0)
-COLUMNS = (
-    "expiration_date",
-    "strike_price",
-    "option_type",
-    "timestamp",
-    "bid",
-    "ask",
-    "last_price",
-    "volume",
-    "open_interest",
-    "implied_volatility",
-    "delta",
-    "gamma",
-    "theta",
-    "vega",
-    "rho",
-    "in_the_money",
-    "contract_symbol",
-    "greeks_source",
-    "underlying_price",
-)
 
 
 def put(conn: connection, rows: Sequence[dict[str, Any]], symbol: str = "AAPL") -> None:
@@ -52,11 +31,11 @@ def put(conn: connection, rows: Sequence[dict[str, Any]], symbol: str = "AAPL") 
         (symbol_id,) = cur.fetchone() or (None,)
         for month in {row["timestamp"][:7] for row in rows}:
             cur.execute("SELECT ensure_month_partition('option_quotes', %s)", (f"{month}-15T00:00:00Z",))
-        names = ", ".join(name if name != "timestamp" else "time" for name in COLUMNS)
+        names = ", ".join(name if name != "timestamp" else "time" for name in ROW_FIELDS)
         execute_values(
             cur,
             f"INSERT INTO option_quotes (symbol_id, {names}, received_at) VALUES %s",
-            [(symbol_id, *(row.get(name) for name in COLUMNS), "2026-01-14T00:00:00Z") for row in rows],
+            [(symbol_id, *(row.get(name) for name in ROW_FIELDS), "2026-01-14T00:00:00Z") for row in rows],
             page_size=1000,
         )
     conn.commit()

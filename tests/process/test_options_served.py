@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.option_files import CHAINS, real_chain
+from tests.option_files import CHAINS, ROW_FIELDS, real_chain
 from tests.process.harness import Server
 from tests.process.reading import read, refusal, store
 from tests.process.wire import post, running, tick
@@ -62,27 +62,7 @@ def test_what_was_sent_is_answered_with_what_the_model_adds(server: Server) -> N
         (row["strike_price"], row["option_type"]) for row in SENT
     ]
     (row,) = [row for row in found["options"] if (row["strike_price"], row["option_type"]) == (100.0, "call")]
-    assert list(row) == [
-        "expiration_date",
-        "strike_price",
-        "option_type",
-        "bid",
-        "ask",
-        "last_price",
-        "volume",
-        "open_interest",
-        "implied_volatility",
-        "delta",
-        "gamma",
-        "theta",
-        "vega",
-        "rho",
-        "in_the_money",
-        "contract_symbol",
-        "greeks_source",
-        "timestamp",
-        "underlying_price",
-    ]
+    assert tuple(row) == ROW_FIELDS
     assert row["contract_symbol"] == "AAPL  260220C00100000"
     assert row["greeks_source"] == "computed"
     assert row["timestamp"] == "2026-01-13T15:00:00.000000Z"
