@@ -158,6 +158,7 @@ def test_a_server_that_does_not_answer_is_a_503_in_json(echoing: Nginx) -> None:
     assert echoing.ask("GET", "/").status == 200, "one that was slow is asked again at once"
 
 
+@pytest.mark.long
 def test_while_the_server_is_gone_senders_are_told_to_try_again_and_then_go_on(data_template: Path) -> None:
     environ = {"TICKHUB_API_KEY_ADMIN": KEY["X-API-Key"]}
     with running(data_template, "--database-url", AWAY, environ=environ) as server, front_of(server.port) as front:
