@@ -142,8 +142,13 @@ def server(data_template: Path) -> Iterator[Server]:
         followed = {"wal_until": now, "journals_until": now, "written_at": now}
         (base.parent / FILE).parent.mkdir()
         (base.parent / FILE).write_text(json.dumps(followed))
-        wait_until(lambda: "tickhub_archive_ticks 1000" in scraped(server), WAIT_S, "the database's figures")
+        for _ in range(10):  # by each worker, that is
+            wait_until(lambda: knows(scraped(server)), WAIT_S, "figures of the database and of backups")
         yield server
+
+
+def knows(text: str) -> bool:
+    return "tickhub_archive_ticks 1000" in text and "tickhub_backup_wal_behind_bytes" in text
 
 
 def scraped(server: Server) -> str:
