@@ -193,7 +193,7 @@ def health(connection: Connection) -> tuple[list[str], list[str]]:
         f"size: {int(size) >> 20:,} MiB",
         f"rows: {live:,} live, {dead:,} dead",
         f"age of the oldest transaction id: {age:,}",
-        f"oldest transaction: {float(oldest_s):.0f} s",
+        f"oldest transaction: {max(0.0, float(oldest_s)):.0f} s",
         f"connections: {used} of {most}",
         f"WAL kept for receivers: {int(wal) >> 20:,} MiB",
     ]
