@@ -83,6 +83,7 @@ def test_a_moment_between_two_batches_is_met_exactly(make_server: MakeServer) ->
     assert len(list(server.home.glob("postgres.before-*"))) == 4
 
 
+@pytest.mark.long
 def test_without_a_moment_all_that_there_is_comes_back(make_server: MakeServer) -> None:
     server = make_server().start().wait_ready()
     with receiving(server):
