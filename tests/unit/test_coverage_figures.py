@@ -104,7 +104,7 @@ def test_openings_ends_and_breaks_bound_gaps_and_ticks_outside_do_not_fill_them(
 
 
 def test_a_gap_is_longer_than_its_limit_and_not_as_long() -> None:
-    ticks = [tick(at) for at in range(1000, 4001, 60)]
+    ticks = [tick(at) for at in (900, *range(1060, 4001, 60))]  # a limit behind the opening, and between them
     assert counted(ticks).gaps == []
     assert len(counted(ticks, limits=Limits(gap_s=59.999999)).gaps) == plain_gaps(ticks, 59.999999)
 
