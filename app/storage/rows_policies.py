@@ -1,7 +1,9 @@
 """What a row of a dataset does to the one of its key that is stored: the policies, as SQL. Lane side.
 
-Rows are staged by COPY; then those whose key is stored are found (and locked, by key, where they are to change), the
-policy's UPDATE changes them, and the others are inserted. An INSERT that comes up short was raced: `Raced`, again.
+Rows are staged by COPY and inserted, but for those whose key is stored: that asks the key's own index, whatever the
+planner knows of the table, and mostly it is all. Where some were left out, and the policy looks at them, all are then
+found (and locked, by key, where they are to change), and its UPDATE changes them; the inserted ones are found as they
+were sent. A row that is not found has been removed by somebody meanwhile: `Raced`, again.
 
 `update` takes a row that was accepted before the stored one's last for late (workers flush on their own): it fills in
 what is null, and replaces nothing.
@@ -26,7 +28,7 @@ _NULL = "\\N"
 
 
 class Raced(Exception):
-    """Somebody else inserted one of the keys meanwhile."""
+    """Somebody else inserted or removed one of the keys meanwhile."""
 
 
 @dataclass(slots=True)
@@ -43,12 +45,12 @@ class Applied:
 class _Statements:
     stage: str
     copy: str
+    insert: str
     lock: str
     own_times: str
     differing: str
     changed: str
     update: str
-    insert: str
 
 
 def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[Row]) -> Applied:
@@ -65,23 +67,23 @@ def apply_policy(cur: Cursor, dataset: Dataset, policy: Policy, rows: Sequence[R
     cur.copy_expert(sql.copy, io.BytesIO(_copy_lines(dataset, rows)))
     newer = _not_older(dataset) if policy == "keep_newest" else "s.received_at >= t.received_at"
     counts = {"newer": newer, "counts": "TRUE" if policy == "update" else newer}
-    if updates:
-        cur.execute(sql.lock)
-    cur.execute(sql.changed.format_map(counts) if updates else sql.differing)
-    matches: list[tuple[int, bool]] = cur.fetchall()
-    differing = [rows[ord_] for ord_, differs in matches if differs]
-    if updates and matches:
-        cur.execute(sql.update.format_map(counts))
-        applied.stored += len(differing)
-    elif policy == "error":
-        applied.conflicts += differing
-    applied.found = len(matches)
-    applied.duplicates += len(matches) - applied.stored - len(applied.conflicts)
-    if len(matches) < len(rows):
-        cur.execute(sql.insert)
-        if cur.rowcount != len(rows) - len(matches):
+    cur.execute(sql.insert)
+    applied.stored = cur.rowcount
+    applied.found = len(rows) - cur.rowcount
+    if applied.found and policy != "ignore":
+        if updates:
+            cur.execute(sql.lock)
+        cur.execute(sql.changed.format_map(counts) if updates else sql.differing)
+        matches: list[tuple[int, bool]] = cur.fetchall()
+        if len(matches) < len(rows):
             raise Raced
-        applied.stored += cur.rowcount
+        differing = [rows[ord_] for ord_, differs in matches if differs]
+        if updates:
+            cur.execute(sql.update.format_map(counts))
+            applied.stored += len(differing)
+        else:
+            applied.conflicts = differing
+    applied.duplicates = len(rows) - applied.stored - len(applied.conflicts)
     return applied
 
 
@@ -124,10 +126,14 @@ def _statements(dataset: Dataset) -> _Statements:
     changed = f"ROW({old}) IS DISTINCT FROM ROW({', '.join(new)})" if values else "FALSE"
     listed = ", ".join(columns)
     staged = f"staged_{dataset.table}"
+    # An instrument's number is taken before its key is looked at: they would run out of updates sent all day long.
+    absent = f"WHERE NOT EXISTS (SELECT FROM {dataset.table} t WHERE {same_key})" if dataset.adds_symbols else ""
     return _Statements(
         stage=f"DROP TABLE IF EXISTS pg_temp.{staged}; CREATE TEMP TABLE {staged} "
         f"(ord integer, sent bigint, {typed}, received_at timestamptz) ON COMMIT DROP",
         copy=f"COPY {staged} (ord, sent, {listed}, received_at) FROM STDIN",
+        insert=f"INSERT INTO {dataset.table} ({listed}, received_at) SELECT {listed}, received_at FROM {staged} s "
+        f"{absent} ORDER BY {sorted_keys} ON CONFLICT DO NOTHING",
         lock=f"SELECT FROM {dataset.table} t JOIN {staged} s ON {same_key} ORDER BY {sorted_keys} "
         "FOR NO KEY UPDATE OF t",
         own_times=""
@@ -140,9 +146,6 @@ def _statements(dataset: Dataset) -> _Statements:
         # Also where nothing changes: what was accepted before this must not count as newer when it comes.
         update=f"UPDATE {dataset.table} t SET {sets}received_at = greatest(t.received_at, s.received_at) "
         f"FROM {staged} s WHERE {same_key} AND ({changed} OR s.received_at > t.received_at)",
-        insert=f"INSERT INTO {dataset.table} ({listed}, received_at) SELECT {listed}, received_at FROM {staged} s "
-        f"WHERE NOT EXISTS (SELECT FROM {dataset.table} t WHERE {same_key}) ORDER BY {sorted_keys} "
-        "ON CONFLICT DO NOTHING",
     )
 
 
