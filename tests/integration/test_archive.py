@@ -107,6 +107,7 @@ def whole_rows(conn: connection) -> list[tuple[object, ...]]:
 # ---- there and back
 
 
+@pytest.mark.long
 def test_answers_are_the_same_from_the_archive(
     conn: connection, database_url: str, sink: DatabaseSink, archive: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_young_weeks_stay_and_nothing_moves_when_it_is_off(
 # ---- deaths
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS + LATE_STEPS)
 def test_an_archiver_killed_at_any_step_loses_and_doubles_nothing(
     conn: connection, database_url: str, archive: Path, sink: DatabaseSink, step: str
@@ -238,6 +240,7 @@ def test_many_files_become_one_whatever_kills_the_archiver(
     assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", BACK_STEPS)
 def test_bringing_back_killed_at_any_step_loses_and_doubles_nothing(
     conn: connection, database_url: str, archive: Path, sink: DatabaseSink, step: str

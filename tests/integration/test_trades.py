@@ -257,7 +257,7 @@ def plainly(rows: Sequence[Tick], ids: dict[str, int]) -> list[Row]:
     return sorted(found, key=lambda row: (row[1], row[2], ids[row[0]]))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])
 def test_pages_of_any_size_hold_what_a_look_at_every_tick_finds(
     conn: connection, sink: DatabaseSink, own: Connection, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
