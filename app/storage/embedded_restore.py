@@ -6,6 +6,7 @@ Blocking. The present cluster is moved aside, never removed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,14 @@ from app.storage.embedded_user import EmbeddedError, ending_with_parent, environ
 
 _CONF = "tickhub.conf"
 _STOP_S = 60
+_LIMITS = {
+    "max_connections": "max_connections",
+    "max_worker_processes": "max_worker_processes",
+    "max_wal_senders": "max_wal_senders",
+    "max_prepared_xacts": "max_prepared_transactions",
+    "max_locks_per_xact": "max_locks_per_transaction",
+}
+"""Of pg_controldata and of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,7 @@ def trial(shop: Workshop, settings: Mapping[str, str], log: Path, timeout_s: flo
         "hba_file": str(hba),
         "archive_mode": "off",
         "logging_collector": "off",
+        **_as_many_as_before(shop),
         **settings,
     }
     command = [str(shop.place.binaries / "postgres"), "-D", str(shop.fresh)]
@@ -126,6 +136,13 @@ def trial(shop: Workshop, settings: Mapping[str, str], log: Path, timeout_s: flo
             process.kill()
             process.wait()
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _as_many_as_before(shop: Workshop) -> dict[str, str]:
+    """Return what a recovery must allow no less of than the server did whose WAL it reads; with less it ends."""
+    said = run_as(shop.place.user, [shop.place.binaries / "pg_controldata", "-D", shop.fresh]).stdout
+    values = dict(re.findall(r"^(\w+) setting: +(\d+)$", said, re.MULTILINE))
+    return {_LIMITS[name]: value for name, value in values.items() if name in _LIMITS}
 
 
 def _await_writes(process: subprocess.Popen[bytes], url: str, log: Path, timeout_s: float) -> None:
@@ -182,8 +199,12 @@ def clean_settings(shop: Workshop) -> None:
 
     The next start writes its own settings; those of ALTER SYSTEM stay.
     """
-    for name in ("recovery.signal", "standby.signal", _CONF):
-        run_as(shop.place.user, ["rm", "-f", shop.fresh / name])
+    paths = [shop.fresh / name for name in ("recovery.signal", "standby.signal", _CONF)]
+    if shop.fresh.stat().st_uid != os.geteuid():  # it was given away: not as root into what is somebody else's
+        run_as(shop.place.user, ["rm", "-f", *paths])
+        return
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _said(log: Path) -> str:

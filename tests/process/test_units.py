@@ -160,6 +160,9 @@ def test_the_units_serve_follow_and_back_up_as_a_plain_user(server: Deployed, pl
                 assert done.returncode == 0, done.stderr
             listed = run(place.python("-m", "app", "backup", "list"), place.code).stdout
             assert listed.count("sound") == 1, listed
+            # Not as root: the restored server allows as much as the one before, without its settings.
+            tried = run(place.python("-m", "app", "restore", "--verify-only"), place.code)
+            assert "nothing was replaced" in tried.stdout, tried.stderr
             # What `systemctl reload` does, for logrotate.
             _, name, pid = shlex.split(one("tickhub.service", "ExecReload"))
             assert pid == "$MAINPID"
