@@ -56,9 +56,7 @@ def stored(rows: list[Row]) -> StoredTicks:
 
 
 _OFFSETS_US = [
-    second * 1_000_000 + us
-    for second in (-86_401, -3_600, -60, -1, 0, 59, 60, 3_599, 86_399)
-    for us in (0, 999_999)
+    second * 1_000_000 + us for second in (-86_401, -3_600, -60, -1, 0, 59, 60, 3_599, 86_399) for us in (0, 999_999)
 ]
 _PRICES = st.sampled_from([NAN, -1.5, -0.0, 0.0, 0.1, 1.0, 1.1, 2.5, 1e12])
 _VOLUMES = st.sampled_from([0.0, 1e-8, 0.1, 0.29999999, 3.0, 12345.678, 1e10, 1e15, 5e17])
@@ -97,3 +95,37 @@ def key_of(row: Row) -> bytes:
     """Return the order key as the documentation defines it."""
     number, journal_no = (row.seq, 0) if row.seq >= 0 else (2**60 + row.received_us, row.journal_no)
     return row.time_us.to_bytes(8, "big") + number.to_bytes(8, "big") + journal_no.to_bytes(4, "big")
+
+
+def us_of(day: int, second: float = 0) -> int:
+    """Return a time by its day and second since MIDNIGHT_US."""
+    return MIDNIGHT_US + round((day * 86_400 + second) * 1_000_000)
+
+
+def ticks_of_two_symbols(seed: int, seconds: range, count: int = 400) -> list[Row]:
+    """Return ticks of symbols 1 and 2 at these seconds of six days, many at one time, given seqs and derived ones."""
+    random = np.random.default_rng(seed)
+    identities = {
+        (
+            int(random.integers(1, 3)),
+            us_of(int(random.integers(-3, 3)), seconds[int(random.integers(0, len(seconds)))]),
+            int(seq),
+        )
+        for seq in random.integers(-5, 20, count)
+    }
+    return [
+        Row(
+            symbol_id=symbol_id,
+            time_us=time_us,
+            seq=seq,
+            bid=float(random.choice([NAN, 0.0, 1.5, 2.5, 3.25])),
+            ask=float(random.choice([NAN, 0.0, 1.75, 2.25])),
+            last=float(random.choice([NAN, 2.0, 1.0])),
+            spread=float(random.choice([NAN, 25.0])),
+            volume=float(random.choice([0.0, 0.1, 7.0])),
+            flags=int(random.choice([0, 6, 24, 56, 88])),
+            journal_no=seed + 1,
+            received_us=MIDNIGHT_US + seed * 10**6 + number,
+        )
+        for number, (symbol_id, time_us, seq) in enumerate(sorted(identities))
+    ]

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
@@ -25,7 +24,7 @@ from app.storage.instruments import Known
 from app.storage.range_version import range_version
 from app.storage.ticks_writer import TickStore
 from tests.batches import BARS, CURRENT
-from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored
+from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored, ticks_of_two_symbols, us_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {1: "TSLA", 2: "NVDA"}
@@ -38,38 +37,13 @@ def cur(conn: connection) -> Iterator[cursor]:
     with conn.cursor() as open_cursor:
         open_cursor.execute("SET timezone = 'UTC'")
         for day in (-8, -1, 6):
-            open_cursor.execute("SELECT ensure_tick_partition(to_timestamp(%s))", (_at(day) / 1e6,))
+            open_cursor.execute("SELECT ensure_tick_partition(to_timestamp(%s))", (us_of(day) / 1e6,))
         conn.commit()
         yield open_cursor
 
 
-def _at(day: int, second: float = 0) -> int:
-    return MIDNIGHT_US + round((day * 86_400 + second) * 1_000_000)
-
-
 def _ticks(seed: int, count: int = 400) -> list[Row]:
-    """Ticks of two symbols over six days, many at one time."""
-    random = np.random.default_rng(seed)
-    identities = {
-        (int(random.integers(1, 3)), _at(int(random.integers(-3, 3)), int(random.integers(0, 12)) * 1800), int(seq))
-        for seq in random.integers(-5, 20, count)
-    }
-    return [
-        Row(
-            symbol_id=symbol_id,
-            time_us=time_us,
-            seq=seq,
-            bid=float(random.choice([NAN, 0.0, 1.5, 2.5, 3.25])),
-            ask=float(random.choice([NAN, 0.0, 1.75, 2.25])),
-            last=float(random.choice([NAN, 2.0, 1.0])),
-            spread=float(random.choice([NAN, 25.0])),
-            volume=float(random.choice([0.0, 0.1, 7.0])),
-            flags=int(random.choice([0, 6, 24, 56, 88])),
-            journal_no=seed + 1,
-            received_us=MIDNIGHT_US + seed * 10**6 + number,
-        )
-        for number, (symbol_id, time_us, seq) in enumerate(sorted(identities))
-    ]
+    return ticks_of_two_symbols(seed, range(0, 12 * 1800, 1800), count)
 
 
 def _flush(cur: cursor, ticks: list[Row]) -> None:
@@ -99,11 +73,11 @@ def _rest(ticks: list[Row], symbol_id: int, start_us: int, end_us: int) -> list[
 @pytest.mark.parametrize(
     ("start_us", "end_us"),
     [
-        (_at(-1), _at(1)),  # whole days
-        (_at(-2, 1800.5), _at(1, HOUR * 2 + 1)),  # parts of days at both ends
-        (_at(0, 1800), _at(0, 1801)),  # a second
-        (_at(1, 1800), _at(9)),  # the newest
-        (_at(-9), _at(9)),  # all
+        (us_of(-1), us_of(1)),  # whole days
+        (us_of(-2, 1800.5), us_of(1, HOUR * 2 + 1)),  # parts of days at both ends
+        (us_of(0, 1800), us_of(0, 1801)),  # a second
+        (us_of(1, 1800), us_of(9)),  # the newest
+        (us_of(-9), us_of(9)),  # all
     ],
 )
 def test_what_is_left_is_a_clean_load_of_the_rest(
@@ -130,10 +104,10 @@ def test_what_is_left_is_a_clean_load_of_the_rest(
 def test_a_price_that_no_other_tick_has_is_gone_and_one_from_before_the_range_is_current_again(
     conn: connection, cur: cursor, own: Connection
 ) -> None:
-    trade = Row(time_us=_at(0, 60), seq=1, last=9.0, flags=8)
-    _flush(cur, [Row(bid=1.5, ask=1.75), Row(time_us=_at(0, 60), bid=2.5), trade])
+    trade = Row(time_us=us_of(0, 60), seq=1, last=9.0, flags=8)
+    _flush(cur, [Row(bid=1.5, ask=1.75), Row(time_us=us_of(0, 60), bid=2.5), trade])
     conn.commit()
-    assert deleting.delete(own, TSLA, _at(0, 60), _at(0, 61), "me").current
+    assert deleting.delete(own, TSLA, us_of(0, 60), us_of(0, 61), "me").current
     cur.execute("SELECT bid, ask, last, flags, last_updated FROM current")
     assert cur.fetchall() == [(1.5, 1.75, None, 6, datetime.fromtimestamp(MIDNIGHT_US / 1e6, UTC))]
 
@@ -141,12 +115,12 @@ def test_a_price_that_no_other_tick_has_is_gone_and_one_from_before_the_range_is
 def test_answers_of_the_days_get_another_version_and_others_keep_theirs(
     conn: connection, cur: cursor, own: Connection
 ) -> None:
-    _flush(cur, [Row(bid=1.5), Row(time_us=_at(0, 60), bid=2.5), Row(time_us=_at(2), bid=3.5)])
+    _flush(cur, [Row(bid=1.5), Row(time_us=us_of(0, 60), bid=2.5), Row(time_us=us_of(2), bid=3.5)])
     conn.commit()
-    before = [range_version(cur, 1, _at(day), _at(day + 1)) for day in (0, 2)]
+    before = [range_version(cur, 1, us_of(day), us_of(day + 1)) for day in (0, 2)]
     conn.commit()
-    deleting.delete(own, TSLA, _at(0, 60), _at(0, 61), "me")
-    after = [range_version(cur, 1, _at(day), _at(day + 1)) for day in (0, 2)]
+    deleting.delete(own, TSLA, us_of(0, 60), us_of(0, 61), "me")
+    after = [range_version(cur, 1, us_of(day), us_of(day + 1)) for day in (0, 2)]
     assert before[0] != after[0]
     assert before[1] == after[1]
 
@@ -156,19 +130,19 @@ def test_a_flush_that_merged_its_ticks_is_waited_for_and_what_comes_later_stays(
 ) -> None:
     _flush(cur, [Row(bid=1.5), Row(symbol_id=2, bid=7.0)])
     conn.commit()
-    _flush(cur, [Row(time_us=_at(0, 30), bid=2.5), Row(time_us=_at(0, 300), bid=3.5)])
+    _flush(cur, [Row(time_us=us_of(0, 30), bid=2.5), Row(time_us=us_of(0, 300), bid=3.5)])
     with ThreadPoolExecutor(1) as pool:
-        deleted = pool.submit(deleting.delete, own, TSLA, _at(0, 10), _at(0, 60), "me")
+        deleted = pool.submit(deleting.delete, own, TSLA, us_of(0, 10), us_of(0, 60), "me")
         _until_waiting(database_url)
         conn.commit()
         assert deleted.result(timeout=30).ticks == 1
-    assert _tables(cur) == _clean(cur, [Row(bid=1.5), Row(symbol_id=2, bid=7.0), Row(time_us=_at(0, 300), bid=3.5)])
+    assert _tables(cur) == _clean(cur, [Row(bid=1.5), Row(symbol_id=2, bid=7.0), Row(time_us=us_of(0, 300), bid=3.5)])
 
 
 def test_a_flush_in_the_middle_adds_its_ticks_to_what_is_left(
     conn: connection, cur: cursor, own: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = [Row(bid=1.5)], [Row(seq=1, bid=2.5), Row(time_us=_at(0, 90), bid=3.5)]
+    first, second = [Row(bid=1.5)], [Row(seq=1, bid=2.5), Row(time_us=us_of(0, 90), bid=3.5)]
     _flush(cur, first)
     conn.commit()
     merge = ticks_writer.merge_bars
@@ -176,7 +150,7 @@ def test_a_flush_in_the_middle_adds_its_ticks_to_what_is_left(
     # Its ticks are written, its bars are not.
     def merge_late(*arguments: Any) -> None:
         monkeypatch.undo()
-        assert deleting.delete(own, TSLA, _at(-1), _at(1), "me").ticks == 1
+        assert deleting.delete(own, TSLA, us_of(-1), us_of(1), "me").ticks == 1
         merge(*arguments)
 
     monkeypatch.setattr(ticks_writer, "merge_bars", merge_late)
@@ -201,7 +175,9 @@ def test_nothing_is_lost_while_flushes_and_deletions_race(
         flushers = [pool.submit(flush_all, part) for part in range(3)]
         while not all(flusher.done() for flusher in flushers):
             for number, instrument in enumerate((TSLA, NVDA)):
-                deleting.delete(own, instrument, _at(rounds % 3 - 2, 1800), _at(rounds % 3 - 1, 3600 * number), "me")
+                deleting.delete(
+                    own, instrument, us_of(rounds % 3 - 2, 1800), us_of(rounds % 3 - 1, 3600 * number), "me"
+                )
             rounds += 1
         for flusher in flushers:
             flusher.result()
@@ -213,43 +189,43 @@ def test_nothing_is_lost_while_flushes_and_deletions_race(
 def test_what_is_archived_is_not_deleted_and_of_what_was_dropped_only_whole_days(
     conn: connection, cur: cursor, own: Connection
 ) -> None:
-    _flush(cur, [Row(bid=1.5), Row(time_us=_at(0, 90), bid=2.5), Row(time_us=_at(1), bid=3.5)])
-    cur.execute("INSERT INTO tick_ranges VALUES (tstzrange(NULL, to_timestamp(%s)), 'dropped')", (_at(1) / 1e6,))
-    cur.execute("DELETE FROM ticks WHERE time < to_timestamp(%s)", (_at(1) / 1e6,))
+    _flush(cur, [Row(bid=1.5), Row(time_us=us_of(0, 90), bid=2.5), Row(time_us=us_of(1), bid=3.5)])
+    cur.execute("INSERT INTO tick_ranges VALUES (tstzrange(NULL, to_timestamp(%s)), 'dropped')", (us_of(1) / 1e6,))
+    cur.execute("DELETE FROM ticks WHERE time < to_timestamp(%s)", (us_of(1) / 1e6,))
     conn.commit()
     with pytest.raises(Conflict, match="name whole days"):
-        deleting.delete(own, TSLA, _at(0, 60), _at(1), "me")
+        deleting.delete(own, TSLA, us_of(0, 60), us_of(1), "me")
     before = _tables(cur)
     conn.commit()
     sum(rebuild.rebuild_bars(own, TSLA))
     rebuild.rebuild_current(own, TSLA)
     assert _tables(cur) == before, "bars and prices of dropped ticks stay when they are computed again"
     conn.commit()
-    assert deleting.delete(own, TSLA, _at(0), _at(1), "me").ticks == 0
-    assert _tables(cur) == _clean(cur, [Row(time_us=_at(1), bid=3.5)])
+    assert deleting.delete(own, TSLA, us_of(0), us_of(1), "me").ticks == 0
+    assert _tables(cur) == _clean(cur, [Row(time_us=us_of(1), bid=3.5)])
     cur.execute("UPDATE tick_ranges SET state = 'archiving'")
     conn.commit()
     with pytest.raises(Conflict, match="archive"):
-        deleting.delete(own, TSLA, _at(0), _at(1), "me")
+        deleting.delete(own, TSLA, us_of(0), us_of(1), "me")
 
 
 def test_the_newest_prices_of_dropped_ticks_stay_when_a_later_one_is_deleted(
     conn: connection, cur: cursor, own: Connection
 ) -> None:
-    _flush(cur, [Row(bid=1.5, ask=1.75, last=9.0, flags=8), Row(time_us=_at(1), bid=2.5)])
-    cur.execute("INSERT INTO tick_ranges VALUES (tstzrange(NULL, to_timestamp(%s)), 'dropped')", (_at(1) / 1e6,))
-    cur.execute("DELETE FROM ticks WHERE time < to_timestamp(%s)", (_at(1) / 1e6,))
-    _flush(cur, [Row(time_us=_at(1, 1), bid=3.5)])
+    _flush(cur, [Row(bid=1.5, ask=1.75, last=9.0, flags=8), Row(time_us=us_of(1), bid=2.5)])
+    cur.execute("INSERT INTO tick_ranges VALUES (tstzrange(NULL, to_timestamp(%s)), 'dropped')", (us_of(1) / 1e6,))
+    cur.execute("DELETE FROM ticks WHERE time < to_timestamp(%s)", (us_of(1) / 1e6,))
+    _flush(cur, [Row(time_us=us_of(1, 1), bid=3.5)])
     conn.commit()
-    deleting.delete(own, TSLA, _at(1, 1), _at(2), "me")
+    deleting.delete(own, TSLA, us_of(1, 1), us_of(2), "me")
     cur.execute("SELECT bid, ask, last FROM current")
     assert cur.fetchall() == [(2.5, 1.75, 9.0)]
 
 
 def test_the_command_asks_tells_and_counts(conn: connection, cur: cursor, database_url: str, tmp_path: Path) -> None:
-    _flush(cur, [Row(bid=1.5), Row(time_us=_at(0, 90), bid=2.5)])
+    _flush(cur, [Row(bid=1.5), Row(time_us=us_of(0, 90), bid=2.5)])
     conn.commit()
-    times = ("--start", str(_at(0, 60)), "--end", "2023-11-16")
+    times = ("--start", str(us_of(0, 60)), "--end", "2023-11-16")
 
     def command(*words: str, said: str = "") -> tuple[int, str]:
         line = [sys.executable, "-m", "app", "delete", *words, "--database-url", database_url]

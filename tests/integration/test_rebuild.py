@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psycopg2
 import pytest
 from psycopg2.extensions import connection, cursor
@@ -20,7 +19,7 @@ from app.storage.connection import Connection
 from app.storage.instruments import Known
 from app.storage.ticks_writer import TickStore
 from tests.batches import BARS, CURRENT
-from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored
+from tests.tick_sets import Row, stored, ticks_of_two_symbols, us_of
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,38 +32,13 @@ def cur(conn: connection) -> Iterator[cursor]:
     with conn.cursor() as open_cursor:
         open_cursor.execute("SET timezone = 'UTC'")
         for day in range(-8, 9):
-            open_cursor.execute("SELECT ensure_tick_partition(to_timestamp(%s))", (_at(day) / 1e6,))
+            open_cursor.execute("SELECT ensure_tick_partition(to_timestamp(%s))", (us_of(day) / 1e6,))
         conn.commit()
         yield open_cursor
 
 
-def _at(day: int, second: int = 0) -> int:
-    return MIDNIGHT_US + (day * 86_400 + second) * 1_000_000
-
-
 def _ticks(seed: int, count: int = 400) -> list[Row]:
-    """Ticks of two symbols over some days, many at one time, given seqs and derived ones."""
-    random = np.random.default_rng(seed)
-    identities = {
-        (int(random.integers(1, 3)), _at(int(random.integers(-3, 3)), int(random.integers(0, 200))), int(seq))
-        for seq in random.integers(-5, 20, count)
-    }
-    return [
-        Row(
-            symbol_id=symbol_id,
-            time_us=time_us,
-            seq=seq,
-            bid=float(random.choice([NAN, 0.0, 1.5, 2.5, 3.25])),
-            ask=float(random.choice([NAN, 0.0, 1.75, 2.25])),
-            last=float(random.choice([NAN, 2.0, 1.0])),
-            spread=float(random.choice([NAN, 25.0])),
-            volume=float(random.choice([0.0, 0.1, 7.0])),
-            flags=int(random.choice([0, 6, 24, 56, 88])),
-            journal_no=seed + 1,
-            received_us=MIDNIGHT_US + seed * 10**6 + number,
-        )
-        for number, (symbol_id, time_us, seq) in enumerate(sorted(identities))
-    ]
+    return ticks_of_two_symbols(seed, range(200), count)
 
 
 def _flush(cur: cursor, ticks: list[Row]) -> None:
@@ -100,9 +74,7 @@ def test_what_is_computed_again_equals_what_the_flushes_made(
         "INSERT INTO bars (symbol_id, resolution, time, ticks, volume, buy_volume, sell_volume)"
         " VALUES (1, 60, '2020-01-01', 1, 0, 0, 0), (2, 86400, '2100-01-01', 1, 0, 0, 0)"
     )
-    cur.execute(
-        "UPDATE current SET bid = 99, bid_key = '\\xff', last_updated = '2100-01-01', tick_key = '\\xff'"
-    )
+    cur.execute("UPDATE current SET bid = 99, bid_key = '\\xff', last_updated = '2100-01-01', tick_key = '\\xff'")
     conn.commit()
     assert _tables(cur) != expected
     conn.commit()
@@ -110,9 +82,7 @@ def test_what_is_computed_again_equals_what_the_flushes_made(
     assert _tables(cur) == expected
 
 
-def test_prices_that_do_not_count_do_not_become_current_again(
-    conn: connection, cur: cursor, own: Connection
-) -> None:
+def test_prices_that_do_not_count_do_not_become_current_again(conn: connection, cur: cursor, own: Connection) -> None:
     _flush(cur, [Row(bid=1.5, ask=2.5), Row(seq=1, bid=-1.0, ask=0.0, last=9.0), Row(symbol_id=2, bid=0.0)])
     expected = _tables(cur)
     conn.commit()
@@ -120,9 +90,7 @@ def test_prices_that_do_not_count_do_not_become_current_again(
     assert _tables(cur) == expected
 
 
-def test_a_symbol_without_ticks_has_neither_bars_nor_current(
-    conn: connection, cur: cursor, own: Connection
-) -> None:
+def test_a_symbol_without_ticks_has_neither_bars_nor_current(conn: connection, cur: cursor, own: Connection) -> None:
     cur.execute("INSERT INTO current (symbol, bid, tick_key) VALUES ('TSLA', 1, '')")
     cur.execute("INSERT INTO bars VALUES (1, 3600, '2020-01-01', 1, 0, 0, 0)")
     conn.commit()
@@ -136,7 +104,7 @@ def test_a_flush_that_merged_its_ticks_already_is_waited_for(
     """It moved one bar on and made another: the first may be waited for by its row, the second only by a lock."""
     _flush(cur, [Row(bid=1.5)])
     conn.commit()
-    _flush(cur, [Row(seq=1, bid=2.5), Row(time_us=_at(0, 300), bid=3.5, last=1.0, volume=2.0, flags=56)])
+    _flush(cur, [Row(seq=1, bid=2.5), Row(time_us=us_of(0, 300), bid=3.5, last=1.0, volume=2.0, flags=56)])
     with ThreadPoolExecutor(1) as pool:
         rebuilt = pool.submit(_rebuild, own)
         wait_until(lambda: _is_waiting(database_url))
@@ -204,9 +172,7 @@ def _rebuild_until(own: Connection, flushers: list[Future[None]]) -> int:
 
 def _is_waiting(url: str) -> bool:
     with closing(psycopg2.connect(url)) as watcher, watcher.cursor() as cur:
-        cur.execute(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        cur.execute("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
         return bool(cur.rowcount)
 
 
