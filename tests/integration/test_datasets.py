@@ -365,6 +365,15 @@ def test_a_text_that_no_index_takes_is_set_aside_and_does_not_stop_the_journal(
     assert (moved.stored, moved.set_aside) == (1, 1)
 
 
+def test_an_instrument_that_comes_again_takes_no_number(conn: connection, sink: DatabaseSink) -> None:
+    dataset, feeder = DATASETS["instruments"], RecordFeeder()
+    sent, taken = records(dataset, 3), "SELECT last_value FROM instruments_symbol_id_seq"
+    write(sink, feeder, (dataset, "update", sent))
+    before = rows_of(conn, taken)
+    assert write(sink, feeder, (dataset, "update", sent), (dataset, "ignore", sent)).duplicates == 6
+    assert rows_of(conn, taken) == before
+
+
 def test_two_that_write_the_same_new_keys_at_once_store_them_once(
     conn: connection, database_url: str, sink: DatabaseSink
 ) -> None:
