@@ -172,7 +172,7 @@ def _about_sql(settings: Settings) -> list[str]:
 
 
 def _lock(data_dir: Path) -> int:
-    """Take the data directory for this server. Raises SettingsError while it cannot be had: another server, half a restore."""
+    """Take the data directory for this server. Raises SettingsError: another server has it, or half a restore."""
     from app.storage.embedded_place import RESTORE_AGAIN, UNFINISHED_RESTORE
 
     fd = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from app import create_app
 from app.settings import load
 from app.stream.hub import Hub
 from app.web import live_session
+from tests.configured_keys import configured_keys
 
 HEADERS = {
     "Connection": "Upgrade",
@@ -30,12 +32,13 @@ CLOSED = b"\x88\x02\x03\xe8"
 class Connection:
     """What gunicorn gives a request, and the client's end."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, directory: Path, **settings: Any) -> None:
         self.ours, self.theirs = sockets.socketpair()
         self.app = create_app()
         hub = Hub(lambda names: [], list, 1e9)
-        meters = SimpleNamespace(answered=lambda status: None)
-        self.run = SimpleNamespace(settings=load({}, settings, None), hub=hub, meters=meters)
+        meters = SimpleNamespace(answered=lambda *_: None)
+        keys = configured_keys(directory, **settings)
+        self.run = SimpleNamespace(settings=load({}, settings, None), hub=hub, meters=meters, keys=keys)
         self.app.extensions["tickhub"] = self.run
 
     def serve(self) -> None:
@@ -56,8 +59,8 @@ class Connection:
 
 
 @pytest.fixture
-def connection() -> Iterator[Connection]:
-    found = Connection()
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    found = Connection(tmp_path)
     yield found
     found.theirs.close()
 
@@ -69,9 +72,9 @@ def test_nothing_follows_the_close(connection: Connection) -> None:
     assert len(connection.run.hub) == 0
 
 
-def test_compression_is_not_agreed_to_unless_it_is_set(connection: Connection) -> None:
+def test_compression_is_not_agreed_to_unless_it_is_set(connection: Connection, tmp_path: Path) -> None:
     assert b"deflate" not in connection.ask(CLOSE)
-    assert b"permessage-deflate" in Connection(ws_deflate="true").ask(CLOSE)
+    assert b"permessage-deflate" in Connection(tmp_path, ws_deflate="true").ask(CLOSE)
 
 
 def test_a_client_that_leaves_without_a_word_is_forgotten(connection: Connection) -> None:
@@ -89,18 +92,18 @@ def test_a_client_that_left_before_the_handshake_was_answered_is_no_failure(
     assert not caplog.records
 
 
-def test_who_shows_no_key_in_time_is_closed_with_1008(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_shows_no_key_in_time_is_closed_with_1008(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(live_session, "AUTH_WAIT_S", 0.05)
-    keyed = Connection(api_key_read="read-0123456789ab")
+    keyed = Connection(tmp_path, api_key_read="read-0123456789ab")
     _, _, frames = keyed.ask(b"\x81\x84\0\0\0\0ping").partition(b"\r\n\r\n")
     pong, _, close = frames.partition(b"}")
     assert pong.endswith(b'{"type":"pong"')
     assert close == b"\x88\x16\x03\xf0no API key was shown"
 
 
-def test_who_shows_its_key_in_time_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_shows_its_key_in_time_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(live_session, "AUTH_WAIT_S", 0.05)
-    keyed = Connection(api_key_read="read-0123456789ab")
+    keyed = Connection(tmp_path, api_key_read="read-0123456789ab")
     said = b'{"action":"auth","key":"read-0123456789ab"}'
     gevent.spawn_later(0.2, keyed.theirs.sendall, CLOSE)
     frames = keyed.ask(b"\x81" + bytes((0x80 | len(said),)) + b"\0\0\0\0" + said)

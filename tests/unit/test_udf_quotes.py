@@ -51,8 +51,9 @@ def client_of(rows: list[QuoteRow] | None) -> tuple[FlaskClient, QuoteBoard]:
         quotes=board,
         upstream=None,
         symbols=SimpleNamespace(map=symbols, know_better=lambda: rows is not None),
-        meters=SimpleNamespace(answered=lambda status: None),
+        meters=SimpleNamespace(answered=lambda *_: None),
         settings=load({}, env_file=None),
+        keys=SimpleNamespace(required=False),
     )
     return app.test_client(), board
 

@@ -40,6 +40,12 @@ FIGURES = DatabaseFigures(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_request() -> None:
+    """Forget what tests of requests left: they run in this greenlet too."""
+    request_ids.adopt(None)
+
+
 class Wire:
     """Stands for the bus."""
 
