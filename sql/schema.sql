@@ -288,6 +288,10 @@ CREATE FUNCTION public.instruments_history_view() RETURNS trigger
 DECLARE
     v_name text;
 BEGIN
+    IF TG_RELID <> 'public.instruments'::regclass THEN
+        RAISE EXCEPTION 'history views are of instruments, not of %', TG_RELID::regclass
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
     IF TG_OP <> 'INSERT' THEN
         v_name := public.history_view_name(OLD.symbol);
         -- The name may be another symbol's view: then this one never had any.
@@ -308,7 +312,7 @@ BEGIN
     END IF;
     BEGIN
         EXECUTE format('CREATE VIEW history.%I AS SELECT time, bid, ask, spread, volume, buy_volume,'
-                       ' sell_volume, flags FROM public.ticks WHERE symbol_id = %s', v_name, NEW.symbol_id);
+                       ' sell_volume, flags FROM public.ticks WHERE symbol_id = %s', v_name, NEW.symbol_id::integer);
         EXECUTE format('COMMENT ON VIEW history.%I IS %L', v_name, 'Every tick of ' || NEW.symbol);
         EXECUTE (SELECT string_agg(format('COMMENT ON COLUMN history.%I.%I IS %L', v_name, attname,
                                           col_description(attrelid, attnum)), ';')
@@ -4293,6 +4297,8 @@ GRANT USAGE ON SCHEMA secret TO tickhub_backup;
 GRANT ALL ON FUNCTION pg_catalog.pg_advisory_xact_lock(bigint) TO tickhub_write;
 
 GRANT ALL ON FUNCTION pg_catalog.pg_advisory_xact_lock(integer, integer) TO tickhub_write;
+
+REVOKE ALL ON FUNCTION public.instruments_history_view() FROM PUBLIC;
 
 GRANT SELECT ON TABLE public.bars TO tickhub_read;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.bars TO tickhub_write;

@@ -176,6 +176,26 @@ def test_the_functions_of_the_owner_do_not_lend_more_than_they_say(conn: connect
         backup.execute("SELECT ensure_tick_partition('2026-02-02')")
 
 
+@pytest.mark.parametrize("role", [WRITE, READ, BACKUP])
+def test_no_table_of_the_callers_own_has_the_owners_trigger(session: Session, role: str) -> None:
+    caller = session(role)
+    caller.execute("SET default_transaction_read_only = off")
+    # What such a table holds would be said to the database by its owner.
+    caller.execute("CREATE TEMP TABLE mine (symbol text, symbol_id text)")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        caller.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION instruments_history_view()")
+        caller.execute("INSERT INTO mine VALUES ('mine', '1; CREATE TABLE public.mine ()')")
+
+
+def test_the_trigger_of_instruments_serves_no_other_table(conn: connection) -> None:
+    with conn, conn.cursor() as cur:
+        cur.execute("CREATE TABLE mine (symbol text, symbol_id text)")
+        cur.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION instruments_history_view()")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="instruments"):
+            cur.execute("INSERT INTO mine VALUES ('mine', '1; CREATE TABLE public.taken ()')")
+        conn.rollback()
+
+
 def test_partitions_and_views_that_the_writer_causes_are_the_owners(conn: connection, session: Session) -> None:
     writer = session(WRITE)
     writer.execute("SELECT ensure_tick_partition('2026-01-05'), ensure_month_partition('option_quotes', '2026-01-05')")
