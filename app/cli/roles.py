@@ -9,6 +9,7 @@ from contextlib import closing
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import encrypt_password
 
 from app.cli import COMMON, add_setting_flags
@@ -63,8 +64,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                         sql.SQL(f"ALTER ROLE {{}} {option}").format(sql.Identifier(role)),
                         (hashed,) if args.action == "let-in" else None,
                     )
-                if args.action == "shut-out":
-                    cur.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
+            if args.action == "shut-out":
+                _end_sessions(conn, role)  # now, that no new one can begin
             warnings = [notice.strip() for notice in conn.notices if notice.startswith("WARNING")]
     except psycopg2.errors.InsufficientPrivilege as why:
         raise StorageError(f"this role may not: {first_line(why)}") from why
@@ -82,3 +83,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     else:
         print("each role may do what it needs and nothing else", file=sys.stderr)
     return 0
+
+
+def _end_sessions(conn: Connection, role: str) -> None:
+    """End the sessions of a role. Raises psycopg2.errors.InsufficientPrivilege."""
+    query, parameters = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,)
+    with conn.cursor() as cur:
+        try:
+            cur.execute(query, parameters)
+        except psycopg2.errors.InsufficientPrivilege:
+            # Who may give the role away is not yet of it, and only who is may end its sessions: for this transaction.
+            conn.rollback()
+            cur.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+            cur.execute(query, parameters)
+        finally:
+            conn.rollback()

@@ -183,8 +183,9 @@ def test_no_table_of_the_callers_own_has_the_owners_trigger(session: Session, ro
     # What such a table holds would be said to the database by its owner.
     caller.execute("CREATE TEMP TABLE mine (symbol text, symbol_id text)")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        caller.execute("CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION instruments_history_view()")
-        caller.execute("INSERT INTO mine VALUES ('mine', '1; CREATE TABLE public.mine ()')")
+        caller.execute(
+            "CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION instruments_history_view()"
+        )
 
 
 def test_the_trigger_of_instruments_serves_no_other_table(conn: connection) -> None:
@@ -341,6 +342,16 @@ def test_the_command_lets_a_role_in_with_a_password_that_is_kept_hashed(conn: co
             psycopg2.connect(database_url.replace("user=tickhub", f"user={WRITE}"))
     finally:
         command(database_url, "shut-out", "write")
+
+
+def test_an_owner_who_is_no_superuser_shuts_out_whom_it_let_in(empty_database_url: str, template: str) -> None:
+    with owner(empty_database_url, "CREATEROLE REPLICATION") as url, without_roles(empty_database_url):
+        migrate(url)
+        command(url, "let-in", "write")
+        with closing(psycopg2.connect(empty_database_url.replace("user=tickhub", f"user={WRITE}"))) as theirs:
+            command(url, "shut-out", "write")
+            with theirs.cursor() as cur, pytest.raises(psycopg2.OperationalError):
+                cur.execute("SELECT 1")
 
 
 def test_who_is_not_the_owner_changes_nothing_and_is_told_who_may(database_url: str, session: Session) -> None:
