@@ -113,7 +113,8 @@ def extensions(case: Case) -> Iterator[Finding]:
         yield warn(
             "extensions",
             "no pg_stat_statements: /metrics cannot tell which statements take long",
-            "put it into shared_preload_libraries, restart PostgreSQL, CREATE EXTENSION pg_stat_statements;",
+            "put it into shared_preload_libraries, with pg_stat_statements.track_utility = off, restart PostgreSQL,"
+            " CREATE EXTENSION pg_stat_statements;",
         )
     elif not loaded or "pg_stat_statements" not in there:
         yield warn(

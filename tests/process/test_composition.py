@@ -247,6 +247,13 @@ def test_ticks_are_stored_by_the_role_that_writes_through_the_pooler(stack: Stac
     wait_until(lambda: "tickhub_database_statements_known 1" in metrics(stack, server), what="books of statements")
 
 
+def test_no_password_is_in_the_books_of_statements(stack: Stack) -> None:
+    books = "SELECT query FROM pg_stat_statements"
+    kept = [query for (query,) in stack.rows(books, "tickhub_write", "WRITE_PASSWORD")]
+    assert kept
+    assert not [query for query in kept if any(secret in query for secret in stack.compose.secrets.values())]
+
+
 def test_wal_is_followed_and_the_backup_of_the_day_is_taken_at_once_and_once(stack: Stack, server: Deployed) -> None:
     stack.start("wal", stack.command("wal"))
     stack.wait_healthy("wal")
