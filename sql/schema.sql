@@ -4192,7 +4192,7 @@ CREATE INDEX news_order ON public.news USING btree ("time", url, symbol_id);
 
 CREATE INDEX option_quotes_order ON ONLY public.option_quotes USING btree ("time", expiration_date, strike_price, option_type, symbol_id);
 
-CREATE INDEX option_quotes_time ON ONLY public.option_quotes USING btree (symbol_id, "time");
+CREATE INDEX option_quotes_time ON ONLY public.option_quotes USING btree (symbol_id, "time", expiration_date, strike_price, option_type);
 
 CREATE INDEX price_history_order ON public.price_history USING btree ("time", "interval", source, symbol_id);
 

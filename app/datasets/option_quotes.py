@@ -63,7 +63,8 @@ DATASET = Dataset(
     record=OptionQuote,
     key=("symbol", "expiration_date", "strike_price", "option_type", "timestamp"),
     policy="update",
-    indexes=(("symbol", "timestamp"),),
+    # With the whole key behind: else a chain that comes again is found by whole chains before a month is analyzed.
+    indexes=(("symbol", "timestamp", "expiration_date", "strike_price", "option_type"),),
     computed={"contract_symbol": _CONTRACT_SYMBOL, "in_the_money": _IN_THE_MONEY},
     partitions="month",
     help="Quotes of option contracts; symbol is the underlying",

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from app.errors import DatabaseAway, StorageError
 
-HEAD = "0021"
+HEAD = "0022"
 """Newest revision in sql/versions. A constant, because asking Alembic costs every worker its import."""
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "sql"
