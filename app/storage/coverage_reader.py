@@ -69,7 +69,7 @@ def chosen_days(market: Market, first: date | None, end: date | None, now_us: in
     tomorrow = max(day.date for day in around if day.start_us <= now_us) + timedelta(1)
     if first is not None and end is not None and end < first:
         raise BadParameter("end: is before start")
-    end = tomorrow if end is None else min(end, tomorrow)
+    end = tomorrow if end is None else max(min(end, tomorrow), FIRST_DAY)
     first = max(end - timedelta(USUAL_DAYS) if first is None else first, FIRST_DAY)
     if (end - first).days > MOST_DAYS:
         raise BadParameter(f"start: at most {MOST_DAYS} days at a time; `end` says before which one they end")

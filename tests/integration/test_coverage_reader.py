@@ -282,6 +282,11 @@ def test_without_a_range_the_newest_days_come_and_the_last_is_as_far_as_it_has_c
     assert rows(reading, first=MIDNIGHT, end=None, now_us=now_us) == found[-3:]
 
 
+@pytest.mark.parametrize("end", [date.min, date(1, 1, 15), date(1970, 1, 1)])
+def test_before_the_first_day_there_is_none(end: date) -> None:
+    assert chosen_days((None, None), None, end, NOW_US) == []
+
+
 def test_a_range_is_bounded_and_the_future_is_left_out() -> None:
     market = (None, None)
     assert len(chosen_days(market, date(2025, 1, 1), date(2026, 1, 2), NOW_US)) == 366
