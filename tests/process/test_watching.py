@@ -6,37 +6,20 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server
+from tests.process.samples import metrics, value
 from tests.process.wire import ask, batch, running, tick
 from tests.waiting import wait_until
-
-Labels = frozenset[tuple[str, str]]
-
-
-def metrics(server: Server) -> dict[str, dict[Labels, float]]:
-    """Return all samples by name and labels."""
-    found: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families(ask(server, "GET", "/metrics").data.decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
-    return found
-
-
-def value(found: Mapping[str, Mapping[Labels, float]], name: str, **labels: str) -> float:
-    """Return the sum of a metric's samples with these labels, 0 without one."""
-    wanted = set(labels.items())
-    return sum(value for having, value in found.get(name, {}).items() if wanted <= having)
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
