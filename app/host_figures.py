@@ -57,10 +57,10 @@ class HostFigures:
         self._lane: Lane | None = None
         self._looking: AsyncResult | None = None
         self._known: Host | None = None
-        self._looked_at_s = self._known_at_s = float("-inf")
+        self._looked_at_s, self._known_at_s = float("-inf"), time.monotonic()
 
     def look(self) -> tuple[Host | None, float]:
-        """Return what is known, None: nothing yet; and how old that is (s)."""
+        """Return what is known, None: nothing yet; and how old that is, or for how long nothing is (s)."""
         now_s = time.monotonic()
         if self._looking is None and now_s - self._looked_at_s >= LOOK_EVERY_S:
             if self._lane is None:

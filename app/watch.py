@@ -72,8 +72,8 @@ class Watch:
 
     @property
     def age_s(self) -> float:
-        """Return how old they are; infinite where there are none."""
-        return time.monotonic() - self._at_s
+        """Return how old they are; where there are none, for how long there have been none."""
+        return time.monotonic() - max(self._at_s, self._began_s)
 
     def run(self) -> None:
         """Ask for ever, when it is time to; to be spawned as a greenlet."""

@@ -36,10 +36,11 @@ _JOB_STATES = ("waiting", "running", "ok", "failed", "cut_off")
 
 
 def database_families(found: DatabaseFigures | None, age_s: float) -> Iterator[Metric]:
-    """Yield what is known, nothing where nothing is. age_s: how old it is."""
+    """Yield what is known, and how old it is; age_s: that, or for how long nothing has been known."""
+    # Where nothing is known, too: alerts about jobs and connections are silent then, and this one must not be.
+    yield GaugeMetricFamily("tickhub_database_figures_age_seconds", "Age of what the database says of itself.", age_s)
     if found is None:
         return
-    yield GaugeMetricFamily("tickhub_database_figures_age_seconds", "Age of what the database says of itself.", age_s)
     for key, name, text in _COUNTED:
         yield CounterMetricFamily(name, text, value=found.counted[key])
     hit, read = found.counted["blks_hit"], found.counted["blks_read"]

@@ -10,10 +10,10 @@ from app.host_figures import Host
 
 
 def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
-    """Yield what is known, nothing where nothing is. age_s: how old it is."""
+    """Yield what is known, and how old it is; age_s: that, or for how long nothing has been known."""
+    yield GaugeMetricFamily("tickhub_host_figures_age_seconds", "Age of what is said of disks and backups.", age_s)
     if host is None:
         return
-    yield GaugeMetricFamily("tickhub_host_figures_age_seconds", "Age of what is said of disks and backups.", age_s)
     size = GaugeMetricFamily("tickhub_disk_size_bytes", "Size of a file system with what is ours.", labels=["of"])
     free = GaugeMetricFamily("tickhub_disk_free_bytes", "What of it can be written.", labels=["of"])
     for name, disk in host.disks.items():

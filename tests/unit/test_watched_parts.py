@@ -28,6 +28,7 @@ from app.watch import Watch
 from app.web.log_lines import JsonLines, TextLines
 from app.web.metrics import Families
 from app.web.metrics_database import database_families
+from app.web.metrics_host import host_families
 
 FIGURES = DatabaseFigures(
     server_version=180006, size_bytes=1000, max_connections=60, oldest_transaction_age=5, started_s=1.0,
@@ -83,7 +84,7 @@ def record(message: str, **more: object) -> logging.LogRecord:
 def test_figures_reach_those_who_do_not_ask_and_outlive_the_database() -> None:
     wire, other, reads = Wire(), Wire(), Asked()
     elected, listening = Watch(lambda: True, reads, wire), Watch(lambda: False, Asked(), other)  # type: ignore[arg-type]
-    assert (elected.figures, elected.age_s) == (None, float("inf"))
+    assert elected.figures is None
     elected.ask()
     other.handler(wire.sent[0])
     assert listening.figures == elected.figures == FIGURES
@@ -148,7 +149,27 @@ def test_of_an_empty_database_there_is_no_ratio_that_would_be_none() -> None:
     assert "tickhub_database_cache_hit_ratio" not in names
     assert "tickhub_archive_saved_ratio" not in names
     assert "tickhub_database_size_bytes" in names
-    assert list(database_families(None, 1.0)) == []
+
+
+def test_that_there_never_were_figures_is_told_by_their_age_which_grows() -> None:
+    assert 0 <= Watch(lambda: False, Asked(), Wire()).age_s < 100  # type: ignore[arg-type]
+    told = [*database_families(None, 400.0), *host_families(None, 500.0)]
+    assert [(sample.name, sample.value) for family in told for sample in family.samples] == [
+        ("tickhub_database_figures_age_seconds", 400.0),
+        ("tickhub_host_figures_age_seconds", 500.0),
+    ]
+
+
+def test_of_a_disk_that_hangs_from_the_start_the_age_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(host_figures, "look", gone)
+    figures = HostFigures(tmp_path, tmp_path, tmp_path)
+    known, age_s = figures.look()
+    assert known is None
+    assert 0 <= age_s < 100
+    figures.stop()
 
 
 def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_there() -> None:
