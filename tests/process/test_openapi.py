@@ -107,9 +107,8 @@ def test_keys_are_asked_for_where_a_scope_is_declared_and_only_when_there_are_an
         assert ({"401", "403"} <= set(operation["responses"])) == bool(scope)
     for method, path, operation in operations(DOCUMENTS[False]):
         assert "security" not in operation
-        # Without keys only web pages of elsewhere are refused, where data is sent.
-        sends = scopes[method, path] in ("ingest", "admin")
-        assert {"401", "403"} & set(operation["responses"]) == ({"403"} if sends else set())
+        # Without keys who asks by a name that is not the server's is refused, and where data is sent pages of elsewhere.
+        assert {"401", "403"} & set(operation["responses"]) == ({"403"} if scopes[method, path] else set())
 
 
 def test_the_parameters_are_those_that_the_requests_are_checked_with() -> None:
