@@ -107,7 +107,7 @@ def test_keys_are_asked_for_where_a_scope_is_declared_and_only_when_there_are_an
         assert ({"401", "403"} <= set(operation["responses"])) == bool(scope)
     for method, path, operation in operations(DOCUMENTS[False]):
         assert "security" not in operation
-        # Without keys who asks by a name that is not the server's is refused, and where data is sent pages of elsewhere.
+        # Without keys, names that are not the server's are refused, and pages of elsewhere that send data.
         assert {"401", "403"} & set(operation["responses"]) == ({"403"} if scopes[method, path] else set())
 
 
