@@ -6,7 +6,7 @@
     killed      the process ends by itself; whoever is elected next finds it running in another term: cut_off
 
 What was cut off runs again. Between the commit of `running` and the start of the process lies nothing that can be
-lost: a job that never began counts as cut off, too.
+lost: a job that never began, because this process died, or had no room to begin it, counts as cut off, too.
 """
 
 from __future__ import annotations

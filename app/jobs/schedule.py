@@ -19,6 +19,9 @@ State = Literal["waiting", "running", "ok", "failed", "cut_off"]
 CUT_OFF_AGAIN = timedelta(seconds=10)
 """So long a job that was ended from outside waits: what it waits for itself should be over."""
 
+WRONG_CLOCK = timedelta(days=1)
+"""A moment that lies further ahead was served while the clock was wrong: it must not keep the job from running."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -68,9 +71,9 @@ def next_due(jobs: Sequence[Job], known: Mapping[str, LastRun], now: datetime) -
         last, moment = known.get(job.name), last_moment(job, now)
         if last is None or last.state == "running":
             continue
-        if last.state == "cut_off" and (last.ended_at is None or now - last.ended_at >= CUT_OFF_AGAIN):
+        if last.state == "cut_off" and (last.ended_at is None or abs(now - last.ended_at) >= CUT_OFF_AGAIN):
             return job, moment
-        if last.state != "cut_off" and moment > last.due_at:
+        if last.state != "cut_off" and (moment > last.due_at or last.due_at - now > WRONG_CLOCK):
             return job, moment
     return None
 

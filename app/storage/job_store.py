@@ -17,11 +17,11 @@ _READ = """
     FROM jobs ORDER BY name
 """
 _ADD = "INSERT INTO jobs (name, state, due_at) VALUES (%s, 'waiting', %s) ON CONFLICT DO NOTHING"
-# Whoever ran it is not elected any more, and its processes end with it.
+# Whoever ran it is not elected any more, and its processes end with it; or it was never started.
 _CUT_OFF = """
     UPDATE jobs SET state = 'cut_off', ended_at = clock_timestamp(), exit_status = NULL,
         message = 'the process that ran it is gone'
-    WHERE state = 'running' AND (holder, term) IS DISTINCT FROM (%(holder)s, %(term)s)
+    WHERE state = 'running'
 """
 _BEGIN = """
     UPDATE jobs SET state = 'running', due_at = %(due_at)s, started_at = clock_timestamp(), ended_at = NULL,
@@ -65,13 +65,13 @@ def read_jobs(cur: Cursor) -> tuple[datetime, list[JobRow]]:
 
 
 def take_over(cur: Cursor, term: Term, new: Sequence[tuple[str, datetime]]) -> None:
-    """Add jobs that are new, with their last moments, and say of what another process ran that it was cut off.
+    """Add jobs that are new, with their last moments, and say of what runs in the table that it was cut off.
 
-    Raises NotElected.
+    The caller is elected and runs none. Raises NotElected.
     """
     for name, due_at in new:
         cur.execute(_ADD, (name, due_at))
-    cur.execute(_CUT_OFF, {"holder": term.holder, "term": term.number})
+    cur.execute(_CUT_OFF)
     _check(cur, term)
 
 

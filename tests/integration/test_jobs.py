@@ -14,7 +14,7 @@ import psutil
 import pytest
 from psycopg2.extensions import connection
 
-from app.jobs import runner
+from app.jobs import runner, schedule
 from app.jobs.runner import JobRunner
 from app.jobs.schedule import Job
 from app.storage.connection import Connection
@@ -128,6 +128,22 @@ def test_a_job_that_fails_is_told_with_its_last_words_and_waits_for_its_next_mom
     assert succeeded is None
 
 
+def test_a_job_that_could_not_be_started_is_started_later(
+    conn: connection, make: Callable[..., tuple[JobRunner, Office]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "CUT_OFF_AGAIN", timedelta(0))
+    one, office = make(("j", "print('done')"))
+    office.take()
+    one.step()
+    ask_for(conn, "j")
+    in_the_way = tmp_path / "a"
+    in_the_way.touch()  # its output cannot be written, as on a full disk
+    with pytest.raises(OSError, match="File exists"):
+        one.step()
+    in_the_way.unlink()
+    step_until(one, lambda: state(conn)[0] == "ok")
+
+
 def test_one_job_runs_at_a_time(conn: connection, make: Callable[..., tuple[JobRunner, Office]]) -> None:
     one, office = make(("j", "import time; time.sleep(1)"), ("k", "pass"))
     office.take()
@@ -149,8 +165,6 @@ def test_one_job_runs_at_a_time(conn: connection, make: Callable[..., tuple[JobR
 def test_whoever_is_elected_no_more_ends_its_job_and_the_next_one_runs_it_again(
     conn: connection, make: Callable[..., tuple[JobRunner, Office]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from app.jobs import schedule
-
     monkeypatch.setattr(schedule, "CUT_OFF_AGAIN", timedelta(0))
     flag = tmp_path / "flag"
     code = f"import os, time; time.sleep(0 if os.path.exists({str(flag)!r}) else 600)"

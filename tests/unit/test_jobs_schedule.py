@@ -77,6 +77,10 @@ def test_the_newest_moment_is_today_or_yesterday() -> None:
         (ran("running", YESTERDAY), False),
         (ran("cut_off", TODAY, NOW - timedelta(minutes=1)), True),
         (ran("cut_off", TODAY, NOW - timedelta(seconds=1)), False),  # what it waits for must be over
+        # The clock was wrong, and is right again: not for ever.
+        (ran("ok", TODAY + timedelta(days=400)), True),
+        (ran("ok", TODAY + timedelta(days=1)), False),
+        (ran("cut_off", TODAY, NOW + timedelta(days=400)), True),
     ],
 )
 def test_a_job_is_due_once_for_its_moment_and_again_when_it_was_cut_off(last: LastRun | None, due: bool) -> None:
