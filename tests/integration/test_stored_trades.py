@@ -184,7 +184,9 @@ class Announced(machine.PipelineToPostgres):
         for desk in self.desks:
             desk.catch_up()
             seen = Counter(shown(desk.updates))
-            assert there - seen == Counter()
+            # Of two that contradict each other the first one is stored; after a restore that may be the other one.
+            undone = {(symbol, at) for symbol, at, _ in self.undone}
+            assert {trade for trade in there - seen if trade[:2] not in undone} == set()
             assert seen - there <= self.undone
 
 
