@@ -19,6 +19,7 @@ from app.archive.weeks import (
     drop_partition,
     forget,
     freeze,
+    has_ticks,
     no_files,
     partitions,
     ranges,
@@ -157,17 +158,18 @@ class Archiver:
         with self._connection.transaction() as cur:
             for week in partitions(cur):
                 state = known[week.start_us].state if week.start_us in known else "hot"
-                if state == "hot" and before_us is not None and week.end_us <= before_us:
-                    cur.execute(f"SELECT EXISTS (SELECT FROM public.{week.partition})")  # noqa: S608 - a name of ours
-                    if cur.fetchone() == (True,):
-                        due.append(week)
+                if state == "hot" and before_us is not None and week.end_us <= before_us and has_ticks(cur, week):
+                    due.append(week)
         return sorted(due, key=lambda week: week.start_us)
 
     def _archive(self, week: Week) -> None:
         freeze(self._connection, week)
         self._step("frozen")
         with self._connection.transaction() as cur:
-            before = version(cur, week)
+            before, is_empty = version(cur, week), not has_ticks(cur, week)
+        if is_empty:  # its ticks were deleted since it was due
+            self._release(week, "archiving")
+            return
         names = names_of(self._connection)
         folder = self._place.new_folder()
         self._step("begun")
@@ -270,15 +272,19 @@ class Archiver:
             self._step("dropped")
             fill(self._connection, week, folder, manifest, self._progress, self._step)
             self._step("filled")
-        with states_locked(self._connection) as cur:
-            forget(cur, week, one.state)
-        self._step("released")
-        self._put_back()
+        self._release(week, one.state)
         if one.manifest is not None:
             if self._readers_left():
                 self._place.put_aside(self._place.root / Path(one.manifest).parent)
             self._step("aside")
         self._say(f"{week.name}: {one.rows or 0:,} ticks are back in the database")
+
+    def _release(self, week: Week, was: str) -> None:
+        """Let a week be hot, and write what came for it meanwhile."""
+        with states_locked(self._connection) as cur:
+            forget(cur, week, was)
+        self._step("released")
+        self._put_back()
 
     def _find(self, one: Range) -> None:
         """Get files that are missing from where there may be others, and what there is to where the backups are."""

@@ -44,6 +44,7 @@ _SWITCH = f"""
     WHERE range = {_RANGE} AND state = ANY(%(from)s)
 """  # noqa: S608 - the constant above
 _HOLD = f"SELECT manifest FROM tick_ranges WHERE range = {_RANGE} AND state = 'archived' FOR UPDATE"  # noqa: S608 - see above
+_STATE = f"SELECT state FROM tick_ranges WHERE range = {_RANGE} FOR SHARE"  # noqa: S608 - the constant above
 _FORGET = f"DELETE FROM tick_ranges WHERE range = {_RANGE} AND state = ANY(%(from)s)"  # noqa: S608 - the constant above
 _NO_FILES = f"""
     UPDATE tick_ranges SET manifest = NULL, manifest_sha256 = NULL, rows = NULL, derived_rows = NULL, bytes = NULL
@@ -177,6 +178,12 @@ def freeze(connection: Connection, week: Week) -> None:
             raise ArchiveError(f"the week {week.name} cannot be archived: tick_ranges says {found[0][0]}")
 
 
+def has_ticks(cur: Cursor, week: Week) -> bool:
+    """Tell whether there are rows in the week's partition."""
+    cur.execute(f"SELECT EXISTS (SELECT FROM public.{week.partition})")  # noqa: S608 - a name of ours
+    return bool(cur.fetchone() == (True,))
+
+
 def version(cur: Cursor, week: Week) -> tuple[int, str]:
     """Return what changes whenever a tick of the week does."""
     cur.execute(_VERSION, week.bounds)
@@ -246,11 +253,11 @@ def drop_partition(connection: Connection, week: Week, sleep: Callable[[float], 
 
     def take(cur: Cursor) -> None:
         cur.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        # Held until it is dropped: looked up before, somebody else might have brought it back since.
+        cur.execute(_STATE, week.bounds)
+        if cur.fetchone() != ("archived",):
+            raise ArchiveError(f"the week {week.name} is not archived: its partition stays")
         cur.execute(f"DROP TABLE IF EXISTS public.{week.partition}")  # a name of our own: ticks_ and eight digits
 
-    with connection.transaction() as cur:
-        known = {found.start_us: found.state for found in ranges(cur)}
-    if known.get(week.start_us) != "archived":
-        raise ArchiveError(f"the week {week.name} is not archived: its partition stays")
     with _with_lock(connection, take, sleep):
         pass
