@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from flask import Blueprint, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.errors import NotReady
+from app.errors import NotReady, RequestError
+from app.runtime import Runtime
 from app.web.api import Endpoint, endpoint
+from app.web.auth import has_key, sent_key
 from app.web.errors import RETRY_AFTER_S, answer, error_answer
 from app.web.server import runtime
 
@@ -24,7 +26,7 @@ class Health(Struct):
     database: Literal["connected", "disconnected"]
     workers: Annotated[int, Meta(ge=0, description="living worker processes")]
     uptime_seconds: Uptime
-    reason: Annotated[str, Meta(description="why it is unhealthy")] | UnsetType = UNSET
+    reason: Annotated[str, Meta(description="why it is unhealthy; for whoever may read")] | UnsetType = UNSET
 
 
 class Alive(Struct, tag_field="status", tag="alive"):
@@ -59,7 +61,7 @@ def health() -> Response:
             database="connected" if connected else "disconnected",
             workers=len(run.figures.workers()),
             uptime_seconds=int(run.figures.uptime_s()),
-            reason=UNSET if connected else run.keeper.reason,
+            reason=run.keeper.reason if not connected and _may_read(run) else UNSET,
         ),
         200 if connected else 503,
     )
@@ -96,3 +98,13 @@ def ready() -> Response:
     if why_not is not None:
         return error_answer("not_ready", why_not, 503)
     return answer(Ready())
+
+
+def _may_read(run: Runtime) -> bool:
+    """Tell whether who asks would be answered elsewhere: reasons name hosts, addresses and roles."""
+    if not run.keys.required:
+        return True
+    try:
+        return has_key() and bool(run.keys.admit(sent_key(), "read"))
+    except RequestError:
+        return False

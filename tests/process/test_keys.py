@@ -181,6 +181,17 @@ def test_a_key_that_may_be_good_is_told_to_come_again_until_keys_were_read(make_
     assert stats(server, CONFIGURED).status == 200
 
 
+def test_why_the_database_is_away_is_told_to_those_who_may_read(make_server: MakeServer) -> None:
+    server = make_server("--database-url", AWAY, environ={"TICKHUB_API_KEY_READ": CONFIGURED}).start().wait_accepting()
+    for headers, told in (
+        ({}, False),
+        ({"X-API-Key": "some-other-key-012345"}, False),
+        ({"X-API-Key": CONFIGURED}, True),
+    ):
+        answer = ask(server, "GET", "/health", headers=headers)
+        assert (answer.status, answer.json["database"], "reason" in answer.json) == (503, "disconnected", told)
+
+
 def test_keys_of_the_settings_go_on_beside_those_of_the_database(make_server: MakeServer) -> None:
     server = make_server(environ={"TICKHUB_API_KEY_READ": CONFIGURED}).start().wait_ready()
     wait_status(server, 200, CONFIGURED)
