@@ -14,9 +14,9 @@ from app.archive.archiver import Archiver
 from app.archive.place import ArchiveError
 from app.archive.weeks import Range
 from app.cli import add_setting_flags, database
+from app.cli.arguments import time_argument
 from app.cli.backup import catalog_of
-from app.errors import ArchiveAway, BadParameter, SettingsError
-from app.market.time_params import parse_time
+from app.errors import ArchiveAway, SettingsError
 from app.runtime_config import archive_dir, database_url
 from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
@@ -34,16 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " read every file and compare it with its checksum; bring-back: put a range back into the database",
     )
     when = "RFC 3339 with offset, a date (midnight UTC), or epoch s, ms, us, ns"
-    parser.add_argument("--start", type=_time, metavar="TIME", help=f"bring-back: from when on: {when}")
-    parser.add_argument("--end", type=_time, metavar="TIME", help="bring-back: before when; weeks come back whole")
+    parser.add_argument("--start", type=time_argument, metavar="TIME", help=f"bring-back: from when on: {when}")
+    parser.add_argument("--end", type=time_argument, metavar="TIME", help="bring-back: before when; by whole weeks")
     add_setting_flags(parser, [BY_NAME[name] for name in _SETTINGS])
-
-
-def _time(text: str) -> int:
-    try:
-        return parse_time(text)
-    except BadParameter as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

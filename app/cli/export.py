@@ -17,12 +17,12 @@ from psycopg2.extensions import cursor as Cursor
 from tqdm import tqdm
 
 from app.cli import database
+from app.cli.arguments import time_argument
 from app.cli.export_files import ReaderGone, WholeFile, failed, output
 from app.errors import BadParameter, DatabaseAway, SettingsError
 from app.formats.encoders import Encoder, Format, Gzipped, make_encoder
 from app.formats.table import Field, Table
 from app.market.intervals import INTERVALS, Buckets
-from app.market.time_params import parse_time
 from app.row_stream import PAGE_ROWS, Source
 from app.runtime_config import connection as connection_of
 from app.settings import Settings
@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every instrument")
     parser.add_argument("--what", choices=("ticks", "bars"), default="ticks", help="default: ticks")
     when = "RFC 3339 with offset, a date (midnight UTC), or epoch s, ms, us, ns"
-    parser.add_argument("--start", type=_time, metavar="TIME", help=f"first time that is exported: {when}")
-    parser.add_argument("--end", type=_time, metavar="TIME", help="first time that is not exported any more")
+    parser.add_argument("--start", type=time_argument, metavar="TIME", help=f"first time that is exported: {when}")
+    parser.add_argument("--end", type=time_argument, metavar="TIME", help="first time that is not exported any more")
     bars = parser.add_argument_group("bars")
     bars.add_argument("--interval", choices=INTERVALS, help="default: 1m")
     bars.add_argument("--price", choices=("bid", "ask", "mid", "last"), help="default: bid")
@@ -72,13 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_argument(
         "--partition", type=Path, metavar="DIR", help="DIR/symbol=X/date=YYYY-MM-DD/part-0.parquet (UTC days)"
     )
-
-
-def _time(text: str) -> int:
-    try:
-        return parse_time(text)
-    except BadParameter as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -11,15 +11,15 @@ from typing import get_args
 from tqdm import tqdm
 
 from app.cli import database
+from app.cli.arguments import time_argument
 from app.cli.export_files import ReaderGone, output
 from app.cli.records_import import import_records
 from app.cli.url import database_url
 from app.dataset_source import DatasetSource
 from app.datasets.declare import Dataset, Policy
 from app.datasets.registry import DATASETS
-from app.errors import BadParameter, SettingsError, TickhubError
+from app.errors import SettingsError, TickhubError
 from app.formats.encoders import Encoder, Format, Gzipped, make_encoder
-from app.market.time_params import parse_time
 from app.row_stream import ALL, PAGE_ROWS
 from app.settings import Settings
 from app.storage.connection import Connection
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--on-duplicate", choices=get_args(Policy), help="of an import; default: the dataset's own")
     parser.add_argument("--symbol", help="export only this one: name or alias, in any case")
-    parser.add_argument("--start", type=_time, metavar="TIME", help="first time that is exported")
-    parser.add_argument("--end", type=_time, metavar="TIME", help="first time that is not exported any more")
+    parser.add_argument("--start", type=time_argument, metavar="TIME", help="first time that is exported")
+    parser.add_argument("--end", type=time_argument, metavar="TIME", help="first time that is not exported any more")
     parser.add_argument(
         "--computed",
         action="store_true",
@@ -81,13 +81,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         connection.close()
     print(f"{args.file}: {told}")
     return 1 if told.refused or told.set_aside else 0
-
-
-def _time(text: str) -> int:
-    try:
-        return parse_time(text)
-    except BadParameter as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _format(name: str) -> tuple[Format, bool]:

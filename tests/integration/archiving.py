@@ -15,6 +15,7 @@ from app.archive.archiver import Archiver
 from app.market.identity import derive_seq
 from app.storage.connection import Connection
 from app.storage.partitions import WEEK_US, week_of, week_start_us
+from app.storage.tick_reader import read_ticks
 from tests.batches import NAN, NOON_US, Tick
 
 MONDAY_US = week_start_us(int(week_of(np.array([NOON_US]))[0])) - WEEK_US
@@ -98,3 +99,14 @@ def main(url: str, root: str, wanted: str, what: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+
+
+def read_times(url: str, root: Path | None, start_us: int | None = None) -> list[int]:
+    """Return the times of TSLA's ticks from the database and the archive, as a page has them."""
+    reader = Connection(lambda: url, 5, 30, "reader", root)
+    try:
+        with reader.reading(30) as cur:
+            page = read_ticks(cur, 1, start_us, None, after=None, descending=False, max_rows=1000)
+            return [int(at) for at in page.table.columns[0]]
+    finally:
+        reader.close()

@@ -39,23 +39,13 @@ from tests.batches import (
     stored_keys,
     write_all,
 )
-from tests.integration.archiving import MONDAY_US, bring_back, run, with_archiver, without_seq
+from tests.integration.archiving import MONDAY_US, bring_back, read_times, run, with_archiver, without_seq
 
 WAIT_S = 30
 
 
 def quotes(count: int, start: int = 0) -> list[Tick]:
     return [Tick(time_us=MONDAY_US + i, bid=10 + i / 4, ask=11 + i / 4) for i in range(start, start + count)]
-
-
-def read_times(url: str, root: Path | None) -> list[int]:
-    reader = Connection(lambda: url, 5, 30, "reader", root)
-    try:
-        with reader.reading(30) as cur:
-            page = read_ticks(cur, 1, None, None, after=None, descending=False, max_rows=1000)
-            return [int(at) for at in page.table.columns[0]]
-    finally:
-        reader.close()
 
 
 # ---- late ticks

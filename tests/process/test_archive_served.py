@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.process.commands import app
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, WAIT_S, Server
+from tests.process.harness import Server
 from tests.process.reading import DAY_MS, bars_path, made_ticks, read, rows_of, store, ticks_path
 from tests.waiting import wait_until
 
@@ -26,21 +25,6 @@ REAL_FILES = {
     "GC": "GCZ13_trades_20131007-09",
 }
 WEEK_MS = 7 * 86_400_000
-
-
-def app(server: Server, *args: str, expect: int = 0) -> str:
-    """Run a command on the server's data directory; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *args],
-        cwd=ROOT,
-        env=server.environ,
-        capture_output=True,
-        text=True,
-        timeout=4 * WAIT_S,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def pages(server: Server, symbol: str, **params: Any) -> list[Any]:

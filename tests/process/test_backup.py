@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.backups import app, caught_up, flip_a_bit, now, receiving, stored, ticks
+from tests.process.backups import caught_up, flip_a_bit, now, receiving, send, stored, ticks
+from tests.process.commands import app
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT
 from tests.waiting import wait_until
@@ -98,6 +99,22 @@ def test_without_a_moment_all_that_there_is_comes_back(make_server: MakeServer) 
     server.kill9()
     server.database.remove()
     assert "40 ticks" in app(server, "restore", "--drop-existing")
+
+
+@pytest.mark.long
+def test_what_was_acknowledged_last_comes_back_though_nobody_copied_the_journals(make_server: MakeServer) -> None:
+    server = make_server().start().wait_ready()
+    send(server, 0, 40)
+    app(server, "backup", "full")
+    server.database.pause()
+    assert server.post(ticks(100, 25))[0] == 200
+    server.kill9()
+    server.database.resume()
+    server.database.remove()
+    assert "25 acknowledged rows" in app(server, "restore", "--drop-existing")
+    server.start().wait_ready()
+    server.wait_drained()
+    assert stored(server.database) == [*range(40), *range(100, 125)]
 
 
 @pytest.mark.long

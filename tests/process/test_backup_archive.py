@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.backups import app, backups_of, flip_a_bit, follows, now
+from tests.process.backups import backups_of, flip_a_bit, follows, now
+from tests.process.commands import app
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server
 from tests.process.reading import DAY_MS, Row, made_ticks, rows_of, store, ticks_path

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.backups import app, backups_of, everything, follows, now, send, stored, ticks
+from tests.process.backups import backups_of, everything, follows, now, send, stored, ticks
+from tests.process.commands import app
 from tests.process.harness import ROOT, Server, copy_template, folder
 from tests.waiting import WAIT_S, wait_until
 

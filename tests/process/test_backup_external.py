@@ -11,7 +11,8 @@ import pytest
 
 from app.storage.embedded_place import installed_binaries
 from app.storage.role_names import BACKUP, WRITE
-from tests.process.backups import app, backups_of, command, everything, receiving, send, stored, ticks
+from tests.process.backups import backups_of, everything, receiving, send, stored, ticks
+from tests.process.commands import app, command
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, Database, Server, copy_template, folder
 from tests.waiting import WAIT_S

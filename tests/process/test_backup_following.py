@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from app.backup.following import FILE
-from tests.process.backups import app, backups_of, follows, send, stored, ticks
+from tests.process.backups import backups_of, follows, send, stored, ticks
+from tests.process.commands import app
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server
 from tests.waiting import wait_until

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from tests.process.commands import app, command
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, WAIT_S, Server, wait_until
+from tests.process.harness import wait_until
 from tests.process.proof import assert_as_loaded_cleanly, assert_ledger_adds_up
 
 WEEK_MS = 7 * 86_400_000
@@ -36,24 +35,6 @@ def ticks(base_ms: int, first: int, count: int) -> list[dict[str, object]]:
     ]
 
 
-def command(server: Server, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", *words],
-        cwd=ROOT,
-        env=server.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def done(server: Server, *words: str) -> str:
-    process = command(server, *words)
-    told, _ = process.communicate(timeout=2 * WAIT_S)
-    assert process.returncode == 0, told
-    return told
-
-
 @pytest.mark.long
 def test_ticks_come_in_and_are_right_while_all_is_maintained_and_some_deleted(make_server: MakeServer) -> None:
     server = make_server(workers=2).start().wait_ready()
@@ -70,8 +51,8 @@ def test_ticks_come_in_and_are_right_while_all_is_maintained_and_some_deleted(ma
     try:
         for _ in range(2):
             before = sent[0]
-            assert "health: " in done(server, "maintain")
-            done(server, "delete", "NVDA", "--start", str(base_ms), "--end", str(base_ms + 4000), "--yes")
+            assert "health: " in app(server, "maintain")
+            app(server, "delete", "NVDA", "--start", str(base_ms), "--end", str(base_ms + 4000), "--yes")
             assert sent[0] > before, "nothing came in meanwhile"
     finally:
         stopping.set()
@@ -113,7 +94,7 @@ def test_retention_that_is_killed_anywhere_is_finished_by_the_next_run(make_serv
         wait_until(lambda ready=moment, ran=process: ready() or ran.poll() is not None, what="a moment to kill it")
         process.kill()
         process.communicate()
-    assert "retention: done" in done(server, "maintain", "retention", "--keep-days-ticks", "30")
+    assert "retention: done" in app(server, "maintain", "retention", "--keep-days-ticks", "30")
     assert server.database.rows("SELECT count(*) FROM ticks") == [(30,)]
     assert server.database.rows("SELECT relname FROM pg_class WHERE relname ~ '^ticks_202[34]....$'") == []
     assert server.database.rows("SELECT count(*) FROM bars") == bars
