@@ -76,7 +76,13 @@ def certificate(case: Case) -> Iterator[Finding]:
         return
     path = Path(settings.ssl_certfile)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.ssl_certfile, settings.ssl_keyfile, password=_nobody_types
+        )
+    except _PassPhraseAsked:
+        found = f"{settings.ssl_keyfile} is locked by a pass phrase, which nobody types when a server starts"
+        yield fail("certificate", found, "unlock it: openssl pkey -in KEY -out KEY.new; chmod 600 KEY.new; put it there")
+        return
     except (OSError, ssl.SSLError) as why:
         found = f"{path} with {settings.ssl_keyfile}: {why}"
         yield fail("certificate", found, "put a pair there that belongs together")
@@ -166,6 +172,15 @@ def _answers_as_tickhub(url: str) -> bool:
         except (OSError, http.client.HTTPException, ValueError):
             return False
     return isinstance(answer, dict) and {"status", "database", "workers"} <= answer.keys()
+
+
+class _PassPhraseAsked(Exception):
+    """A key is locked."""
+
+
+def _nobody_types() -> str:
+    """Stand for the terminal, at which OpenSSL would ask and wait."""
+    raise _PassPhraseAsked
 
 
 def _valid(path: Path) -> tuple[datetime, datetime]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib
 import json
 import os
+import pty
 import pwd
+import re
 import resource
 import shutil
 import socket
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -272,6 +277,40 @@ def test_certificates_are_looked_at(home: Path, certificate: tuple[str, str], tm
         assert found(ssl_certfile=str(path))[0] is expected
     Path(key).chmod(0o644)
     assert found(ssl_certfile=str(tmp_path / "400.pem"))[0] is WARN
+
+
+def test_for_a_keys_pass_phrase_nobody_is_asked(home: Path, certificate: tuple[str, str], tmp_path: Path) -> None:
+    key, cert = certificate
+    locked = tmp_path / "locked.pem"
+    subprocess.run(["openssl", "ec", "-in", key, "-aes256", "-passout", "pass:x", "-out", locked], check=True)
+    ours, theirs = pty.openpty()  # OpenSSL asks at the terminal, which nobody sits at
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "app",
+                "doctor",
+                "--data-dir",
+                home,
+                "--ssl-keyfile",
+                locked,
+                "--ssl-certfile",
+                cert,
+            ],
+            cwd=ROOT,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert re.search("^FAIL  certificate .*pass phrase", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_redis_is_asked_with_its_password(home: Path, tmp_path: Path) -> None:
