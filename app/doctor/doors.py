@@ -81,7 +81,7 @@ def certificate(case: Case) -> Iterator[Finding]:
         )
     except _PassPhraseAsked:
         found = f"{settings.ssl_keyfile} is locked by a pass phrase, which nobody types when a server starts"
-        yield fail("certificate", found, "unlock it: openssl pkey -in KEY -out KEY.new; chmod 600 KEY.new; put it there")
+        yield fail("certificate", found, "unlock it: openssl pkey -in KEY -out NEW; chmod 600 NEW; put it there")
         return
     except (OSError, ssl.SSLError) as why:
         found = f"{path} with {settings.ssl_keyfile}: {why}"
