@@ -77,12 +77,14 @@ def last(undone: Sequence[Undone], seen_from: datetime | None) -> Undone | None:
 
 def happened(undone: Sequence[Undone], moment: datetime, seen_from: datetime | None) -> bool:
     """Tell whether what was done at a moment is so, seen from a later one (None: now)."""
-    while (restore := last(undone, seen_from)) is not None:
+    earlier = list(undone)
+    while (restore := last(earlier, seen_from)) is not None:
         if moment > restore.done_at:
             return True
         if moment > restore.at:
             return False
-        seen_from = restore.at
+        # One that undid nothing was done at the moment it went to: it is not to be met again.
+        earlier, seen_from = earlier[: earlier.index(restore)], restore.at
     return True
 
 

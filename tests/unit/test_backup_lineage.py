@@ -40,6 +40,12 @@ def test_a_moment_has_happened_or_not_for_who_looks_back_on_it(
     assert happened([FIRST, AGAIN], moment, seen_from) is so
 
 
+@pytest.mark.parametrize(("moment", "so"), [(at(10), True), (at(11), False), (at(13), True), (at(17), True)])
+def test_a_restore_of_all_there_is_undoes_nothing_and_is_looked_behind_once(moment: datetime, so: bool) -> None:
+    everything = Undone(at=at(16), done_at=at(16), timeline=3, cluster=at(16))
+    assert happened([FIRST, everything], moment, None) is so
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data" / "postgres").mkdir(parents=True)
