@@ -37,7 +37,7 @@ def copy_new(live: Path, copies: Path) -> int:
     """
     added = 0
     for directory in sorted(live.iterdir()) if live.exists() else []:
-        if _is_journal(directory):
+        if is_journal(directory):
             added += _copy_journal(directory, copies / directory.name)
     return added
 
@@ -101,7 +101,7 @@ def put_back(
     """
     cuts = []
     for directory in sorted(copies.iterdir()) if copies.exists() else []:
-        if not _is_journal(directory):
+        if not is_journal(directory):
             continue
         fresh = target / directory.name
         cut = _cut(directory, fresh, next_rows.get(directory.name, 0), until_us, happened)
@@ -171,6 +171,7 @@ def _records(data: bytes, tag: int) -> list[tuple[int, int, str, int, int, int]]
     return found
 
 
-def _is_journal(directory: Path) -> bool:
+def is_journal(directory: Path) -> bool:
+    """Tell whether a directory is a journal's, by its name."""
     name = directory.name
     return directory.is_dir() and len(name) >= 16 and all(letter in "0123456789abcdef" for letter in name)

@@ -18,8 +18,8 @@ import psycopg2
 
 from app.backup import archived, lineage
 from app.backup.catalog import Catalog, Note
-from app.backup.following import following
-from app.backup.journals import Cut, put_back
+from app.backup.following import FollowedAlready, alone, following
+from app.backup.journals import Cut, copy_new, is_journal, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
 from app.backup.wal import keep_histories, needed, restore_command
@@ -27,12 +27,15 @@ from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_place import UNFINISHED_RESTORE
-from app.storage.embedded_restore import Workshop, clean_settings, clear, own, put_in_place, trial, workshop
+from app.storage.embedded_restore import Workshop, clean_settings, clear, own, put_in_place, system_of, trial, workshop
 from app.storage.embedded_user import EmbeddedError
 from app.storage.schema import revision
 
 RECOVERY_S = 120.0
 """Without any progress of the recovery."""
+
+FOLLOWER_S = 10.0
+"""So long a `backup wal` that is at work has to end, as one of a server that was just stopped, or to copy journals."""
 
 _NOT_REACHED = "before configured recovery target was reached"
 
@@ -114,6 +117,8 @@ def restore(
             raise BackupError(f"what {note.label} holds was undone by a restore before {at:%Y-%m-%d %H:%M:%S}Z")
         seen_from = note.ended_at
     course = lineage.last(known, seen_from)
+    if not wanted.verify_only:
+        _copy_the_rest(catalog, shop, config.data_dir / "journal", note, say)
     fresh_journals = config.data_dir / "journal.restoring"
     try:
         tools.run("pg_combinebackup", "--output", shop.fresh, *(catalog.path(one.label) for one in chain))
@@ -143,6 +148,26 @@ def restore(
         clear(shop)
         shutil.rmtree(fresh_journals, ignore_errors=True)
     return restored
+
+
+def _copy_the_rest(catalog: Catalog, shop: Workshop, live: Path, note: Note, say: Say) -> None:
+    """Have the copies of the present journals whole: at the last, nobody may have followed. No server runs."""
+    names = [path.name for path in live.iterdir() if is_journal(path)] if live.exists() else []
+    is_known = any((catalog.journal / name).exists() for name in names)
+    if not names or not (is_known or system_of(shop) == note.system_identifier):
+        if names:
+            say(f"{live} is not known to be of this database: it is set aside, and nothing of it comes back")
+        return
+    began = datetime.now(UTC)
+    try:
+        with alone(catalog, FOLLOWER_S):
+            copy_new(live, catalog.journal)
+    except FollowedAlready as why:
+        followed = following(catalog.root)
+        if followed is None or followed.journals_until is None or followed.journals_until < began:
+            raise BackupError(f"{why}, and does not copy the journals: end it first") from why
+    except OSError as why:
+        raise BackupError(f"the last of {live} cannot be copied to {catalog.journal}: {why.strerror}") from why
 
 
 def _recover(

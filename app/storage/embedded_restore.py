@@ -72,6 +72,13 @@ def clear(shop: Workshop) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def system_of(shop: Workshop) -> str | None:
+    """Return the system identifier of the present cluster, None where there is none that can be read."""
+    said = run_as(shop.place.user, [shop.place.binaries / "pg_controldata", "-D", shop.place.cluster]).stdout
+    found = re.search(r"^Database system identifier: +(\d+)$", said, re.MULTILINE)
+    return None if found is None else found[1]
+
+
 def own(shop: Workshop, top: Path) -> None:
     """Give a directory to the server's user, and nobody else."""
     top.chmod(0o700)
