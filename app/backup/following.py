@@ -241,14 +241,15 @@ class Follower:
         asked: tuple[datetime, int] | None = None
         while self._receiver.ended is None and not self._wal_ended.is_set():
             now = datetime.now(UTC)
-            written, got = wal.slot_state(conn)
-            asked = asked or (now, written)
-            self._behind_bytes = max(0, written - got)
-            if got >= asked[1]:
-                self._wal_until, asked = asked[0], None
-                if not self._receives or self._wal_trouble is not None:
-                    self._say(f"WAL is received into {self._catalog.wal}")
-                self._receives, self._wal_trouble = True, None
+            if (state := wal.slot_state(conn)) is not None:
+                written, got = state
+                asked = asked or (now, written)
+                self._behind_bytes = max(0, written - got)
+                if got >= asked[1]:
+                    self._wal_until, asked = asked[0], None
+                    if not self._receives or self._wal_trouble is not None:
+                        self._say(f"WAL is received into {self._catalog.wal}")
+                    self._receives, self._wal_trouble = True, None
             self._wal_ended.wait(INTERVAL_S / 2)
 
     def _tell(self, before: str | None, now: str) -> str:

@@ -29,7 +29,8 @@ OLDER = "older"
 _SEGMENT_NAME = 24
 _STOP_WITHIN_S = 10.0
 _SLOT_STATE = """
-    SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active FROM pg_replication_slots WHERE slot_name = %s
+    SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active, coalesce(wal_status = 'lost', false)
+    FROM pg_replication_slots WHERE slot_name = %s
 """
 _SLOT_THERE = """
     SELECT count(*), count(*) FILTER (WHERE wal_status = 'lost'),
@@ -105,13 +106,18 @@ class WalReceiver:
         self._process.wait()
 
 
-def slot_state(conn: Connection) -> tuple[int, int]:
-    """Return up to where the server's WAL is durable, and up to where it was received. Raises BackupError."""
+def slot_state(conn: Connection) -> tuple[int, int] | None:
+    """Return up to where the server's WAL is durable, and up to where it was received, None: not a byte yet.
+
+    Raises BackupError.
+    """
     with conn.cursor() as cur:
         cur.execute(_SLOT_STATE, (SLOT,))
         row = cur.fetchone()
-    if row is None or row[1] is None:
+    if row is None or row[3]:
         raise BackupError("the replication slot is gone: what was not received yet is lost")
+    if row[1] is None:
+        return None
     if not row[2]:
         raise BackupError("the server does not send WAL")
     return lsn_number(row[0]), lsn_number(row[1])

@@ -107,6 +107,7 @@ def server_metrics(server: Server) -> str:
 def test_one_follows_and_it_ends_with_its_server(server: Server) -> None:
     server.start().wait_ready()
     follows(server)
+    assert "the replication slot is gone" not in server.log()
     found = follower(server)
     assert found is not None
     assert "another `backup wal` is at work" in app(server, "backup", "wal", expect=75)
