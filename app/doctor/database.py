@@ -13,6 +13,7 @@ from psycopg2.extensions import parse_dsn
 from app.doctor.case import Case
 from app.doctor.findings import Check, Finding, fail, ok, warn
 from app.errors import DatabaseAway, TickhubError
+from app.jobs.schedule import jobs_of
 from app.runtime_config import embedded_config
 from app.storage import embedded
 from app.storage.connection import first_line
@@ -127,7 +128,8 @@ def jobs(case: Case) -> Iterator[Finding]:
     if case.revision != HEAD:
         return
     found = case.rows("SELECT name, state, ended_at, left(message, 200) FROM jobs ORDER BY name")
-    bad = [row for row in found if row[1] == "failed"]
+    scheduled = {job.name for job in jobs_of(case.settings)}
+    bad = [row for row in found if row[1] == "failed" and row[0] in scheduled]
     if bad:
         told = "; ".join(f"{name} at {ended:%Y-%m-%d %H:%M}Z: {message or '-'}" for name, _, ended, message in bad)
         names = " ".join(f"{case.settings.data_dir}/run/jobs/{name}.log" for name, *_ in bad)

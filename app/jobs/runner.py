@@ -94,6 +94,11 @@ class JobRunner:
             gevent.sleep(POLL_S)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Return the names of the jobs that the settings ask for; `rows` may have others, of settings of before."""
+        return frozenset(job.name for job in self._jobs)
+
+    @property
     def pid(self) -> int | None:
         """Return the process of the job that runs here, None when none does."""
         return None if self._running is None else self._running.process.pid

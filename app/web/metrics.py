@@ -94,7 +94,7 @@ def render(run: Runtime, stats: Mapping[str, Any], multiprocess_dir: Path) -> by
         *_of_books(run),
         *_of_feeds(run),
         *host_families(*run.watching.host.look()),
-        *database_families(run.watching.database.figures, run.watching.database.age_s),
+        *database_families(run.watching.database.figures, run.watching.database.age_s, run.jobs.names),
     ]
     of_workers = MultiProcessCollector(None, path=str(multiprocess_dir))  # type: ignore[no-untyped-call]  # untyped library
     return generate_latest(Families([*families, *of_workers.collect()]))  # type: ignore[no-untyped-call]  # as above

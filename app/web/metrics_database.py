@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,8 +35,11 @@ _SESSION_STATES = ("active", "idle", "idle in transaction")
 _JOB_STATES = ("waiting", "running", "ok", "failed", "cut_off")
 
 
-def database_families(found: DatabaseFigures | None, age_s: float) -> Iterator[Metric]:
-    """Yield what is known, and how old it is; age_s: that, or for how long nothing has been known."""
+def database_families(found: DatabaseFigures | None, age_s: float, scheduled: Collection[str] = ()) -> Iterator[Metric]:
+    """Yield what is known, and how old it is; age_s: that, or for how long nothing has been known.
+
+    scheduled: names of the jobs that this server is to run.
+    """
     # Where nothing is known, too: alerts about jobs and connections are silent then, and this one must not be.
     yield GaugeMetricFamily("tickhub_database_figures_age_seconds", "Age of what the database says of itself.", age_s)
     if found is None:
@@ -79,7 +82,7 @@ def database_families(found: DatabaseFigures | None, age_s: float) -> Iterator[M
     yield from (kept, active)
     yield from _tables(found.tables)
     yield from _statements(found.statements)
-    yield from _jobs(found.jobs)
+    yield from _jobs(found.jobs, scheduled)
     yield from _archive(found.tick_ranges, found.late_ticks, found.tables.get("ticks"))
 
 
@@ -130,7 +133,14 @@ def _statements(statements: list[Statement] | None) -> Iterator[Metric]:
     yield from (total, calls, longest)
 
 
-def _jobs(jobs: Mapping[str, Job]) -> Iterator[Metric]:
+def _jobs(jobs: Mapping[str, Job], scheduled: Collection[str]) -> Iterator[Metric]:
+    # What was scheduled once stays in the table as it ended: no alert is to go on about it for ever.
+    yield _labelled(
+        "tickhub_job_scheduled",
+        "Whether this server is to run a job by schedule.",
+        "name",
+        {name: name in scheduled for name in jobs},
+    )
     state = GaugeMetricFamily("tickhub_job_state", "1 for the state that a job is in.", labels=["name", "state"])
     runs = CounterMetricFamily("tickhub_job_runs", "Runs that began.", labels=["name"])
     failures = CounterMetricFamily("tickhub_job_failures", "Runs that ended badly.", labels=["name"])

@@ -114,7 +114,8 @@ def figures_of(run: Runtime) -> Stats:
         warnings.append(ahead_warning(figures.most("most_ahead_us"), run.settings.tick_timezone))
     if figures.journal("lost"):
         warnings.append(f"{figures.journal('lost')} acknowledged rows were not in the journals any more: see the log")
-    warnings += [f"job {job.name} failed: see jobs" for job in run.jobs.rows if job.state == "failed"]
+    failed = [job.name for job in run.jobs.rows if job.state == "failed" and job.name in run.jobs.names]
+    warnings += [f"job {name} failed: see jobs" for name in failed]
     followed = _following(run)
     if followed is not None and followed.state == "trouble":
         warnings.append(f"backups do not follow: {followed.trouble}")

@@ -134,12 +134,6 @@ FAULTS = [
         *("roles", WARN, "no tickhub_backup"),
     ),
     Fault(
-        "INSERT INTO jobs (name, state, due_at, started_at, ended_at, exit_status, message)"
-        " VALUES ('backup', 'failed', now(), now(), now(), 1, 'the disk is full')",
-        "DELETE FROM jobs",
-        *("jobs", WARN, "the disk is full"),
-    ),
-    Fault(
         "DROP EXTENSION pg_stat_statements",
         "CREATE EXTENSION pg_stat_statements SCHEMA watching",
         *("extensions", WARN, "half there: no extension"),
@@ -168,6 +162,17 @@ def test_what_is_wrong_in_the_database_is_found(kept: Database, fault: Fault) ->
         assert (found.outcome, fault.words in found.found) == (fault.outcome, True), found
     after = look(kept.home).get(fault.name)
     assert after is None or after.outcome is OK
+
+
+def test_a_job_that_failed_is_found_while_the_settings_ask_for_it(kept: Database) -> None:
+    failed = (
+        "INSERT INTO jobs (name, state, due_at, started_at, ended_at, exit_status, message)"
+        " VALUES ('maintain', 'failed', now(), now(), now(), 1, 'the disk is full')"
+    )
+    with done(kept, failed, "DELETE FROM jobs"):
+        found = look(kept.home, maintain_schedule=True)["jobs"]
+        assert (found.outcome, "the disk is full" in found.found) == (WARN, True), found
+        assert look(kept.home)["jobs"].outcome is OK
 
 
 @pytest.mark.parametrize(

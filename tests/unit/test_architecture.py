@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "backup": BASE | {"pipeline", "storage", "archive"},
     "archive": BASE | {"storage"},
     "jobs": BASE | {"storage"} | RUNTIME,
-    "doctor": BASE | {"pipeline", "storage", "backup"} | RUNTIME,
+    "doctor": BASE | {"pipeline", "storage", "backup", "jobs"} | RUNTIME,
     "web": BASE | ROOMS | RUNTIME | {"jobs"},
     "cli": BASE | ROOMS | RUNTIME | {"archive", "backup", "doctor", "jobs"},
     "viewer": set(),

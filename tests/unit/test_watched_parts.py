@@ -22,7 +22,7 @@ from app.errors import DatabaseAway
 from app.host_figures import HostFigures
 from app.meters import ReadMeters
 from app.request_meters import MOST_SENDERS, RequestMeters, source_of
-from app.storage.database_figures import DatabaseFigures
+from app.storage.database_figures import DatabaseFigures, Job
 from app.stream.frames import BadFrame
 from app.watch import Watch
 from app.web.log_lines import JsonLines, TextLines
@@ -139,9 +139,7 @@ def test_a_statement_that_is_not_allowed_is_complained_of_once(caplog: pytest.Lo
         logging.getLogger("tickhub").propagate = True
         watching.ask()
         watching.ask()
-    assert [line.getMessage() for line in caplog.records] == [
-        "the database's figures were not read: permission denied"
-    ]
+    assert [line.getMessage() for line in caplog.records] == ["the database's figures were not read: permission denied"]
 
 
 def test_of_an_empty_database_there_is_no_ratio_that_would_be_none() -> None:
@@ -149,6 +147,18 @@ def test_of_an_empty_database_there_is_no_ratio_that_would_be_none() -> None:
     assert "tickhub_database_cache_hit_ratio" not in names
     assert "tickhub_archive_saved_ratio" not in names
     assert "tickhub_database_size_bytes" in names
+
+
+def test_jobs_that_this_server_does_not_run_any_more_are_told_apart() -> None:
+    job = Job(state="failed", runs=1, failures=1, started_s=None, ended_s=None, succeeded_s=None)
+    figures = msgspec.structs.replace(FIGURES, jobs={"backup": job, "maintain": job})
+    told = {
+        sample.labels["name"]: sample.value
+        for family in database_families(figures, 1.0, {"maintain"})
+        for sample in family.samples
+        if sample.name == "tickhub_job_scheduled"
+    }
+    assert told == {"backup": 0, "maintain": 1}
 
 
 def test_that_there_never_were_figures_is_told_by_their_age_which_grows() -> None:
