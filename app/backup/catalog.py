@@ -107,6 +107,14 @@ class Catalog:
                 found.append(note)
         return sorted(found, key=lambda note: (note.began_at, note.label))
 
+    def sound(self) -> list[Note]:
+        """Return the backups that are sound with all that they need, the oldest first. Raises BackupError."""
+        notes = self.notes()
+        sound = {note.label for note in notes if note.sound}
+        while lacking := {note.label for note in notes if note.label in sound and note.parent not in (None, *sound)}:
+            sound -= lacking
+        return [note for note in notes if note.label in sound]
+
     def note(self, label: str) -> Note:
         """Return one backup's note. Raises BackupError when there is none of that label."""
         found = [note for note in self.notes() if note.label == label]

@@ -72,8 +72,8 @@ def choose(catalog: Catalog, label: str | None, at: datetime | None) -> Note:
     known = lineage.restores(catalog.root / lineage.IN_BACKUPS)
     found = [
         note
-        for note in catalog.notes()
-        if note.sound and (at is None or note.ended_at <= at) and lineage.happened(known, note.ended_at, at)
+        for note in catalog.sound()
+        if (at is None or note.ended_at <= at) and lineage.happened(known, note.ended_at, at)
     ]
     if not found:
         when = "" if at is None else f" that ended before {at:%Y-%m-%d %H:%M:%S}Z"

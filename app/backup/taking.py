@@ -112,7 +112,7 @@ def _parent(catalog: Catalog, tools: Tools) -> Note:
         raise BackupError("incremental backups need PostgreSQL 17 or newer")
     if summaries != "on":
         raise BackupError("incremental backups need the server's setting summarize_wal = on")
-    notes = [note for note in catalog.notes() if note.sound and note.system_identifier == system]
+    notes = [note for note in catalog.sound() if note.system_identifier == system]
     if not notes:
         raise BackupError("there is no verified backup of this server yet that an incremental one could build on")
     if notes[-1].timeline != timeline:

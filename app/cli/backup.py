@@ -142,7 +142,14 @@ def _daily(catalog: Catalog, settings: Settings) -> int:
             print(f"a full backup, because: {reason}", file=sys.stderr)
         kind: Kind = "full" if full or reason is not None else "incremental"
         files: dict[str, str | None] = {}
-        note = take(catalog, tools, kind, progress, archive_dir(settings), files)
+        try:
+            note = take(catalog, tools, kind, progress, archive_dir(settings), files)
+        except BackupError as why:
+            # It may be for want of room, which nothing would ever make any more: what is too old goes all the same.
+            if not _tell_pruned(catalog, settings):
+                raise
+            print(f"once more, because: {why}", file=sys.stderr)
+            note = take(catalog, tools, kind, progress, archive_dir(settings), files)
         checked = verify(catalog, tools, note.label, progress, files)
         _say(checked[-1])
         _tell_pruned(catalog, settings)
@@ -215,7 +222,8 @@ def _prune(catalog: Catalog, settings: Settings) -> int:
     return 0
 
 
-def _tell_pruned(catalog: Catalog, settings: Settings) -> None:
+def _tell_pruned(catalog: Catalog, settings: Settings) -> bool:
+    """Remove what may go, and tell; return whether there was anything."""
     keep_days, keep_count = settings.backup_retention_days, settings.backup_keep
     gone = prune(catalog, archive_dir(settings), datetime.now(UTC), keep_days, keep_count)
     for label in gone.labels:
@@ -229,6 +237,7 @@ def _tell_pruned(catalog: Catalog, settings: Settings) -> None:
     for what, count in others.items():
         if count:
             print(f"removed {count:,} {what}")
+    return bool(gone.labels or any(others.values()))
 
 
 def _say(note: Note) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.backup.catalog import Catalog, Kind, Note, full_is_due, removable
+from app.backup.restoring import choose
 from app.backup.tools import BackupError
 from app.backup.wal import needed, received, remove_older, restore_command
+from app.cli import backup
+from app.settings import load
 
 DAY = datetime(2026, 1, 4, 2, tzinfo=UTC)  # a Sunday
 
@@ -95,6 +100,46 @@ def test_a_full_backup_is_due_once_a_week_also_when_its_day_was_missed(newest: i
     assert full_is_due([note(newest, "full")], DAY + timedelta(days=today), 6) is due
     assert full_is_due([note(today, "full", damage="a byte")], DAY + timedelta(days=today), 6)
     assert full_is_due([], DAY, 6)
+
+
+def test_a_restore_begins_with_nothing_that_needs_a_damaged_backup(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    older = note(0, "full")
+    newer = note(7, "full", damage="a file is missing")
+    for one in (older, note(1, "incremental", older), newer, note(8, "incremental", newer)):
+        catalog.path(one.label).mkdir(parents=True)
+        catalog.save(one)
+    assert choose(catalog, None, None).label == note(1, "incremental").label
+
+
+def test_a_day_without_room_for_its_backup_still_removes_what_is_too_old_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = Catalog(tmp_path / "backups")
+    for day in (0, 7):
+        catalog.path(note(day, "full").label).mkdir(parents=True)
+        catalog.save(note(day, "full"))
+    fresh = msgspec.structs.replace(note(14, "full"), ended_at=datetime.now(UTC))
+
+    def take(*_: object) -> Note:
+        if len(catalog.notes()) > 1:
+            raise BackupError("no room")
+        catalog.path(fresh.label).mkdir()
+        catalog.save(fresh)
+        return fresh
+
+    for name, do in {"bring_up": lambda _: None, "tools_of": lambda _: None, "take": take}.items():
+        monkeypatch.setattr(backup, name, do)
+    monkeypatch.setattr(backup, "can_be_incremental", lambda *_: None)
+    monkeypatch.setattr(backup, "verify", lambda *_: [fresh])
+    environ = {"TICKHUB_DATA_DIR": str(tmp_path), "TICKHUB_BACKUP_DIR": str(catalog.root)}
+    backup.run(argparse.Namespace(action="daily", label=None), load(environ, None, None))
+    assert [one.label for one in catalog.notes()] == [fresh.label]
+    said = capsys.readouterr()
+    assert "no room" in said.err
+    # The newest one stays until there is a newer one.
+    removed = [said.out.index(f"removed {note(day, 'full').label}") for day in (0, 7)]
+    assert removed[0] < said.out.index(f"{fresh.label} ") < removed[1]
 
 
 def test_what_has_no_note_was_never_finished(tmp_path: Path) -> None:
