@@ -43,6 +43,16 @@ _TICKS = "SELECT count(*) FROM ticks WHERE symbol_id = %(id)s AND time >= %(star
 _DELETE_TICKS = "DELETE FROM ticks WHERE symbol_id = %(id)s AND time >= %(start)s AND time < %(end)s"
 _DELETE_BARS = "DELETE FROM bars WHERE symbol_id = %(id)s AND time >= %(first)s AND time < %(last)s"
 _KEYS = "SELECT tick_key, bid_key, ask_key, last_key FROM current WHERE symbol = %(symbol)s FOR UPDATE"
+# Where ticks are not in the database any more, the bar of a day still knows its last price and which tick had it.
+_OF_BARS = """
+    UPDATE current c SET {side} = b.price, {side}_key = b.key
+    FROM (
+        SELECT {side}_close AS price, {side}_close_key AS key FROM bars
+        WHERE symbol_id = %(id)s AND resolution = 86400 AND {side}_close_key IS NOT NULL
+            AND EXISTS (SELECT FROM tick_ranges r WHERE r.state <> 'hot' AND r.range @> bars.time)
+        ORDER BY time DESC LIMIT 1) b
+    WHERE c.symbol = %(symbol)s AND (c.{side}_key IS NULL OR c.{side}_key < b.key)
+"""
 _AUDIT = """
     INSERT INTO audit_log (actor, action, symbol, range, rows, details)
     VALUES (%(actor)s, %(action)s, %(symbol)s, tstzrange(%(start)s, %(end)s), %(rows)s, %(details)s)
@@ -139,7 +149,10 @@ def _refuse_what_is_not_here(cur: Cursor, bounds: dict[str, Any]) -> None:
             continue  # locked, so that it stays so
         inside = (low is None or low < bounds["end"]) and (high is None or high > bounds["start"])
         if state != "dropped" and inside:
-            raise Conflict("ticks of that time are in the archive: bring them back into the database first")
+            raise Conflict(
+                "ticks of that time are in the archive: bring them back into the database first"
+                " (python -m app archive bring-back)"
+            )
         for edge, day in ((bounds["start"], bounds["first"]), (bounds["end"], bounds["last"] - _DAY)):
             if not _is_midnight(edge) and (low is None or low < day + _DAY) and (high is None or high > day):
                 raise Conflict(
@@ -152,6 +165,8 @@ def _correct_current(cur: Cursor, instrument: Known, start_us: int, end_us: int,
     if not _is_behind(cur.fetchone(), start_us, end_us):
         return False
     compute_current(cur, instrument, deleted_us=(start_us, end_us))
+    for side in ("bid", "ask", "last"):
+        cur.execute(_OF_BARS.format(side=side), bounds)
     return True
 
 

@@ -222,6 +222,25 @@ def test_the_newest_prices_of_dropped_ticks_stay_when_a_later_one_is_deleted(
     assert cur.fetchall() == [(2.5, 1.75, 9.0)]
 
 
+@pytest.mark.parametrize("state", ["dropped", "archived"])
+def test_a_price_from_before_what_was_moved_out_of_the_database_is_current_again(
+    conn: connection, cur: cursor, own: Connection, state: str
+) -> None:
+    _flush(cur, [Row(bid=1.5, ask=1.75, last=9.0, flags=8), Row(time_us=us_of(1), bid=2.5)])
+    cur.execute(
+        "INSERT INTO tick_ranges (range, state, manifest, manifest_sha256, rows, derived_rows, bytes)"
+        " VALUES (tstzrange(NULL, to_timestamp(%s)), %s, '-', '-', 1, 0, 1)",
+        (us_of(1) / 1e6, state),
+    )
+    cur.execute("DELETE FROM ticks WHERE time < to_timestamp(%s)", (us_of(1) / 1e6,))
+    # The newest trade was a wrong one: the one before it is nowhere but in files, if there, and in its bar.
+    _flush(cur, [Row(time_us=us_of(1, 1), bid=3.5, last=900.0, flags=8)])
+    conn.commit()
+    deleting.delete(own, TSLA, us_of(1, 1), us_of(2), "me")
+    cur.execute("SELECT bid, ask, last FROM current")
+    assert cur.fetchall() == [(2.5, 1.75, 9.0)]
+
+
 def test_the_command_asks_tells_and_counts(conn: connection, cur: cursor, database_url: str, tmp_path: Path) -> None:
     _flush(cur, [Row(bid=1.5), Row(time_us=us_of(0, 90), bid=2.5)])
     conn.commit()
