@@ -38,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Do it; return 0, or 1 when the database's health is bad.
+    """Do it; return 0, or 1 when the database's health is bad, or one of all actions is unfinished.
 
-    Ingest goes on: what is in use is skipped, and said. Raises AnotherRun, Unfinished, DatabaseAway.
+    Ingest goes on: what is in use is skipped, and said; of all actions the others are done. Raises AnotherRun, Unfinished,
+    DatabaseAway.
     """
     database.run(argparse.Namespace(action="up"), settings)
     actions = _ALL if args.action == "all" else ("analyze",) if args.action == "statistics" else (args.action,)
@@ -50,7 +51,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         with maintenance.alone(keeper):
             for action in actions:
-                status |= _do(action, connection, settings)
+                try:
+                    status |= _do(action, connection, settings)
+                except retention.Unfinished as why:
+                    if len(actions) == 1:
+                        raise
+                    print(f"{action}: {why}", file=sys.stderr)
+                    status = 1
     finally:
         connection.close()
     return status
