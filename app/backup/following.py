@@ -25,6 +25,8 @@ from app.backup.tools import BackupError, Tools
 from app.backup.wal import WalReceiver
 
 INTERVAL_S = 1.0
+BEGINNING_S = 5.0
+"""So long a receiver that was just started may take to be connected."""
 RESTART_FIRST_S, RESTART_MOST_S = 1.0, 60.0
 FIRST_ANSWER_S = 10.0
 """How long it waits for the database to say who it is: journals of another one must not come to these backups."""
@@ -229,12 +231,14 @@ class Follower:
 
     def _confirm(self) -> None:
         """Look how far it is, until it ends or is told to."""
+        began_s = time.monotonic()
         while self._receiver.ended is None and not self._wal_ended.is_set():
             try:
                 with self._tools.connection() as conn:
                     self._ask(conn)
             except BackupError as why:
-                self._wal_trouble = self._tell(self._wal_trouble, f"the database does not say how far it is: {why}")
+                if time.monotonic() - began_s > BEGINNING_S:
+                    self._wal_trouble = self._tell(self._wal_trouble, f"the database does not say how far it is: {why}")
             self._wal_ended.wait(INTERVAL_S)
 
     def _ask(self, conn: Connection) -> None:
