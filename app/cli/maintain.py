@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do it; return 0, or 1 when the database's health is bad, or one of all actions is unfinished.
 
-    Ingest goes on: what is in use is skipped, and said; of all actions the others are done. Raises AnotherRun, Unfinished,
-    DatabaseAway.
+    Ingest goes on: what is in use is skipped, and said; of all actions the others are done. Raises AnotherRun,
+    Unfinished, DatabaseAway.
     """
     database.run(argparse.Namespace(action="up"), settings)
     actions = _ALL if args.action == "all" else ("analyze",) if args.action == "statistics" else (args.action,)
