@@ -22,7 +22,7 @@ from app.backup.following import FollowedAlready, alone, following
 from app.backup.journals import Cut, copy_new, is_journal, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import keep_histories, needed, restore_command
+from app.backup.wal import broken_off, keep_histories, needed, restore_command
 from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
@@ -182,15 +182,27 @@ def _recover(
     wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
     # Never the latest one: a later restore's branches off before the end.
     timeline = note.timeline if course is None else max(course.timeline, note.timeline)
+    left = broken_off(catalog.wal, note, timeline)
+    if left is not None:
+        timeline, lsn = left
+        say(
+            f"of the WAL behind the restore that left timeline {timeline} at {lsn} the first was not received: ticks"
+            " and records since then are whole by their journals; of what else was written to the database (symbols,"
+            " rules, keys) nothing comes back"
+        )
+        target = {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
+    else:
+        target = _at(at)
     try:
-        with trial(shop, _recovery(wal, at, timeline), log, RECOVERY_S) as url:
+        with trial(shop, _recovery(wal, target, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
     except EmbeddedError as why:
-        if at is None or _NOT_REACHED not in str(why):
+        if not target or _NOT_REACHED not in str(why):
             raise BackupError(str(why)) from why
         # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
-        _check_followed(catalog, note, at, say)
-        with trial(shop, _recovery(wal, None, timeline), log, RECOVERY_S) as url:
+        if at is not None:
+            _check_followed(catalog, note, at, say)
+        with trial(shop, _recovery(wal, {}, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
     clean_settings(shop)
     return restored
@@ -235,15 +247,18 @@ def _wal(catalog: Catalog, shop: Workshop, note: Note) -> Path:
     return shop.wal
 
 
-def _recovery(wal: Path, at: datetime | None, timeline: int) -> dict[str, str]:
-    settings = {"restore_command": restore_command(wal), "recovery_target_timeline": str(timeline)}
-    if at is not None:
-        settings |= {
-            "recovery_target_time": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00",
-            "recovery_target_inclusive": "on",
-            "recovery_target_action": "promote",
-        }
-    return settings
+def _recovery(wal: Path, target: Mapping[str, str], timeline: int) -> dict[str, str]:
+    action = {"recovery_target_action": "promote"} if target else {}
+    return {"restore_command": restore_command(wal), "recovery_target_timeline": str(timeline), **target, **action}
+
+
+def _at(moment: datetime | None) -> dict[str, str]:
+    if moment is None:
+        return {}
+    return {
+        "recovery_target_time": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00",
+        "recovery_target_inclusive": "on",
+    }
 
 
 def _look(note: Note, url: str) -> Restored:

@@ -197,6 +197,34 @@ def needed(directory: Path, note: Note) -> list[Path]:
     ]
 
 
+def broken_off(directory: Path, note: Note, timeline: int) -> tuple[int, str] | None:
+    """Return where the way from a backup to a timeline ends: the timeline and place (LSN); None: it leads there.
+
+    A restored server goes on in a timeline of its own. Where the beginning of that one was never received, a server
+    that recovers would go on in what the restore undid, for those segments have the same numbers.
+    """
+    there = set(received(directory))
+    switches = _switches(directory, timeline)
+    for (parent, lsn), following in zip(switches, [*(of for of, _ in switches), timeline][1:], strict=True):
+        number = _segment_no(lsn, note.wal_segment_bytes)
+        a_log = 0x1_0000_0000 // note.wal_segment_bytes
+        if following > note.timeline and f"{following:08X}{number // a_log:08X}{number % a_log:08X}" not in there:
+            return parent, lsn
+    return None
+
+
+def _switches(directory: Path, timeline: int) -> list[tuple[int, str]]:
+    """Return the timelines before this one, and where each was left: PostgreSQL's history file of it."""
+    path = directory / f"{timeline:08X}.history"
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+        return [(int(line[0]), line[1]) for line in lines if line and not line[0].startswith("#")]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, IndexError) as why:
+        raise BackupError(f"{path} is no history of a timeline: {why}") from why
+
+
 def drop_slot(tools: Tools) -> None:
     """Let the server forget what was not received: for who keeps no WAL any more. Raises BackupError."""
     tools.row(

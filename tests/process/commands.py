@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.process.harness import ROOT, WAIT_S, Server
+from tests.process.harness import ROOT, Server
+from tests.waiting import WAIT_S
 
 
 def command(server: Server, *args: str) -> subprocess.Popen[str]:

@@ -209,6 +209,34 @@ def test_who_restored_to_too_early_a_moment_can_go_to_a_later_one_and_nothing_un
     assert "65 ticks" in app(server, "restore", "--drop-existing")
 
 
+def test_what_a_restore_undid_stays_undone_also_where_the_first_wal_after_it_was_never_received(
+    history: History, stack: ExitStack
+) -> None:
+    server = history.fresh(stack, "gap")
+    backups = history.parent / "backups-gap"
+    shutil.copytree(history.backups, backups)
+    server.environ["TICKHUB_BACKUP_DIR"] = str(backups)
+    app(server, "restore", "--at", history.moments[0])
+    server.environ["TICKHUB_BACKUP_WAL"] = "false"
+    server.start().wait_ready()
+    send(server, 500, 10)
+    for _ in range(8):
+        server.database.rows("SELECT pg_switch_wal()")
+        send(server, 510, 1)
+    assert server.stop() == 0
+    server.environ["TICKHUB_BACKUP_WAL"] = "true"
+    server.start().wait_ready()
+    follows(server)
+    send(server, 520, 5)
+    follows(server)
+    server.kill9()
+    said = app(server, "restore", "--drop-existing")
+    assert "whole by their journals" in said
+    server.start().wait_ready()
+    server.wait_drained()
+    assert stored(server.database) == [*BATCHES[0], *range(500, 511), *range(520, 525)]
+
+
 @pytest.fixture
 def elsewhere(history: History, stack: ExitStack) -> Server:
     """The history's server, its database running, with an empty directory for backups."""
