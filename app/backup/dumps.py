@@ -6,8 +6,11 @@ A restore goes into a database beside the present one, is looked at, and takes i
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from urllib.parse import quote
 
 import psycopg2
@@ -44,9 +47,9 @@ def dump(catalog: Catalog, tools: Tools, *, now: datetime | None = None) -> Path
 
 def check(tools: Tools, path: Path) -> int:
     """Return how many entries a dump lists; all of it is read. Raises BackupError when it is none, or damaged."""
-    listed = tools.run("pg_restore", "--list", path)
+    found = len(_entries(tools, path))
     tools.run("pg_restore", f"--file={os.devnull}", path)
-    return sum(bool(line) and not line.startswith(";") for line in listed.splitlines())
+    return found
 
 
 def is_dump(path: Path) -> bool:
@@ -76,7 +79,17 @@ def restore_dump(tools: Tools, path: Path, *, drop_existing: bool, now: datetime
     _execute(server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(fresh)))
     try:
         restored = Tools(tools.binaries, _other(tools.url, fresh))
-        restored.run("pg_restore", "--exit-on-error", "--no-password", f"--jobs={_JOBS}", f"--dbname={fresh}", path)
+        with _list_of(tools, path) as wanted:
+            restored.run(
+                "pg_restore",
+                "--exit-on-error",
+                "--no-password",
+                "--no-owner",  # whoever restores is the owner, whatever the other server called its own
+                f"--use-list={wanted}",
+                f"--jobs={_JOBS}",
+                f"--dbname={fresh}",
+                path,
+            )
         with restored.connection() as conn, conn.cursor() as cur:
             found = revision(conn)
             if found is None:
@@ -98,6 +111,25 @@ def restore_dump(tools: Tools, path: Path, *, drop_existing: bool, now: datetime
         _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
         raise
     return int(ticks), aside
+
+
+@contextmanager
+def _list_of(tools: Tools, path: Path) -> Iterator[Path]:
+    """Give a list of all that is in a dump but the rights on tables to come, which name the other server's owner.
+
+    `grant` gives them anew.
+    """
+    with NamedTemporaryFile("w", prefix="tickhub-", suffix=".list") as file:
+        file.writelines(f"{entry}\n" for entry in _entries(tools, path) if " DEFAULT ACL " not in entry)
+        file.flush()
+        yield Path(file.name)
+
+
+def _entries(tools: Tools, path: Path) -> list[str]:
+    with NamedTemporaryFile(prefix="tickhub-", suffix=".list") as file:
+        tools.run("pg_restore", "--list", f"--file={file.name}", path)
+        lines = Path(file.name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(";")]
 
 
 def _execute(server: Tools, statement: sql.Composed) -> None:

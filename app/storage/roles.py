@@ -117,6 +117,7 @@ def grant(cur: Cursor) -> None:
         _let_copy(cur, found)
     if READ in there:
         cur.execute(_of(READ, "REVOKE ALL ON ALL TABLES IN SCHEMA secret FROM {}; REVOKE ALL ON SCHEMA secret FROM {}"))
+        cur.execute(_of(READ, "ALTER DEFAULT PRIVILEGES IN SCHEMA public, history GRANT SELECT ON TABLES TO {}"))
 
 
 def _let_write(cur: Cursor, found: list[tuple[str, str, str, bool]]) -> None:

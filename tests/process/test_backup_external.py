@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from app.storage.embedded_place import installed_binaries
 from app.storage.role_names import BACKUP, WRITE
+from tests.batches import execute, rows_of
 from tests.process.backups import backups_of, everything, receiving, send, stored, ticks
 from tests.process.commands import app, command
 from tests.process.conftest import MakeServer
@@ -107,3 +110,33 @@ def test_a_dump_is_taken_as_that_role_and_restored_as_the_owner(server: Server, 
     server.start().wait_ready()
     send(server, 100, 5)
     assert stored(theirs) == [*range(20), *range(100, 105)]
+
+
+@pytest.mark.long
+def test_a_dump_goes_to_a_server_whose_owner_has_another_name_and_is_nobody_special(
+    server: Server, theirs: Database
+) -> None:
+    server.start().wait_ready()
+    send(server, 0, 20)
+    app(server, "backup", "dump")
+    before = everything(theirs)
+    assert server.stop() == 0
+    [dump] = (backups_of(server) / "dumps").glob("*.dump")
+    with closing(psycopg2.connect(theirs.url())) as conn:
+        conn.autocommit = True
+        execute(conn, "CREATE ROLE plain LOGIN CREATEDB")
+        execute(conn, "CREATE DATABASE moved OWNER plain")
+    moved = theirs.url().replace("/tickhub?", "/moved?").replace("user=tickhub", "user=plain")
+    server.environ["TICKHUB_DATABASE_URL"] = server.environ["TICKHUB_DIRECT_DATABASE_URL"] = moved
+    assert "20 ticks" in app(server, "restore", str(dump))
+    owners = "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname IN ('public', 'history', 'secret')"
+    rights = """
+        SELECT has_table_privilege('tickhub_read', 'ticks', 'SELECT'),
+            has_table_privilege('tickhub_write', 'ticks', 'INSERT'),
+            has_schema_privilege('tickhub_read', 'secret', 'USAGE'),
+            (SELECT count(*) FROM pg_default_acl WHERE defaclacl::text LIKE '%%tickhub_read%%') > 0
+    """
+    with closing(psycopg2.connect(moved)) as conn:
+        assert rows_of(conn, owners) == [("plain",)]
+        assert rows_of(conn, rights) == [(True, True, False, True)]
+        assert rows_of(conn, "SELECT count(*) FROM ticks") == [(len(before["ticks"]),)]
