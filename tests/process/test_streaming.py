@@ -93,7 +93,8 @@ def test_an_error_on_the_first_page_is_an_answer(server: Probed) -> None:
     answer = get(server, "/probe/pages?fail=0&error=bug")
     assert answer.status == 500
     assert json.loads(answer.read())["code"] == "internal"
-    wait_closed(server, 0, 0)  # or it is in the log of the next test
+    wait_closed(server, 0, 0)
+    wait_until(lambda: "Traceback" in server.news(), WELL_BEFORE_S, "the log")  # or the next test finds it
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
