@@ -98,6 +98,13 @@ def caught_up(server: Server) -> None:
     wait_until(same, what="the journals to be copied")
 
 
+def wal_received(server: Server) -> None:
+    """Wait until the WAL of all that was committed is received: then whoever receives it may be ended."""
+    lsn = server.database.rows("SELECT pg_current_wal_flush_lsn()")[0][0]
+    behind = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= %s"
+    wait_until(lambda: server.database.rows(behind, lsn)[0][0], what="the WAL to be received")
+
+
 def follows(server: Server) -> dict[str, Any]:
     """Wait until all that was written before now is followed; return what /stats says."""
     asked = datetime.now(UTC)

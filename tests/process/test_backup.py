@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.backups import caught_up, flip_a_bit, now, receiving, send, stored, ticks
+from tests.process.backups import caught_up, flip_a_bit, now, receiving, send, stored, ticks, wal_received
 from tests.process.commands import app
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT
@@ -29,6 +29,7 @@ def test_a_restore_to_a_moment_brings_what_was_acknowledged_before_it_and_nothin
         app(server, "backup", "incremental")
         assert server.post(ticks(1000, 200))[0] == 200
         server.wait_drained()
+        wal_received(server)
         server.database.pause()
         # Acknowledged, and the database never hears of it.
         assert server.post(ticks(2000, 100))[0] == 200
@@ -74,6 +75,7 @@ def test_a_moment_between_two_batches_is_met_exactly(make_server: MakeServer) ->
             server.wait_drained()
             moments.append(now())
         caught_up(server)
+        wal_received(server)
     assert server.stop() == 0
     for batch, moment in reversed(list(enumerate(moments))):
         told = app(server, "restore", "--at", moment, "--drop-existing")
@@ -92,10 +94,7 @@ def test_without_a_moment_all_that_there_is_comes_back(make_server: MakeServer) 
         assert server.post(ticks(0, 40))[0] == 200
         server.wait_drained()
         caught_up(server)
-        # The WAL of the last commit is received before anything is killed.
-        lsn = server.database.rows("SELECT pg_current_wal_flush_lsn()")[0][0]
-        behind = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= %s"
-        wait_until(lambda: server.database.rows(behind, lsn)[0][0], what="the WAL to be received")
+        wal_received(server)
     server.kill9()
     server.database.remove()
     assert "40 ticks" in app(server, "restore", "--drop-existing")
