@@ -27,7 +27,17 @@ from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_place import UNFINISHED_RESTORE
-from app.storage.embedded_restore import Workshop, clean_settings, clear, own, put_in_place, system_of, trial, workshop
+from app.storage.embedded_restore import (
+    Workshop,
+    clean_settings,
+    clear,
+    free_name,
+    own,
+    put_in_place,
+    system_of,
+    trial,
+    workshop,
+)
 from app.storage.embedded_user import EmbeddedError
 from app.storage.schema import revision
 
@@ -296,7 +306,7 @@ def _put_in_place(
     was_unfinished = unfinished.exists()
     unfinished.touch(mode=0o600)
     sync_directory(config.data_dir)
-    aside = journals.with_name(f"{journals.name}.before-{now:%Y%m%dT%H%M%SZ}")
+    aside = free_name(journals, now)
     if journals.exists():
         journals.rename(aside)
         restored.aside.append(aside)

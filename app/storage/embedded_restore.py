@@ -183,7 +183,7 @@ def put_in_place(config: EmbeddedConfig, shop: Workshop, now: datetime) -> Path 
         cluster = shop.place.cluster
         if postmaster(cluster) is not None:
             raise EmbeddedError("PostgreSQL is running: stop the server first (python -m app database down)")
-        aside = cluster.with_name(f"{cluster.name}.before-{now:%Y%m%dT%H%M%SZ}")
+        aside = free_name(cluster, now)
         had_one = cluster.exists()
         if had_one:
             cluster.rename(aside)
@@ -199,6 +199,16 @@ def put_in_place(config: EmbeddedConfig, shop: Workshop, now: datetime) -> Path 
         finally:
             os.close(fd)
     return aside if had_one else None
+
+
+def free_name(path: Path, now: datetime) -> Path:
+    """Return how what was there before is called from now on; two restores in a second leave two."""
+    name = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%SZ}")
+    number = 1
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%SZ}-{number}")
+    return name
 
 
 def clean_settings(shop: Workshop) -> None:

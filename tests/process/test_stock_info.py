@@ -70,6 +70,8 @@ def test_the_price_is_the_fresh_quotes_else_the_stale_ones_else_the_newest_close
     assert latest(server, "AAPL") == (101.0, "2025-01-03T00:00:00.000000Z", "history")
     old = tick(symbol="AAPL", bid=150.0, ask=150.5, timestamp=now_ms() - TEN_MINUTES_MS)
     assert server.post([old])[0] == 200
+    known = "/api/stock_info/AAPL/latest"
+    wait_until(lambda: all(get(server, known)["price"] == 150.0 for _ in range(20)), what="every worker to know")
     price, moment, source = latest(server, "AAPL")
     assert (price, source) == (150.0, "stale")
     assert server.post([tick(symbol="AAPL", bid=151.0, ask=151.5, timestamp=now_ms())])[0] == 200
