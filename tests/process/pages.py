@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 
 DOCS = ROOT / "docs"
 PAGES = ("handbook", "troubleshooting", "upgrade")
-HOME, PORT, WORK = "/srv/tickhub", "5000", "/tmp/work"  # as pages have them
+HOME, PORT, WORK = "/srv/tickhub", "5000", "/srv/desk"  # as pages have them
 COMMAND_S = 120
 WORKERS = 2
 
@@ -171,7 +171,7 @@ class Reader:
         command = command.replace(HOME, str(self.server.home)).replace(
             f"localhost:{PORT}", f"localhost:{self.server.port}"
         )
-        return command.replace("/tmp/work", self._work.name)
+        return command.replace(WORK, self._work.name)
 
 
 def write(names: list[str]) -> None:
