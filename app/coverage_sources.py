@@ -119,9 +119,8 @@ class CoverageSource:
         """Return the symbol."""
         return {"symbol": instrument.symbol}
 
-    def version(self, cur: Cursor, instrument: Known) -> str:
-        """Nothing tells cheaply whether these rows have changed. Raises NotImplementedError."""
-        raise NotImplementedError
+    def version(self, cur: Cursor, instrument: Known) -> None:
+        """Return None: what comes again or is rejected changes these rows, too, and nothing cheap tells of it."""
 
     def lasting(self, table: Table) -> bool:
         """Rows change without a tick: what came again, what is rejected."""

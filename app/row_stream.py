@@ -61,8 +61,8 @@ class Source(Protocol):
     def head(self, instrument: Known) -> Mapping[str, str | None]:
         """Return the members of the JSON answer before the list."""
 
-    def version(self, cur: Cursor, instrument: Known) -> str:
-        """Return what changes whenever the rows do that the answer depends on."""
+    def version(self, cur: Cursor, instrument: Known) -> str | None:
+        """Return what changes whenever the rows do that the answer depends on; None: nothing cheap tells."""
 
     def read(
         self, cur: Cursor, instrument: Known, *, after: bytes | None, descending: bool, max_rows: int
