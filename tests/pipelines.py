@@ -6,7 +6,6 @@ Its "death" closes nothing properly: greenlets end where they are, files and loc
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +29,7 @@ from app.pipeline.ingest import Ingest
 from app.pipeline.recovery import Recovery
 from app.pipeline.window import MemoryBudget
 from tests.batches import Tick, ticks
-from tests.waiting import run_until
+from tests.waiting import run_until, wait_until
 
 WAIT_S = 30
 
@@ -175,9 +174,7 @@ class Unruly:
             raise DatabaseAway("the server will do it later")
         if word == "hang":
             self._interrupted = False
-            deadline = time.monotonic() + WAIT_S
-            while not self._interrupted and time.monotonic() < deadline:
-                time.sleep(0.001)
+            wait_until(lambda: self._interrupted, what="the interruption")
             raise DatabaseAway("interrupted")
         found = self.inner.write(journal_id, entry, batch)
         if word == "after":

@@ -24,6 +24,11 @@ def run_until(condition: Callable[[], Any], what: str = "it", timeout_s: float =
     return _poll(condition, timeout_s, what, lambda: gevent.sleep(every_s))
 
 
+def others_turn() -> None:
+    """Let the other greenlets of this process go on once."""
+    gevent.sleep(0)
+
+
 def _poll(condition: Callable[[], Any], timeout_s: float, what: str, rest: Callable[[], None]) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -15,9 +15,9 @@ from psycopg2.extensions import connection, cursor
 
 from app.market.bars import aggregate, newest
 from app.storage.bars_sql import merge_bars, merge_current
-from tests.batches import BARS, CURRENT, rows_of
+from tests.batches import BARS, CURRENT
+from tests.integration.locking import wait_for_a_waiter
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, rows, stored
-from tests.waiting import wait_until
 
 NAMES = {1: "TSLA", 2: "NVDA", 3: "AAPL"}
 
@@ -119,18 +119,12 @@ def test_rows_are_locked_in_the_order_of_the_symbols_name(conn: connection, data
         cur.execute("SELECT FROM current WHERE symbol = 'AAPL' FOR UPDATE")
         merged = pool.submit(merge_elsewhere)
         try:
-            _wait_for_a_waiter(database_url)
+            wait_for_a_waiter(database_url)
             cur.execute("SELECT FROM current WHERE symbol = 'NVDA' FOR UPDATE NOWAIT")
             assert cur.rowcount == 1
         finally:
             conn.rollback()
         merged.result(timeout=30)
-
-
-def _wait_for_a_waiter(url: str) -> None:
-    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with closing(psycopg2.connect(url)) as watcher:
-        wait_until(lambda: rows_of(watcher, query), what="a waiter")
 
 
 def test_a_symbol_name_with_quotes_and_braces_goes_in_as_it_is(conn: connection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +23,7 @@ from app.storage.instruments import Known
 from app.storage.range_version import range_version
 from app.storage.ticks_writer import TickStore
 from tests.batches import BARS, CURRENT
+from tests.integration.locking import wait_for_a_waiter
 from tests.tick_sets import MIDNIGHT_US, NAN, Row, stored, ticks_of_two_symbols, us_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ def test_a_flush_that_merged_its_ticks_is_waited_for_and_what_comes_later_stays(
     _flush(cur, [Row(time_us=us_of(0, 30), bid=2.5), Row(time_us=us_of(0, 300), bid=3.5)])
     with ThreadPoolExecutor(1) as pool:
         deleted = pool.submit(deleting.delete, own, TSLA, us_of(0, 10), us_of(0, 60), "me")
-        _until_waiting(database_url)
+        wait_for_a_waiter(database_url)
         conn.commit()
         assert deleted.result(timeout=30).ticks == 1
     assert _tables(cur) == _clean(cur, [Row(bid=1.5), Row(symbol_id=2, bid=7.0), Row(time_us=us_of(0, 300), bid=3.5)])
@@ -289,15 +289,3 @@ def _stored(cur: cursor) -> list[Row]:
         )
         for symbol_id, time_us, seq, *prices, volume, flags, journal_no, received_us in cur.fetchall()
     ]
-
-
-def _until_waiting(url: str) -> None:
-    deadline = time.monotonic() + 30
-    with closing(psycopg2.connect(url)) as watcher, watcher.cursor() as cur:
-        watcher.autocommit = True
-        while True:
-            cur.execute("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-            if cur.rowcount:
-                return
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.01)

@@ -16,7 +16,7 @@ from app.pipeline.books import JOURNAL_FIELDS, Shelf
 from app.pipeline.flusher import FlushLimits
 from tests.batches import Tick, many
 from tests.pipelines import WAIT_S, MemorySink, Unruly, Worker, quick
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 LIMITS = FlushLimits(rows=1, interval_s=0.0, max_rows=1000, timeout_s=WAIT_S)
 
@@ -361,7 +361,7 @@ def test_a_client_that_goes_away_does_not_take_its_rows_with_it(
     """What was on its way to the disk is there and is flushed; the bytes that waited are given back."""
     w = worker()
     caller = gevent.spawn(w.accept, many(2))
-    gevent.sleep(0)
+    others_turn()
     caller.kill()
     w.accept(many(2, seq=1))
     w.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from app.jobs.schedule import Job
 from app.storage.connection import Connection
 from app.storage.lease import Term, claim
 from tests.batches import execute, rows_of
+from tests.waiting import wait_until
 
 
 class Office:
@@ -82,11 +82,12 @@ def state(conn: connection, name: str = "j") -> tuple[Any, ...]:
 
 
 def step_until(one: JobRunner, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+    def stepped() -> bool:
         one.step()
-        time.sleep(0.05)
+        return condition()
+
+    if not condition():
+        wait_until(stepped, what="the job")
 
 
 def test_a_new_job_waits_for_its_next_moment_then_runs_once_and_says_how_it_ended(
@@ -206,10 +207,7 @@ def test_told_to_stop_it_ends_the_job_with_all_that_it_started(
     assert len(group) == 3
     one.stop()
     assert state(conn)[:3] == ("cut_off", None, 1)
-    deadline = time.monotonic() + 30
-    while any(_alive(process.pid) for process in group):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(_alive(process.pid) for process in group), what="the group's end")
 
 
 def _group(pid: int) -> int | None:

@@ -21,7 +21,7 @@ from app.stream.hub import Hub
 from app.stream.subscriber import Subscriber
 from tests.integration.test_stored_trades import Shown, World, snapshot, stored
 from tests.outlet import Outlet
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 NAMES = ["NVDA", "TSLA"]
 
@@ -35,7 +35,7 @@ class Reads:
         """Reads until the database is away."""
 
     def run(self, kind: str, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        gevent.sleep(0)
+        others_turn()
         if self.left <= 0:
             raise DatabaseAway("it is away")
         self.left -= 1

@@ -46,7 +46,7 @@ from tests.batches import (
     ticks,
 )
 from tests.pipelines import WAIT_S, Key, MemorySink, Unruly, Worker, quick, rows_in
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 OUTCOMES = st.sampled_from(["ok", "ok", "ok", "before", "after", "late", "unmoved", "bug"])
 REQUEST = st.lists(st.integers(0, 30), min_size=1, max_size=8)
@@ -271,7 +271,7 @@ class Pipeline(RuleBasedStateMachine):
         rows = request_of(numbers, True, False)
         caller = gevent.spawn(attempt, worker, rows)
         for _ in range(yields):
-            gevent.sleep(0)
+            others_turn()
         caller.kill()
         worker.die()
         self.late.append(sink)

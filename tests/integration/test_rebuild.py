@@ -19,6 +19,7 @@ from app.storage.connection import Connection
 from app.storage.instruments import Known
 from app.storage.ticks_writer import TickStore
 from tests.batches import BARS, CURRENT
+from tests.integration.locking import somebody_waits
 from tests.tick_sets import Row, stored, ticks_of_two_symbols, us_of
 from tests.waiting import wait_until
 
@@ -107,7 +108,7 @@ def test_a_flush_that_merged_its_ticks_already_is_waited_for(
     _flush(cur, [Row(seq=1, bid=2.5), Row(time_us=us_of(0, 300), bid=3.5, last=1.0, volume=2.0, flags=56)])
     with ThreadPoolExecutor(1) as pool:
         rebuilt = pool.submit(_rebuild, own)
-        wait_until(lambda: _is_waiting(database_url))
+        wait_until(lambda: somebody_waits(database_url))
         expected = _tables(cur)
         conn.commit()
         assert rebuilt.result(timeout=30) == 3
@@ -168,12 +169,6 @@ def _rebuild_until(own: Connection, flushers: list[Future[None]]) -> int:
     for flusher in flushers:
         flusher.result()
     return rounds
-
-
-def _is_waiting(url: str) -> bool:
-    with closing(psycopg2.connect(url)) as watcher, watcher.cursor() as cur:
-        cur.execute("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        return bool(cur.rowcount)
 
 
 def _command(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:

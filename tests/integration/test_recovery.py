@@ -28,6 +28,7 @@ from tests.batches import (
     stored_keys,
 )
 from tests.pipelines import WAIT_S, MemorySink, Unruly, Worker, quick
+from tests.waiting import others_turn
 
 
 @pytest.fixture(autouse=True)
@@ -398,7 +399,7 @@ def test_a_database_that_is_behind_gets_the_kept_rows_again(
     before = stored_keys(conn)
     execute(conn, *reset)
     w.accept(many(3, symbol="NVDA"))
-    gevent.sleep(0)
+    others_turn()
     w.flush()
     assert totals(conn) == (244, 243, 0, 1, 0, 0)
     assert stored_keys(conn) == sorted(before + [("NVDA", Tick().time_us + i * 1000, 0) for i in range(3)])

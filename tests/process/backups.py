@@ -68,7 +68,7 @@ def receiving(server: Server) -> Iterator[None]:
 def now() -> str:
     """This moment, in its own microsecond."""
     moment = datetime.now(UTC).isoformat(sep=" ")
-    time.sleep(0.01)
+    time.sleep(0.01)  # what comes next is later, by the clock of the database too
     return moment
 
 

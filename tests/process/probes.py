@@ -62,7 +62,7 @@ def make_application() -> Any:
                 for page in range(count):
                     if page == fail and error is None:
                         serving.kill(block=False)  # as the end of the worker does
-                        gevent.sleep(60)
+                        gevent.sleep(60)  # here the kill comes
                     elif page == fail:
                         raise error("as it was told to")
                     run(EXPORT, query, seconds if page == slow else 0.0, client=client)

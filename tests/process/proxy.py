@@ -112,5 +112,5 @@ class Proxy:
                     self.commits_lost += 1  # the server answers a COMMIT when it is done
                     return
                 else:
-                    time.sleep(self.delay_s)
+                    time.sleep(self.delay_s)  # the slow network that it stands for
                     client.sendall(data)

@@ -48,8 +48,7 @@ def run(server: Server, *, with_seq: bool, rounds: int, seed: int, most_s: float
     server.start().wait_ready()
     with Load(server, seed, with_seq=with_seq) as load:
         for at in range(rounds):
-            # Some fall into the boot of what the kill before made start.
-            time.sleep(rng.uniform(0.1, most_s))
+            time.sleep(rng.uniform(0.1, most_s))  # some fall into the boot of what the kill before made start
             KILLS[at % len(KILLS)](server, rng)
         server.wait_ready()
         load.finish()

@@ -397,7 +397,7 @@ class Stranger:
     def _talk(self, guest: socket.socket) -> None:
         with suppress(OSError):
             while guest.send(self._greeting):
-                time.sleep(self._every_s)
+                time.sleep(self._every_s)  # it never ends, and says something every time
 
     def close(self) -> None:
         for each in (self._listener, *self.guests):

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             trouble = self.server.troubles.pop(0) if self.server.troubles else ""
             if not trouble:
                 self.server.kept += ticks
-        time.sleep(self.server.delay_s)
+        time.sleep(self.server.delay_s)  # a slow server
         if trouble == "hang up":
             self.close_connection = True
         elif trouble == "full":

@@ -168,7 +168,7 @@ def test_a_crowd_counts_what_comes_in_its_time_and_who_was_lost():
             for n in range(2, 22):
                 for viewer in speaker.viewers[:3]:
                     viewer.sendall(server_frame(text_of(update("AAPL", n, from_ns), update("TSLA", n - 1, from_ns))))
-            time.sleep(max(0.0, (from_ns - time.time_ns()) / 1e9) + 0.25)
+            time.sleep(max(0.0, (from_ns - time.time_ns()) / 1e9) + 0.25)  # when the last one is due
             last = server_frame(text_of(update("AAPL", 22, from_ns + SECOND_NS // 4)))
             for viewer in speaker.viewers[:2]:
                 for part in (last[:30], last[30:]):

@@ -52,7 +52,7 @@ beats = 0
 def beat():
     global beats
     while True:
-        gevent.sleep(0.0005)
+        gevent.sleep(0.0005)  # the beat that is counted
         beats += 1
 
 gevent.spawn(beat)

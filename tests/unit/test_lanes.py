@@ -15,7 +15,7 @@ from gevent.monkey import get_original
 from app import lanes
 from app.errors import TickhubError
 from app.lanes import Lane, LaneTimeout
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 native_sleep = get_original("time", "sleep")
 WAIT_S = 30
@@ -40,7 +40,7 @@ def refuse(word: str) -> None:
 def after_ticks(tick: Callable[[], object]) -> None:
     """Let the loop run round twenty times, then call `tick`."""
     for _ in range(20):
-        gevent.sleep(0.001)
+        gevent.sleep(0.001)  # a turn of the loop with its timers
     tick()
 
 
@@ -112,7 +112,7 @@ def test_a_call_in_time_is_not_interrupted(lane: Lane) -> None:
 def test_a_caller_that_is_killed_leaves_the_lane_to_the_others(lane: Lane) -> None:
     let_go = threading.Event()
     caller = gevent.spawn(lane.call, let_go.wait, WAIT_S)
-    gevent.sleep(0)
+    others_turn()
     caller.kill()
     let_go.set()
     assert lane.call(len, "abc") == 3
@@ -120,7 +120,7 @@ def test_a_caller_that_is_killed_leaves_the_lane_to_the_others(lane: Lane) -> No
 
 def test_a_stopped_lane_finishes_what_waits_and_takes_nothing_more(lane: Lane) -> None:
     waiting = [gevent.spawn(lane.call, len, "x" * n) for n in range(5)]
-    gevent.sleep(0)
+    others_turn()
     lane.stop()
     lane.stop()
     gevent.joinall(waiting, raise_error=True)

@@ -17,6 +17,7 @@ from app.stream.messages import BarUpdate, TradeUpdate
 from app.stream.schedule import SLOT_S
 from app.stream.subscriber import Subscriber
 from tests.outlet import Outlet
+from tests.waiting import others_turn
 
 NAMES = ["AAPL", "MSFT", "TSLA"]
 TURN_S = 2 * SLOT_S
@@ -481,7 +482,7 @@ def test_what_fails_again_and_again_is_not_logged_at_the_rate_of_ticks(
         market.now_s += SLOT_S
         market.tick("AAPL", n)
         market.hub.bars([bar("AAPL", "1m")])
-        gevent.sleep(0)
+        others_turn()
     serving.kill()
     assert len(caplog.records) == 1
 

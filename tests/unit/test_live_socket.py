@@ -27,7 +27,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from app.stream import socket as under_test
 from app.stream.socket import FLOOD_WARNINGS, MAX_MESSAGE_BYTES, Budget, Socket
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 WAIT_S = 20.0
 
@@ -125,7 +125,7 @@ def meanwhile(do: Callable[[], object]) -> Iterator[list[int]]:
         while True:
             do()
             turns[0] += 1
-            gevent.sleep(0)
+            others_turn()
 
     greenlet = gevent.spawn(others)
     try:
@@ -300,7 +300,7 @@ def test_a_flood_is_warned_of_then_closed_and_others_have_their_turn(
         nonlocal turns
         while True:
             turns += 1
-            gevent.sleep(0)
+            others_turn()
 
     def flood() -> None:
         data = line.peer.connection.send(TextMessage("ping")) * 2000

@@ -16,7 +16,7 @@ from app.errors import DatabaseAway
 from app.newest_metrics import NewestMetrics
 from app.storage.newest_metrics import Newest
 from tests.dataset_rows import accepted
-from tests.waiting import run_until
+from tests.waiting import others_turn, run_until
 
 STRATEGY, EXECUTION = DATASETS["strategy_metrics"], DATASETS["execution_metrics"]
 AT = "2026-01-13T10:00:{:02}Z"
@@ -101,7 +101,7 @@ def test_while_many_records_are_looked_at_others_are_served(newest: NewestMetric
         while True:
             turns += 1
             newest.of(STRATEGY)
-            gevent.sleep(0)
+            others_turn()
 
     sent = [{"strategy_name": f"s{at % 3}", "timestamp": AT_US // 1000 + at, "pnl": at} for at in range(5000)]
     serving = gevent.spawn(others)
@@ -172,7 +172,7 @@ def test_who_asks_does_not_wait_for_a_slow_database_and_it_is_asked_once_at_a_ti
     database.answering.clear()
     for _ in range(10):
         assert newest.of(STRATEGY) == {}
-        gevent.sleep(0)
+        others_turn()
     newest.wait(0.01)
     assert database.reads == 1
     database.store(3, pnl=3.0)

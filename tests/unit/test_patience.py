@@ -10,6 +10,7 @@ from gevent.event import Event
 
 from app.errors import BadJson
 from app.web.patience import Patience
+from tests.waiting import others_turn
 
 
 def waiting(patience: Patience, gate: Event, then: Event) -> str:
@@ -27,9 +28,9 @@ def patience() -> Patience:
 def test_what_waits_too_long_is_ended_where_it_waits(patience: Patience) -> None:
     gates = Event(), Event()
     greenlet = gevent.spawn(waiting, patience, *gates)
-    gevent.sleep(0)
+    others_turn()
     patience.look(time.monotonic() + 19)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # in which it may not be ended
     assert not greenlet.ready()
     patience.look(time.monotonic() + 21)
     greenlet.join(5)
@@ -41,9 +42,9 @@ def test_what_waits_too_long_is_ended_where_it_waits(patience: Patience) -> None
 def test_what_has_come_at_the_last_moment_is_let_go_on(patience: Patience) -> None:
     gate, then = Event(), Event()
     greenlet = gevent.spawn(waiting, patience, gate, then)
-    gevent.sleep(0)
+    others_turn()
     gate.set()
     patience.look(time.monotonic() + 21)  # both are due in the hub now, and the greenlet is the first
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # in which it may not be ended
     then.set()
     assert greenlet.get(timeout=5) == "it came"

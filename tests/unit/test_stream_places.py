@@ -11,6 +11,7 @@ import pytest
 from app.errors import ClientGone, QueryTimeout
 from app.stream_places import StreamPlaces
 from app.web.client import NoClient
+from tests.waiting import others_turn
 
 WAIT_S = 30.0
 """Far more than anything here takes."""
@@ -77,7 +78,7 @@ def test_who_left_while_waiting_takes_no_place() -> None:
 
     with places.taken(NoClient()):
         waiting = gevent.spawn(later)
-        gevent.sleep(0)
+        others_turn()
         client.left = True
     with pytest.raises(ClientGone):
         waiting.get()
@@ -91,9 +92,9 @@ def test_an_answer_that_fails_and_one_that_is_ended_give_their_places_back() -> 
 
     def for_ever() -> None:
         with places.taken(NoClient()):
-            gevent.sleep(WAIT_S)
+            gevent.sleep(WAIT_S)  # until it is killed
 
     ended = gevent.spawn(for_ever)
-    gevent.sleep(0)
+    others_turn()
     ended.kill()
     assert all_free(places, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from app.web.log_lines import JsonLines, TextLines
 from app.web.metrics import Families
 from app.web.metrics_database import database_families
 from app.web.metrics_host import host_families
+from tests.waiting import others_turn, run_until
 
 FIGURES = DatabaseFigures(
     server_version=180006, size_bytes=1000, max_connections=60, oldest_transaction_age=5, started_s=1.0,
@@ -99,7 +99,7 @@ def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
     is_elected, reads = [False], Asked()
     watching = Watch(lambda: is_elected[0], reads, Wire())  # type: ignore[arg-type]
     running = gevent.spawn(watching.run)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # in which it may not ask
     assert reads.count == 0
     is_elected[0] = True
     gevent.sleep(2.2)  # two of its looks
@@ -114,10 +114,12 @@ def test_one_who_is_not_elected_asks_when_nobody_tells_it_anything(monkeypatch: 
     alone = Watch(lambda: False, reads, wire)  # type: ignore[arg-type]
     other = Watch(lambda: False, told, Wire())  # type: ignore[arg-type]
     running = [gevent.spawn(alone.run), gevent.spawn(other.run)]
-    until = time.monotonic() + 20
-    while not reads.count and time.monotonic() < until:
+
+    def asked() -> int:
         other._know(FIGURES)
-        gevent.sleep(0.05)
+        return reads.count
+
+    run_until(asked, "the one that hears nothing to ask", every_s=0.05)
     gevent.killall(running)
     assert (reads.count, told.count, len(wire.sent)) == (1, 0, 1)
 
@@ -191,7 +193,7 @@ def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_the
     def other() -> None:
         while True:
             turns.append(1)
-            gevent.sleep(0)
+            others_turn()
 
     running = gevent.spawn(other)
     text = generate_latest(Families([family, GaugeMetricFamily("tickhub_workers", "Living workers.", value=2)]))
