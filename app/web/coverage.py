@@ -6,6 +6,7 @@ Answers are streamed, a day a read on the lanes of exports.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import date as Date
 from typing import Annotated, Any, Literal
 
@@ -58,82 +59,52 @@ def _answer(name: str, what: What, fields: tuple[Field, ...], nullable: tuple[st
     return list_type(f"Coverage{name}s", [("symbol", str)], what, row_type(f"Coverage{name}", fields, nullable))
 
 
-@endpoint(
-    blueprint,
-    Endpoint(
+def _declared(what: What, path: str, summary: str, answer: Any, description: str = "") -> Callable[..., Response]:
+    """Declare the endpoint of one kind of rows; return its view."""
+    declared = Endpoint(
         "GET",
-        "/api/coverage/{symbol}",
-        "How good the stored ticks are, day by day",
+        f"/api/coverage/{{symbol}}{path}",
+        summary,
         "market",
-        description="Days are the exchange's: one begins at its midnight or, where the session opens on the eve, with "
-        "that; every day of the range has a row, those without a session too. Hot and archived ticks count alike.",
+        description=description,
         params=CoverageParams,
-        answer=_answer("Day", "days", DAYS, nullable=("outliers", "first", "last")),
+        answer=answer,
         formats=FORMATS,
         errors=READ_ERRORS,
-    ),
-)
-def days(symbol: str, params: CoverageParams) -> Response:
-    """Return days of a range, or the newest ones."""
-    return _rows(symbol, "days", params)
+    )
 
+    def view(symbol: str, params: CoverageParams) -> Response:
+        return _rows(symbol, what, params)
 
-@endpoint(
-    blueprint,
-    Endpoint(
-        "GET",
-        "/api/coverage/{symbol}/hours",
-        "How good the stored ticks are, by the hours of the exchange's clocks",
-        "market",
-        params=CoverageParams,
-        answer=_answer("Hour", "hours", HOURS),
-        formats=FORMATS,
-        errors=READ_ERRORS,
-    ),
-)
-def hours(symbol: str, params: CoverageParams) -> Response:
-    """Return hours of a range of days, or of the newest ones."""
-    return _rows(symbol, "hours", params)
-
-
-@endpoint(
-    blueprint,
-    Endpoint(
-        "GET",
-        "/api/coverage/{symbol}/gaps",
-        "Stretches of sessions without a tick",
-        "market",
-        params=CoverageParams,
-        answer=_answer("Gap", "gaps", GAPS),
-        formats=FORMATS,
-        errors=READ_ERRORS,
-    ),
-)
-def gaps(symbol: str, params: CoverageParams) -> Response:
-    """Return gaps of a range of days, or of the newest ones."""
-    return _rows(symbol, "gaps", params)
-
-
-@endpoint(
-    blueprint,
-    Endpoint(
-        "GET",
-        "/api/coverage/{symbol}/outliers",
-        "Changes of price that are far from the day's others",
-        "market",
-        description="A price that is wrong once is two of them: there, and back.",
-        params=CoverageParams,
-        answer=_answer("Outlier", "outliers", OUTLIERS),
-        formats=FORMATS,
-        errors=READ_ERRORS,
-    ),
-)
-def outliers(symbol: str, params: CoverageParams) -> Response:
-    """Return outliers of a range of days, or of the newest ones."""
-    return _rows(symbol, "outliers", params)
+    view.__name__ = what
+    return endpoint(blueprint, declared)(view)
 
 
 def _rows(symbol: str, what: What, params: CoverageParams) -> Response:
     limits = Limits(params.gap_s, params.late_s, params.outlier_z)
     source = CoverageSource(what, params.start, params.end, time.time_ns() // 1000, limits)
     return answer_rows(runtime(), rows_request(symbol, source, params), closed=False, by_parts=True)
+
+
+days = _declared(
+    "days",
+    "",
+    "How good the stored ticks are, day by day",
+    _answer("Day", "days", DAYS, nullable=("outliers", "first", "last")),
+    "Days are the exchange's: one begins at its midnight or, where the session opens on the eve, with that; every day"
+    " of the range has a row, those without a session too. Hot and archived ticks count alike.",
+)
+hours = _declared(
+    "hours",
+    "/hours",
+    "How good the stored ticks are, by the hours of the exchange's clocks",
+    _answer("Hour", "hours", HOURS),
+)
+gaps = _declared("gaps", "/gaps", "Stretches of sessions without a tick", _answer("Gap", "gaps", GAPS))
+outliers = _declared(
+    "outliers",
+    "/outliers",
+    "Changes of price that are far from the day's others",
+    _answer("Outlier", "outliers", OUTLIERS),
+    "A price that is wrong once is two of them: there, and back.",
+)
