@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.harness import Database, Server, copy_template, folder, make_template
+from tests.process.harness import (
+    Database,
+    Server,
+    copy_template,
+    folder,
+    make_template,
+    running_database,
+)
 from tests.process.proxy import Proxy
 from tests.waiting import skip_here
 
@@ -44,13 +51,8 @@ def make_server(data_template: Path) -> Iterator[MakeServer]:
 @pytest.fixture
 def database(data_template: Path) -> Iterator[Database]:
     """Yield a running, migrated database that no server looks after."""
-    with folder() as parent:
-        found = Database(copy_template(data_template, parent / "data"))
-        try:
-            found.up()
-            yield found
-        finally:
-            found.remove()
+    with running_database(data_template) as found:
+        yield found
 
 
 @pytest.fixture

@@ -172,6 +172,18 @@ class Database:
         return found
 
 
+@contextmanager
+def running_database(template: Path) -> Iterator[Database]:
+    """A running, migrated database that no server looks after; it is removed at the end."""
+    with folder() as parent:
+        found = Database(copy_template(template, parent / "data"))
+        try:
+            found.up()
+            yield found
+        finally:
+            found.remove()
+
+
 class Server:
     """`python -m app serve` with one data directory; it may be started again and again."""
 

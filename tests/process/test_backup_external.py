@@ -17,7 +17,12 @@ from tests.batches import execute, rows_of
 from tests.process.backups import backups_of, everything, receiving, send, stored, ticks
 from tests.process.commands import app, command
 from tests.process.conftest import MakeServer
-from tests.process.harness import ROOT, Database, Server, copy_template, folder
+from tests.process.harness import (
+    ROOT,
+    Database,
+    Server,
+    running_database,
+)
 from tests.waiting import WAIT_S
 
 PASSWORD = "not-for-command-lines"
@@ -25,14 +30,9 @@ PASSWORD = "not-for-command-lines"
 
 @pytest.fixture
 def theirs(data_template: Path) -> Iterator[Database]:
-    with folder() as parent:
-        found = Database(copy_template(data_template, parent / "theirs"))
-        try:
-            found.up()
-            found.rows(f"ALTER ROLE {BACKUP} LOGIN PASSWORD '{PASSWORD}'")
-            yield found
-        finally:
-            found.remove()
+    with running_database(data_template) as found:
+        found.rows(f"ALTER ROLE {BACKUP} LOGIN PASSWORD '{PASSWORD}'")
+        yield found
 
 
 @pytest.fixture

@@ -17,26 +17,25 @@ from app.backup.catalog import Catalog, Note
 from app.backup.following import FILE, Following
 from app.doctor.findings import Finding
 from app.storage.schema import HEAD
+from tests.backup_notes import a_note
 from tests.process.conftest import MakeServer
 from tests.process.examined import FAIL, OK, WARN, look
-from tests.process.harness import Database, copy_template, folder
+from tests.process.harness import (
+    Database,
+    running_database,
+)
 from tests.process.wire import AWAY, batch, post, tick
 
 
 @pytest.fixture(scope="module")
 def kept(data_template: Path) -> Iterator[Database]:
     """A running database, of whose settings nothing is wrong; each test puts back what it changes."""
-    with folder() as parent:
-        found = Database(copy_template(data_template, parent / "data"))
-        try:
-            found.up()
-            alter(found, "fsync", None)
-            with found.connect() as conn, conn.cursor() as cur:
-                cur.execute("CREATE SCHEMA IF NOT EXISTS watching")
-                cur.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA watching")
-            yield found
-        finally:
-            found.remove()
+    with running_database(data_template) as found:
+        alter(found, "fsync", None)
+        with found.connect() as conn, conn.cursor() as cur:
+            cur.execute("CREATE SCHEMA IF NOT EXISTS watching")
+            cur.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA watching")
+        yield found
 
 
 def execute(database: Database, *statements: str) -> None:
@@ -294,25 +293,8 @@ def test_a_journal_that_fills_up_or_cannot_be_read_is_found(tmp_path: Path) -> N
 
 
 def note(catalog: Catalog, ended_at: datetime, damage: str | None = None) -> Note:
-    label = f"{ended_at:%Y%m%dT%H%M%SZ}-full"
-    catalog.path(label).mkdir(parents=True)
-    made = Note(
-        label=label,
-        kind="full",
-        parent=None,
-        began_at=ended_at,
-        ended_at=ended_at,
-        start_lsn="0/1",
-        end_lsn="0/2",
-        timeline=1,
-        wal_segment_bytes=1 << 24,
-        bytes=1,
-        server_version="18.6",
-        system_identifier="1",
-        schema_revision=HEAD,
-        verified_at=ended_at,
-        damage=damage,
-    )
+    made = a_note(ended_at, damage=damage)
+    catalog.path(made.label).mkdir(parents=True)
     catalog.save(made)
     return made
 

@@ -8,13 +8,15 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.sync.client import connect
 
+from tests.backup_notes import a_note
 from tests.process.conftest import MakeServer
 from tests.process.harness import Server
 from tests.process.samples import metrics, value
@@ -119,14 +121,10 @@ def test_the_database_is_told_of_by_every_worker_and_ages_when_it_is_away(make_s
 def test_room_on_the_disk_and_backups_are_told_of(make_server: MakeServer) -> None:
     server = make_server().start().wait_ready()
     base = server.home / "backups" / "base"
-    (base / "20260113T020000Z-full").mkdir(parents=True)
-    note = {
-        "label": "20260113T020000Z-full", "kind": "full", "parent": None, "began_at": "2026-01-13T02:00:00Z",
-        "ended_at": "2026-01-13T02:01:00Z", "start_lsn": "0/1", "end_lsn": "0/2", "timeline": 1,
-        "wal_segment_bytes": 1, "bytes": 12345, "server_version": "18.6", "system_identifier": "1",
-        "schema_revision": "0017", "verified_at": "2026-01-13T02:02:00Z", "damage": None,
-    }  # fmt: skip
-    (base / "20260113T020000Z-full.json").write_text(json.dumps(note))
+    began_at = datetime(2026, 1, 13, 2, tzinfo=UTC)
+    note = a_note(began_at, ended_at=began_at + timedelta(minutes=1), bytes=12345)
+    (base / note.label).mkdir(parents=True)
+    (base / f"{note.label}.json").write_bytes(msgspec.json.encode(note))
     (base / "broken.json").write_text("{")
     ended = "tickhub_backup_newest_timestamp_seconds"
     found = wait_until(lambda: ended in (found := metrics(server)) and found, 30, "the backup")

@@ -10,14 +10,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from app.backup.following import FILE
+from tests.backup_notes import a_note
 from tests.process.harness import ROOT, Server, folder, free_port
 from tests.process.wire import ask, running
 from tests.waiting import WAIT_S, skip_here, wait_until
@@ -131,14 +133,10 @@ def server(data_template: Path) -> Iterator[Server]:
         )
         server.database.rows("SELECT pg_create_physical_replication_slot('a_slot', true)")
         base = server.home / "backups" / "base"
-        (base / "20260113T020000Z-full").mkdir(parents=True)
-        note = {
-            "label": "20260113T020000Z-full", "kind": "full", "parent": None, "began_at": "2026-01-13T02:00:00Z",
-            "ended_at": "2026-01-13T02:01:00Z", "start_lsn": "0/1", "end_lsn": "0/2", "timeline": 1,
-            "wal_segment_bytes": 1, "bytes": 12345, "server_version": "18.6", "system_identifier": "1",
-            "schema_revision": "0017", "verified_at": "2026-01-13T02:02:00Z", "damage": None,
-        }  # fmt: skip
-        (base / "20260113T020000Z-full.json").write_text(json.dumps(note))
+        began_at = datetime(2026, 1, 13, 2, tzinfo=UTC)
+        note = a_note(began_at, ended_at=began_at + timedelta(minutes=1), bytes=12345)
+        (base / note.label).mkdir(parents=True)
+        (base / f"{note.label}.json").write_bytes(msgspec.json.encode(note))
         followed = {"wal_until": now, "journals_until": now, "written_at": now}
         (base.parent / FILE).parent.mkdir()
         (base.parent / FILE).write_text(json.dumps(followed))

@@ -14,7 +14,11 @@ from app.datasets.registry import DATASETS
 from app.storage.role_names import WRITE
 from tests.dataset_rows import records
 from tests.process.conftest import MakeServer
-from tests.process.harness import Database, Server, copy_template, folder
+from tests.process.harness import (
+    Database,
+    Server,
+    running_database,
+)
 from tests.process.live import client
 from tests.process.wire import ask, batch, post, tick
 from tests.waiting import wait_until
@@ -22,13 +26,8 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def database(data_template: Path) -> Iterator[Database]:
-    with folder() as parent:
-        found = Database(copy_template(data_template, parent / "data"))
-        try:
-            found.up()
-            yield found
-        finally:
-            found.remove()
+    with running_database(data_template) as found:
+        yield found
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from app.backup.archived import copy_all, damage, missing, put_back, remove_unne
 from app.backup.catalog import Catalog, Note
 from app.backup.tools import BackupError
 from app.storage.archive_files import FORMAT, Manifest, TickFile, encode, file_sha256
+from tests.backup_notes import a_note
 
 NOW = datetime(2026, 1, 14, tzinfo=UTC)
 
@@ -43,22 +44,7 @@ def week(archive: Path, name: str, written_at: datetime = NOW) -> dict[str, str]
 
 
 def note(archive: dict[str, str], began_at: datetime = NOW) -> Note:
-    return Note(
-        label="one",
-        kind="full",
-        parent=None,
-        began_at=began_at,
-        ended_at=began_at,
-        start_lsn="0/0",
-        end_lsn="0/0",
-        timeline=1,
-        wal_segment_bytes=1 << 24,
-        bytes=1,
-        server_version="18.6",
-        system_identifier="7",
-        schema_revision="0014",
-        archive=archive,
-    )
+    return a_note(began_at, label="one", archive=archive, verified_at=None)
 
 
 def copies(catalog: Catalog) -> list[str]:

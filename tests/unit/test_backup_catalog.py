@@ -15,27 +15,20 @@ from app.backup.tools import BackupError
 from app.backup.wal import needed, received, remove_older, restore_command
 from app.cli import backup
 from app.settings import load
+from tests.backup_notes import a_note
 
 DAY = datetime(2026, 1, 4, 2, tzinfo=UTC)  # a Sunday
 
 
 def note(day: int, kind: Kind, parent: Note | None = None, *, damage: str | None = None, lsn: str = "0/0") -> Note:
     at = DAY + timedelta(days=day)
-    return Note(
-        label=f"{at:%Y%m%dT%H%M%SZ}-{kind}",
+    return a_note(
+        at,
         kind=kind,
         parent=None if parent is None else parent.label,
-        began_at=at,
         ended_at=at + timedelta(minutes=5),
         start_lsn=lsn,
         end_lsn=lsn,
-        timeline=1,
-        wal_segment_bytes=1 << 24,
-        bytes=1,
-        server_version="18.6",
-        system_identifier="7",
-        schema_revision="0014",
-        verified_at=at,
         damage=damage,
     )
 
