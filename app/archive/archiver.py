@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class Archiver:
         self,
         connection: Connection,
         guard: Connection,
+        fetchers: Sequence[Connection],
         root: Path,
         *,
         step: Callable[[str], None] = lambda _: None,
@@ -78,11 +79,13 @@ class Archiver:
         """Take what it needs; nothing is opened.
 
         copies: where the backups have the archive's files too; None: there are no backups.
-        guard: a connection to the same database, for a session that keeps others away. step: called with the name of
-        each step when it is done. say: called with a line of what was done. progress: with rows that were done.
+        guard: a connection to the same database, for a session that keeps others away. fetchers: connections to it that
+        read rows side by side, one at least. step: called with the name of each step when it is done. say: called with
+        a line of what was done. progress: with rows that were done.
         """
         self._connection = connection
         self._guard = guard
+        self._fetchers = fetchers
         self._place = Place(root, copies)
         self._step = step
         self._say = say
@@ -182,10 +185,10 @@ class Archiver:
                 yield page
                 self._step("writing")
 
-        with pages_ahead(self._connection, week.partition) as found:
+        with pages_ahead(self._connection, self._fetchers, week.partition) as found:
             file = write_file(folder / "ticks-1.parquet", counted(found), names, self._progress)
         self._step("written")
-        with pages_ahead(self._connection, week.partition) as found:
+        with pages_ahead(self._connection, self._fetchers, week.partition) as found:
             compare(found, read_file(folder / file.name, file.symbols), self._progress)
         check_bytes(folder / file.name, file)
         self._step("compared")
@@ -270,7 +273,7 @@ class Archiver:
             self._step("waited")
             drop_partition(self._connection, week)
             self._step("dropped")
-            fill(self._connection, week, folder, manifest, self._progress, self._step)
+            fill(self._connection, self._fetchers, week, folder, manifest, self._progress, self._step)
             self._step("filled")
         self._release(week, one.state)
         if one.manifest is not None:

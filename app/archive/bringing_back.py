@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,6 +22,7 @@ _PARTITION = "SELECT ensure_tick_partition(%s::timestamptz)"
 
 def fill(
     connection: Connection,
+    fetchers: Sequence[Connection],
     week: Week,
     folder: Path,
     manifest: Manifest,
@@ -44,7 +45,7 @@ def fill(
     main, *others = sorted(manifest.files, key=lambda file: -file.rows)
     rest = [ticks for file in others for ticks in read_file(folder / file.name, file.symbols)]
     found = in_order(read_file(folder / main.name, main.symbols), rest)
-    with pages_ahead(connection, week.partition) as wanted:
+    with pages_ahead(connection, fetchers, week.partition) as wanted:
         compare(wanted, found, progress)
 
 

@@ -27,7 +27,7 @@ def read_file(path: Path, names: Mapping[int, str]) -> Iterator[WholeTicks]:
         with ParquetFile(path, read_dictionary=["symbol"]) as file:
             if file.schema_arrow != schema():
                 raise ArchiveError(f"{path} has other columns than an archive's")
-            for batch in file.iter_batches(batch_size=PAGE_ROWS // 2):
+            for batch in file.iter_batches(batch_size=PAGE_ROWS):
                 columns = {name: _values(batch.column(name)) for name in batch.schema.names if name != "symbol"}
                 _check_symbols(path, batch.column("symbol"), columns["symbol_id"], names)
                 yield from_columns(columns, names)

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from zlib import crc32
+
+from psycopg2.extensions import cursor as Cursor
 
 from app.archive.place import sync
 from app.archive.weeks import Week
 from app.storage.archive_files import FORMAT, Group, Key, Manifest, TickFile, encode, file_sha256
 from app.storage.archive_rows import SELECT, WholeTicks, read_whole, schema, to_arrow
 from app.storage.connection import Connection
-from app.storage.tick_reader import timestamp
 
 GROUP_ROWS = 16_384
 """Rows of a row group: a page of 20,000 decodes three of them at most. Larger ones hardly make smaller files."""
 
-PAGE_ROWS = 8 * GROUP_ROWS
-"""Ticks in memory at a time, some 40 MB with all copies; `pages_ahead` has a second page."""
+PAGE_ROWS = 4 * GROUP_ROWS
+"""Ticks in memory at a time, some 20 MB with all copies; `pages_ahead` has more of them, one for each fetcher."""
 
 COMPRESSION_LEVEL = 3
 
 # Sorted times and arrivals are small differences; prices and sizes of an hour are few different ones.
 _ENCODINGS = {"time": "DELTA_BINARY_PACKED", "ordinal": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED"}
-_PAGE = """
-    SELECT {columns} FROM public.{table} WHERE (symbol_id, time, seq) > (%(symbol_id)s, %(time)s::timestamptz, %(seq)s)
-    ORDER BY symbol_id, time, seq LIMIT %(limit)s
-"""
+_KEY = "symbol_id, time, seq"
 _NAMES = "SELECT symbol_id, symbol FROM instruments"
 Progress = Callable[[int], None]
 """Told how many rows were done."""
+
+Stored = tuple[Any, ...]
+"""A key as the database has it: symbol_id, time as a datetime, seq."""
 
 
 def names_of(connection: Connection) -> dict[int, str]:
@@ -44,36 +47,68 @@ def names_of(connection: Connection) -> dict[int, str]:
 
 
 @contextmanager
-def pages_ahead(connection: Connection, table: str) -> Iterator[Iterator[WholeTicks]]:
-    """Give what `pages` yields, the next page being fetched meanwhile: the server's core works beside this one.
+def pages_ahead(connection: Connection, fetchers: Sequence[Connection], table: str) -> Iterator[Iterator[WholeTicks]]:
+    """Give the rows of a partition in the order of its key, in pages, each a transaction: nobody may be writing to it.
 
-    Until the end of the block the connection is in use.
+    The next pages are fetched meanwhile, one by each of the fetchers: the server works on as many cores. Until the end
+    of the block all these connections are in use.
     """
-    with ThreadPoolExecutor(1) as thread:
-        found = pages(connection, table)
+    free: SimpleQueue[Connection] = SimpleQueue()
+    for fetcher in fetchers:
+        free.put(fetcher)
 
-        def fetched() -> Iterator[WholeTicks]:
-            coming = thread.submit(next, found, None)
-            while (page := coming.result()) is not None:
-                coming = thread.submit(next, found, None)
+    def fetch(after: Stored | None, last: Stored | None) -> WholeTicks:
+        fetcher = free.get()
+        try:
+            return _page(fetcher, table, after, last)
+        finally:
+            free.put(fetcher)
+
+    def fetched() -> Iterator[WholeTicks]:
+        coming: deque[Future[WholeTicks]] = deque()
+        after = None
+        while True:
+            last = _last_of_page(connection, table, after)
+            coming.append(threads.submit(fetch, after, last))
+            if last is None:
+                break
+            if len(coming) > len(fetchers):
+                yield coming.popleft().result()
+            after = last
+        while coming:
+            page = coming.popleft().result()
+            if len(page):
                 yield page
 
-        yield fetched()
+    with ThreadPoolExecutor(len(fetchers)) as threads:
+        try:
+            yield fetched()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
-def pages(connection: Connection, table: str) -> Iterator[WholeTicks]:
-    """Yield the rows of a partition in the order of its key, a transaction a page: nobody may be writing to it."""
-    after = {"symbol_id": -(2**31), "time": "-infinity", "seq": -(2**63)}
-    while True:
-        with connection.transaction() as cur:
-            query = _PAGE.format(columns=SELECT, table=table)
-            page = read_whole(cur, cur.mogrify(query, {**after, "limit": PAGE_ROWS}))
-        if len(page):
-            yield page
-        if len(page) < PAGE_ROWS:
-            return
-        symbol_id, time_us, seq = page.key(-1)
-        after = {"symbol_id": symbol_id, "time": timestamp(time_us), "seq": seq}
+def _last_of_page(connection: Connection, table: str, after: Stored | None) -> Stored | None:
+    """Return the key of the last row of a whole page behind a key; None: what is left is no more than a page."""
+    with connection.transaction() as cur:
+        limits = _where(cur, after, None)
+        cur.execute(f"SELECT {_KEY} FROM public.{table} {limits} ORDER BY {_KEY} OFFSET {PAGE_ROWS - 1} LIMIT 1")  # noqa: S608 - names of ours
+        return cur.fetchone()
+
+
+def _page(connection: Connection, table: str, after: Stored | None, last: Stored | None) -> WholeTicks:
+    """Return the rows behind a key, to another one and with it."""
+    with connection.transaction() as cur:
+        limits = _where(cur, after, last)
+        return read_whole(cur, f"SELECT {SELECT} FROM public.{table} {limits} ORDER BY {_KEY}".encode())  # noqa: S608 - see above
+
+
+def _where(cur: Cursor, after: Stored | None, last: Stored | None) -> str:
+    limits = [
+        cur.mogrify(f"({_KEY}) {comparison} %s", (key,)).decode()
+        for comparison, key in ((">", after), ("<=", last))
+        if key is not None
+    ]
+    return f"WHERE {' AND '.join(limits)}" if limits else ""
 
 
 def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str], progress: Progress) -> TickFile:

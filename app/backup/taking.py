@@ -12,6 +12,7 @@ import msgspec
 
 from app.backup import archived
 from app.backup.catalog import Catalog, Kind, Note
+from app.backup.syncing import synced_meanwhile
 from app.backup.tools import BackupError, Progress, Tools, free_bytes
 from app.backup.verifying import verify_files
 from app.storage.schema import revision
@@ -57,18 +58,20 @@ def take(
     fresh = catalog.base / f"{_HIDDEN}{label}"
     more = [] if parent is None else [f"--incremental={catalog.path(parent.label) / 'backup_manifest'}"]
     try:
-        tools.run(
-            "pg_basebackup",
-            f"--pgdata={fresh}",
-            "--format=plain",
-            "--wal-method=stream",
-            "--checkpoint=fast",
-            f"--label={label}",
-            "--progress",
-            "--no-password",
-            *more,
-            progress=progress,
-        )
+        with synced_meanwhile(fresh):
+            tools.run(
+                "pg_basebackup",
+                f"--pgdata={fresh}",
+                "--format=plain",
+                "--wal-method=stream",
+                "--checkpoint=fast",
+                f"--label={label}",
+                "--progress",
+                "--no-password",
+                "--no-sync",
+                *more,
+                progress=progress,
+            )
         verify_files(tools, fresh)
         # Behind the database's part: what it names is in the archive by now.
         archived.copy_all(catalog, archive_dir)

@@ -22,6 +22,9 @@ from app.settings import BY_NAME, Settings
 from app.storage.connection import Connection
 
 _STATEMENT_TIMEOUT_S = 600.0
+_FETCHERS = ("rows 1", "rows 2")
+"""Connections that read rows side by side; more than two are faster than what is done with the rows."""
+
 _SETTINGS = ("hot_days", "archive_dir", "backup_dir", "direct_database_url")
 
 
@@ -53,12 +56,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         url = settings.direct_database_url or database_url(settings)
         return Connection(lambda: url, settings.db_connect_timeout_s, _STATEMENT_TIMEOUT_S, f"archive {name}")
 
-    own, guard = connect("work"), connect("guard")
+    own, guard, *fetchers = every = [connect(name) for name in ("work", "guard", *_FETCHERS)]
     try:
         with _shown() as progress:
             backups = catalog_of(settings).root
             copies = backups / "archive" if backups.exists() else None
-            archiver = Archiver(own, guard, archive_dir(settings), say=_say, progress=progress, copies=copies)
+            root = archive_dir(settings)
+            archiver = Archiver(own, guard, fetchers, root, say=_say, progress=progress, copies=copies)
             actions: dict[str, Callable[[], int]] = {
                 "run": lambda: _run(archiver, settings.hot_days),
                 "list": lambda: _list(archiver),
@@ -69,8 +73,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except ArchiveAway as error:
         raise ArchiveError(str(error)) from error
     finally:
-        own.close()
-        guard.close()
+        for connection in every:
+            connection.close()
 
 
 @contextmanager

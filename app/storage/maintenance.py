@@ -7,7 +7,7 @@ is skipped and comes with the next run. The connection must be the owner's, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +29,7 @@ OUT_OF_ORDER = 3
 """A day of a symbol's bars is written anew where it lies on so many times the pages that it needs."""
 
 _LOCK = "SELECT pg_try_advisory_lock(x'7469636B68756210'::bigint)"
+_UNLOCK = "SELECT pg_advisory_unlock(x'7469636B68756210'::bigint)"
 _TABLES = """
     SELECT c.relname FROM pg_class c LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = ANY(%s) AND pg_has_role(c.relowner, 'MEMBER')
@@ -103,6 +104,10 @@ def alone(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        # A session that is only closed ends on the server some time later, and with it its lock: who comes at once
+        # would find it held. With the database away there is no lock any more.
+        with suppress(DatabaseAway), _session(connection) as cur:
+            cur.execute(_UNLOCK)
         connection.close()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +34,15 @@ def with_archiver(
     copies: Path | None = None,
 ) -> list[str]:
     """Do something with an archiver; return the lines that it said."""
-    own, guard = (Connection(lambda: url, 5, 60, name) for name in ("archiver", "guard"))
+    own, guard, *fetchers = every = [Connection(lambda: url, 5, 60, name) for name in ("archiver", "guard", "1", "2")]
     lines: list[str] = []
     try:
         timeout_s = readers_timeout_s
-        do(Archiver(own, guard, root, step=step, say=lines.append, readers_timeout_s=timeout_s, copies=copies))
+        how: dict[str, Any] = {"step": step, "say": lines.append, "readers_timeout_s": timeout_s, "copies": copies}
+        do(Archiver(own, guard, fetchers, root, **how))
     finally:
-        own.close()
-        guard.close()
+        for connection in every:
+            connection.close()
     return lines
 
 

@@ -1,0 +1,97 @@
+"""Get files to the disk portion by portion, while somebody else writes them. Blocking.
+
+Whoever leaves gigabytes to the end, as pg_basebackup does, makes every other fsync of that disk wait for all of them:
+the journal's, and with it every acknowledgement.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PORTION_BYTES = 8 << 20
+"""Other writers wait for no more than this. A multiple of every page size."""
+
+LOOK_S = 0.05
+
+
+@contextmanager
+def synced_meanwhile(root: Path) -> Iterator[None]:
+    """Sync what is written under a directory during the block; at its end all of that is on the disk.
+
+    Raises OSError.
+    """
+    following = _Following(root)
+    following.start()
+    try:
+        yield
+    finally:
+        following.stop()
+    if following.failed is not None:
+        raise following.failed
+    following.look()
+    for folder, _, names in os.walk(root):
+        # Everything again: what was synced may have been written over since. There is hardly anything left to do.
+        for path in [*(os.path.join(folder, name) for name in names), folder]:
+            _fsync(path)
+
+
+class _Following(threading.Thread):
+    """Looks again and again for what grew under a directory, and syncs it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(name="syncing", daemon=True)
+        self.failed: OSError | None = None
+        self._root, self._over = root, threading.Event()
+        self._synced: dict[str, int] = {}
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                if not self.look():
+                    self._over.wait(LOOK_S)
+        except OSError as error:
+            self.failed = error
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+    def look(self) -> bool:
+        """Sync what was written since the last look; tell whether anything was."""
+        anything = False
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                anything |= self._sync(os.path.join(folder, name))
+        return anything
+
+    def _sync(self, path: str) -> bool:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # it has another name by now
+            return False
+        try:
+            about = os.fstat(fd)
+            begin = self._synced.get(path, 0)
+            if not stat.S_ISREG(about.st_mode) or about.st_size <= begin:
+                return False
+            for at in range(begin - begin % PORTION_BYTES, about.st_size, PORTION_BYTES):
+                with mmap.mmap(fd, min(PORTION_BYTES, about.st_size - at), offset=at) as portion:
+                    portion.flush()
+            self._synced[path] = about.st_size
+            return True
+        finally:
+            os.close(fd)
+
+
+def _fsync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
