@@ -13,11 +13,10 @@ from app.errors import TickhubError
 from app.lanes import Lane
 from app.meters import Meters
 from app.storage.connection import Connection
+from app.storage.lease import DESK
 from app.stream.bus import Bus
 from app.stream.hub import Hub
 from app.webhook import Webhook
-
-ELECTION = "desk"
 
 STATEMENT_TIMEOUT_S = 3.0
 """Also the longest that a transaction of a frozen process keeps the lease from the next one."""
@@ -40,7 +39,7 @@ class Desk:
         self._meters = meters
         self._lane = Lane("desk")
         self._connection = connect("desk", STATEMENT_TIMEOUT_S)
-        self.election = Election(ELECTION, self._lane, self._connection, away)
+        self.election = Election(DESK, self._lane, self._connection, away)
         self._webhook = (
             Webhook(webhook_url, lambda: self.election.term is not None, self.write, meters.alert_posted)
             if webhook_url

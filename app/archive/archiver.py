@@ -33,6 +33,7 @@ from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, load
 from app.storage.archive_rows import WholeTicks
 from app.storage.connection import Connection
+from app.storage.lease import DESK, is_taken
 
 READERS_TIMEOUT_S = 120.0
 """What a reader may take before its partition, or its files, stay until the next run."""
@@ -176,6 +177,7 @@ class Archiver:
         names = names_of(self._connection)
         folder = self._place.new_folder()
         self._step("begun")
+        fetchers = self._fetching()
         derived = 0
 
         def counted(found: Iterator[WholeTicks]) -> Iterator[WholeTicks]:
@@ -185,10 +187,10 @@ class Archiver:
                 yield page
                 self._step("writing")
 
-        with pages_ahead(self._connection, self._fetchers, week.partition) as found:
+        with pages_ahead(self._connection, fetchers, week.partition) as found:
             file = write_file(folder / "ticks-1.parquet", counted(found), names, self._progress)
         self._step("written")
-        with pages_ahead(self._connection, self._fetchers, week.partition) as found:
+        with pages_ahead(self._connection, fetchers, week.partition) as found:
             compare(found, read_file(folder / file.name, file.symbols), self._progress)
         check_bytes(folder / file.name, file)
         self._step("compared")
@@ -204,6 +206,11 @@ class Archiver:
             set_manifest(cur, week, "archiving", f"ticks/{kept.name}/{name}", sha256, sizes)
         self._step("switched")
         self._say(f"{week.name}: {file.rows:,} ticks archived, {file.bytes / max(file.rows, 1):.2f} bytes each")
+
+    def _fetching(self) -> Sequence[Connection]:
+        """Return the fetchers; only one of them beside a server: the other cores are for those who send ticks."""
+        with self._connection.transaction() as cur:
+            return self._fetchers[:1] if is_taken(cur, DESK) else self._fetchers
 
     def _drop(self, week: Week) -> None:
         with self._connection.transaction() as cur:
@@ -273,7 +280,7 @@ class Archiver:
             self._step("waited")
             drop_partition(self._connection, week)
             self._step("dropped")
-            fill(self._connection, self._fetchers, week, folder, manifest, self._progress, self._step)
+            fill(self._connection, self._fetching(), week, folder, manifest, self._progress, self._step)
             self._step("filled")
         self._release(week, one.state)
         if one.manifest is not None:

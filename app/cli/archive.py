@@ -16,6 +16,7 @@ from app.archive.weeks import Range
 from app.cli import add_setting_flags, database
 from app.cli.arguments import time_argument
 from app.cli.backup import catalog_of
+from app.cli.stepping_back import step_back
 from app.errors import ArchiveAway, SettingsError
 from app.runtime_config import archive_dir, database_url
 from app.settings import BY_NAME, Settings
@@ -23,7 +24,7 @@ from app.storage.connection import Connection
 
 _STATEMENT_TIMEOUT_S = 600.0
 _FETCHERS = ("rows 1", "rows 2")
-"""Connections that read rows side by side; more than two are faster than what is done with the rows."""
+"""Connections that read rows side by side; more than two would be faster than what is done with the rows."""
 
 _SETTINGS = ("hot_days", "archive_dir", "backup_dir", "direct_database_url")
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             backups = catalog_of(settings).root
             copies = backups / "archive" if backups.exists() else None
             root = archive_dir(settings)
+            step_back()
             archiver = Archiver(own, guard, fetchers, root, say=_say, progress=progress, copies=copies)
             actions: dict[str, Callable[[], int]] = {
                 "run": lambda: _run(archiver, settings.hot_days),

@@ -22,6 +22,7 @@ from app.backup.taking import can_be_incremental, take
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
 from app.cli import add_setting_flags, database
+from app.cli.stepping_back import step_back
 from app.runtime_config import archive_dir, database_url
 from app.settings import BY_NAME, DAYS, Settings
 from app.storage.embedded_place import installed_binaries
@@ -122,6 +123,7 @@ def _lines(words: str) -> Progress:
 
 def _take(catalog: Catalog, settings: Settings, kind: Kind) -> int:
     bring_up(settings)
+    step_back()
     tools = tools_of(settings)
     with catalog.alone(), shown(kind) as progress:
         lineage.adopt(settings.data_dir, catalog.root)
@@ -132,6 +134,7 @@ def _take(catalog: Catalog, settings: Settings, kind: Kind) -> int:
 
 def _daily(catalog: Catalog, settings: Settings) -> int:
     bring_up(settings)
+    step_back()
     tools = tools_of(settings)
     now = datetime.now(UTC)
     with catalog.alone(), shown("backup") as progress:
@@ -158,6 +161,7 @@ def _daily(catalog: Catalog, settings: Settings) -> int:
 
 def _dump(catalog: Catalog, settings: Settings) -> int:
     bring_up(settings)
+    step_back()
     with catalog.alone():
         path = dumps.dump(catalog, tools_of(settings))
     print(f"{path.name}: {path.stat().st_size:,} bytes in {path.parent}")
@@ -194,6 +198,7 @@ def _list(catalog: Catalog) -> int:
 
 
 def _verify(catalog: Catalog, label: str | None) -> int:
+    step_back()
     tools = Tools(installed_binaries(), "")
     failed = 0
     with catalog.alone(), shown("verify") as progress:

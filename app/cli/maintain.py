@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from app.cli import add_setting_flags, database
 from app.cli.delete import actor
+from app.cli.stepping_back import step_back
 from app.cli.url import database_url
 from app.settings import BY_NAME, ROOT, Settings
 from app.storage import maintenance, retention
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     keeper, connection = (_connection(settings, name) for name in ("maintain lock", "maintain"))
     status = 0
     try:
+        step_back()
         with maintenance.alone(keeper):
             for action in actions:
                 try:

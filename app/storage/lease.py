@@ -31,8 +31,12 @@ _RELEASE = """
     UPDATE leases SET held_until = clock_timestamp()
     WHERE name = %(name)s AND holder = %(holder)s AND term = %(term)s AND held_until > clock_timestamp()
 """
+_TAKEN = "SELECT FROM leases WHERE name = %s AND held_until > clock_timestamp()"
 # FOR SHARE: nobody can take over between this look and the commit, which is to follow at once.
 _CHECK = "SELECT 1 FROM leases WHERE name = %(name)s AND holder = %(holder)s AND term = %(term)s FOR SHARE"
+
+DESK = "desk"
+"""Of the worker that is elected among all that serve a database (app/desk.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +70,10 @@ def is_held(cur: Cursor, term: Term) -> bool:
     A term that is over by the clock counts as held until then: whatever the next one does, it will see this.
     """
     cur.execute(_CHECK, {"name": term.name, "holder": term.holder, "term": term.number})
+    return cur.fetchone() is not None
+
+
+def is_taken(cur: Cursor, name: str) -> bool:
+    """Tell whether anybody has the lease at this moment."""
+    cur.execute(_TAKEN, (name,))
     return cur.fetchone() is not None
