@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
-from app.jobs.child import NICE
+NICE = 19
 
 
 def step_back() -> None:
-    """Give this process, and all that it starts from now on, the processor when nobody else wants it.
+    """Give this process, and all that it starts from now on, what others leave of the processor.
 
     Not before the embedded server was started: it would be so for ever. What the database does for this process keeps
-    its priority: others wait for what it holds meanwhile.
+    its priority: others wait for the locks that it holds meanwhile. SCHED_IDLE would go further, and let others wait
+    for a quarter of a second where the kernel has it in the middle of a file.
     """
-    if hasattr(os, "SCHED_IDLE"):  # Linux; who is only nice lets somebody who wakes up wait for some milliseconds
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    if hasattr(os, "SCHED_BATCH"):  # Linux: whoever wakes up there does not push others aside
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)

@@ -64,6 +64,7 @@ def some_history(rng: random.Random) -> list[Tick]:
     return list(rows.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_trades_are_the_same_from_the_archive(
     conn: connection,

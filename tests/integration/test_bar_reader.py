@@ -182,6 +182,7 @@ def _pages_are_a_plain_reading(conn: connection, cur: cursor, drawn: _Drawn) -> 
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.long
 @FEW
 @given(_cases())
 def test_pages_in_either_direction_are_what_a_plain_reading_of_the_ticks_gives(

@@ -220,6 +220,7 @@ def _compare(cur: cursor, seed: int, count: int, symbols_each: int) -> int:
     return compared
 
 
+@pytest.mark.long
 def test_bars_equal_those_that_duckdb_computes(cur: cursor) -> None:
     assert _compare(cur, seed=1, count=300, symbols_each=1) > 3_000
 

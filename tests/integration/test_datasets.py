@@ -329,6 +329,7 @@ def test_a_write_changes_the_version_of_its_range(
     assert len({*versions, version()}) == 3  # nothing is nothing again
 
 
+@pytest.mark.long
 def test_records_of_many_datasets_and_policies_are_one_transaction(
     conn: connection, sink: DatabaseSink, own: Connection
 ) -> None:

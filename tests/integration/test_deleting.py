@@ -241,6 +241,7 @@ def test_a_price_from_before_what_was_moved_out_of_the_database_is_current_again
     assert cur.fetchall() == [(2.5, 1.75, 9.0)]
 
 
+@pytest.mark.long
 def test_the_command_asks_tells_and_counts(conn: connection, cur: cursor, database_url: str, tmp_path: Path) -> None:
     _flush(cur, [Row(bid=1.5), Row(time_us=us_of(0, 90), bid=2.5)])
     conn.commit()

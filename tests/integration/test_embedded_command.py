@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from embedded_home import ROOT, ask, folder
 
 from app.storage import schema
@@ -21,6 +22,7 @@ def database(action: str, home: Path, *more: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.long
 def test_up_starts_and_migrates_and_down_stops() -> None:
     with folder() as path:
         home = path / "h"

@@ -482,6 +482,7 @@ def test_a_reader_that_has_read_enough_is_no_error(loaded, database_url):
         assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.long
 def test_a_database_that_goes_away_on_the_way_is_waited_for(loaded, database_url, tmp_path):
     target = tmp_path / "ticks.csv"
     with spawn(database_url, "TSLA", "--out", target, slowly=True) as process:

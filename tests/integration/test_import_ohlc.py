@@ -307,6 +307,7 @@ def test_what_was_answered_before_the_vendor_went_away_is_kept(load: Load, conn:
         assert row[1:] == (60, 0, 0)
 
 
+@pytest.mark.long
 def test_a_killed_import_goes_on_with_the_days_that_it_had_not_stored(
     load: Load, conn: connection, vendor: StandIn, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

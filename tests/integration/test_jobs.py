@@ -188,6 +188,7 @@ def test_whoever_is_elected_no_more_ends_its_job_and_the_next_one_runs_it_again(
     assert state(conn) == ("ok", 0, 2, 0), "what the first one says of its own does not count any more"
 
 
+@pytest.mark.long
 def test_told_to_stop_it_ends_the_job_with_all_that_it_started(
     conn: connection, make: Callable[..., tuple[JobRunner, Office]], tmp_path: Path
 ) -> None:

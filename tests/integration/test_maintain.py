@@ -132,6 +132,7 @@ def test_one_run_at_a_time(database_url: str) -> None:
         pass
 
 
+@pytest.mark.long
 def test_the_command_does_all_and_tells(conn: connection, minutes: None, database_url: str, tmp_path: Path) -> None:
     def command(*words: str) -> tuple[int, str]:
         line = [sys.executable, "-m", "app", "maintain", *words, "--database-url", database_url, "--data-dir", tmp_path]

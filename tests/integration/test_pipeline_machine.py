@@ -413,6 +413,7 @@ def _settings(max_examples: int, steps: int) -> settings:
     )
 
 
+@pytest.mark.long
 def test_every_acknowledged_row_is_there_once_whatever_happens() -> None:
     run_state_machine_as_test(Pipeline, settings=_settings(60, 30))
 
@@ -426,6 +427,7 @@ class PipelineToPostgres(Pipeline):
     database_kind = Postgres
 
 
+@pytest.mark.long
 def test_every_acknowledged_row_is_in_postgresql_once_whatever_happens(database_url: str) -> None:
     Postgres.url = database_url
     run_state_machine_as_test(PipelineToPostgres, settings=_settings(12, 25))

@@ -340,6 +340,7 @@ def replays_are_whole(
             world.close()
 
 
+@pytest.mark.long
 def test_a_replay_and_what_is_live_are_the_table_once_each(database_url: str) -> None:
     replays_are_whole(database_url)
 

@@ -114,6 +114,7 @@ def leader(server: Server, but: int | None = None) -> int:
     return int(wait_until(look, 60, "a worker to be elected"))
 
 
+@pytest.mark.long
 def test_a_noisy_price_is_told_once_to_every_reader_and_to_the_webhook(server: Server, hook: Hook) -> None:
     hook.failures = 2
     quote(server, "NVDA", 99.0)
@@ -153,6 +154,7 @@ def test_a_noisy_price_is_told_once_to_every_reader_and_to_the_webhook(server: S
     wait_until(lambda: server.database.rows("SELECT count(*) FROM alert_outbox") == [(0,)], 30, "the outbox")
 
 
+@pytest.mark.long
 def test_rules_are_made_listed_and_removed_over_http_and_by_command(server: Server) -> None:
     made = rule(server, symbol="AMD", threshold=150)
     listed = ask(server, "GET", "/api/alert_rules").json["alert_rules"]

@@ -150,6 +150,7 @@ def test_a_damaged_backup_is_found_and_not_restored(make_server: MakeServer) -> 
     assert not list(server.home.glob("*.before-*"))
 
 
+@pytest.mark.long
 def test_a_backup_that_is_killed_leaves_none_behind(make_server: MakeServer) -> None:
     server = make_server()
     app(server, "database", "up")

@@ -59,6 +59,7 @@ def test_a_tick_sent_to_one_worker_is_in_every_workers_quotes_while_the_database
     assert list((server.home / "run" / "bus").glob("*.sock")) == []
 
 
+@pytest.mark.long
 def test_a_worker_that_was_killed_knows_the_quotes_again_though_there_is_no_database(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, workers=2)
     server.start().wait_accepting()
@@ -87,6 +88,7 @@ def test_a_large_batch_reaches_the_others_whole(make_server: MakeServer) -> None
         wait_until(lambda: workers.bid(second, "TSLA") == workers.bid(second, "VIX") == 5009.0, what="the last ticks")
 
 
+@pytest.mark.long
 def test_what_goes_over_the_bus_is_in_the_metrics(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, workers=2)
     server.start().wait_accepting()

@@ -70,6 +70,7 @@ def collecting(make_server: MakeServer, **environ: str) -> Server:
     return server
 
 
+@pytest.mark.long
 def test_one_of_two_workers_collects_the_market_and_the_host(make_server: MakeServer) -> None:
     server = collecting(make_server)
     for _ in range(10):
@@ -100,6 +101,7 @@ def test_one_of_two_workers_collects_the_market_and_the_host(make_server: MakeSe
     assert server.stop() == 0
 
 
+@pytest.mark.long
 def test_nothing_is_collected_where_the_interval_is_zero(make_server: MakeServer) -> None:
     server = make_server(workers=1).start().wait_ready()
     leader(server)

@@ -108,6 +108,7 @@ def test_a_database_that_never_answers_stops_neither_acceptance_nor_the_event_lo
     assert not probe.failures
 
 
+@pytest.mark.long
 def test_a_batch_sent_again_to_another_worker_while_the_first_copy_is_only_in_a_journal_is_stored_once(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:

@@ -297,6 +297,7 @@ def test_a_dataset_that_is_none_is_said_to_be_none(server: Server) -> None:
     assert ask(server, "GET", "/api/nothing/at/all").json["code"] == "not_found"
 
 
+@pytest.mark.long
 def test_what_was_acknowledged_before_a_crash_is_stored_once(make_server: MakeServer) -> None:
     server = make_server(workers=2, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.3"})
     server.start().wait_ready()
@@ -319,6 +320,7 @@ def test_what_was_acknowledged_before_a_crash_is_stored_once(make_server: MakeSe
     assert server.stop() == 0
 
 
+@pytest.mark.long
 def test_records_are_taken_while_the_database_is_away_and_stored_when_it_is_back(make_server: MakeServer) -> None:
     server = make_server()
     server.start().wait_ready()

@@ -56,6 +56,7 @@ def small_disk(path: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@pytest.mark.long
 def test_a_server_that_serves_is_found_well_and_is_left_alone(make_server: MakeServer) -> None:
     server = make_server(workers=2).start().wait_ready()
     server.database.rows("SELECT 1")
@@ -313,6 +314,7 @@ def test_for_a_keys_pass_phrase_nobody_is_asked(home: Path, certificate: tuple[s
     assert re.search("^FAIL  certificate .*pass phrase", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.long
 def test_redis_is_asked_with_its_password(home: Path, tmp_path: Path) -> None:
     redis = RedisServer(tmp_path).start("--requirepass", PASSWORD)
     try:

@@ -130,6 +130,7 @@ def test_the_programs_of_postgresql_need_nothing_that_a_slim_image_lacks() -> No
             assert own or Path(library.split()[0]).name.split(".")[0] in IN_SLIM, (name, line)
 
 
+@pytest.mark.long
 def test_its_command_serves_as_a_plain_user_and_its_health_check_says_so(server: Deployed, image: Path) -> None:
     options, words = of("HEALTHCHECK")[0].split(" CMD ")
     check = json.loads(words)

@@ -138,6 +138,7 @@ def limit_files(server: Server, limit: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
 def test_a_write_that_fails_midway_is_refused_and_costs_no_acknowledged_tick(
     make_server: MakeServer, database: Database, proxy: Proxy

@@ -68,6 +68,7 @@ def server(data_template: Path) -> Iterator[Server]:
         assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 def test_the_first_key_closes_the_door_for_whoever_has_none(fresh: Server) -> None:
     server = fresh
     wait_status(server, 200)
@@ -95,6 +96,7 @@ def test_the_first_key_closes_the_door_for_whoever_has_none(fresh: Server) -> No
     assert stats(server).status == 401
 
 
+@pytest.mark.long
 def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Server) -> None:
     kept, revoked = keys(server, "add", "kept", "--scopes", "read"), keys(server, "add", "gone", "--scopes", "admin")
     for key in (kept, revoked):
@@ -117,6 +119,7 @@ def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Ser
     assert done == [("add key",), ("revoke key",)]
 
 
+@pytest.mark.long
 def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
     old = keys(server, "add", "rotated", "--scopes", "read")
     new = keys(server, "rotate", "rotated", "--grace", "1h")
@@ -129,6 +132,7 @@ def test_a_rotated_key_goes_on_for_its_grace(server: Server) -> None:
         wait_status(server, 200, key)
 
 
+@pytest.mark.long
 def test_an_expired_key_is_none(server: Server) -> None:
     short = keys(server, "add", "short", "--scopes", "read", "--expires", "1h")
     wait_status(server, 200, short)
@@ -192,6 +196,7 @@ def test_why_the_database_is_away_is_told_to_those_who_may_read(make_server: Mak
         assert (answer.status, answer.json["database"], "reason" in answer.json) == (503, "disconnected", told)
 
 
+@pytest.mark.long
 def test_keys_of_the_settings_go_on_beside_those_of_the_database(make_server: MakeServer) -> None:
     server = make_server(environ={"TICKHUB_API_KEY_READ": CONFIGURED}).start().wait_ready()
     wait_status(server, 200, CONFIGURED)

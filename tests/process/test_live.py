@@ -229,6 +229,7 @@ def test_a_message_that_is_too_big_is_1009(quick: Server) -> None:
         assert reader.close_code() == 1009
 
 
+@pytest.mark.long
 def test_a_flood_is_warned_of_then_closed_with_1008_and_others_are_served(quick: Server) -> None:
     with client(quick) as flooder, client(quick) as reader:
         reader.subscribe("MSFT")
@@ -240,6 +241,7 @@ def test_a_flood_is_warned_of_then_closed_with_1008_and_others_are_served(quick:
                 reader.next("quote")
 
 
+@pytest.mark.long
 def test_one_that_reads_sees_why_it_is_closed(quick: Server) -> None:
     codes = []
     with client(quick) as flooder, pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - whichever call meets it

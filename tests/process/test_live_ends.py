@@ -52,6 +52,7 @@ def test_a_server_that_ends_says_1001(make_server: MakeServer, number: int) -> N
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 1006), (signal.SIGTERM, 1001)])
 def test_a_worker_that_ends_takes_only_its_own_sockets(make_server: MakeServer, number: int, code: int) -> None:
     server = make_server("--database-url", AWAY, workers=2).start().wait_accepting()
@@ -68,6 +69,7 @@ def test_a_worker_that_ends_takes_only_its_own_sockets(make_server: MakeServer, 
             reader.until(lambda said: said.get("bid") == 8.75)
 
 
+@pytest.mark.long
 def test_at_sighup_readers_are_sent_away_and_find_the_new_workers(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, workers=2).start().wait_accepting()
     old = set(wait_until(lambda: len(found := server.worker_pids()) == 2 and found, what="two workers"))

@@ -184,6 +184,7 @@ def test_a_bar_runs_with_the_ticks_and_is_as_a_read_gives_it(server: Server) -> 
         assert (bar["high"], bar["low"], bar["close"], bar["complete"]) == (12, 9, 9, False)
 
 
+@pytest.mark.long
 def test_every_bar_closes_with_the_clock_once_though_ticks_go_on(server: Server) -> None:
     with client(server) as reader:
         reader.subscribe("ORCL", channels=["bars"], interval="1s")

@@ -209,6 +209,7 @@ def test_a_body_that_is_no_json_and_a_symbol_that_is_none_are_400(server: Server
     assert refusal(server, SUMMARY, interval="5m")[2].startswith("interval: unknown parameter")
 
 
+@pytest.mark.long
 def test_more_intervals_than_an_answer_holds_are_refused_with_a_way_out(server: Server) -> None:
     day = datetime(2024, 1, 1, tzinfo=UTC)
     with_names = [
@@ -292,6 +293,7 @@ def test_the_newest_of_all_groups_comes_from_every_worker_and_live(pair: Server)
             wait_until(lambda reader=reader: right(json.loads(reader.ws.recv(20))), what="a frame with all groups")
 
 
+@pytest.mark.long
 def test_with_the_database_away_the_newest_stays_known_and_history_is_refused(make_server: Any) -> None:
     server = make_server()
     server.start().wait_ready()

@@ -7,6 +7,8 @@ import json
 from contextlib import ExitStack, closing
 from typing import Any
 
+import pytest
+
 from tests.process.conftest import MakeServer
 from tests.process.harness import wait_until
 from tests.process.wire import tick
@@ -21,6 +23,7 @@ def request(client: http.client.HTTPConnection, method: str, path: str, body: An
     return answer.status, json.loads(answer.read())
 
 
+@pytest.mark.long
 def test_a_tick_of_a_symbol_that_was_just_added_is_taken_whichever_worker_gets_it(make_server: MakeServer) -> None:
     server = make_server(workers=2).start().wait_ready()
     with ExitStack() as stack:
@@ -49,6 +52,7 @@ def test_a_tick_of_a_symbol_that_was_just_added_is_taken_whichever_worker_gets_i
     assert server.wait_drained()["stored"] == 2 * 6
 
 
+@pytest.mark.long
 def test_a_symbol_that_cannot_be_added_now_is_refused_and_the_database_is_not_taken_for_away(
     make_server: MakeServer,
 ) -> None:

@@ -86,6 +86,7 @@ def values_of(server: Server, symbol: str) -> list[float]:
     return [value for (value,) in server.database.rows(query, symbol)]
 
 
+@pytest.mark.long
 def test_ticks_records_and_alerts_come_in_and_go_out_through_the_pooler(
     behind: Callable[..., Server], pooler: PgBouncer, database: Database
 ) -> None:
@@ -125,6 +126,7 @@ def test_ticks_records_and_alerts_come_in_and_go_out_through_the_pooler(
     assert "WARNING" not in pooler.log(), pooler.log()
 
 
+@pytest.mark.long
 def test_only_the_migration_goes_around_the_pooler(
     make_server: MakeServer, database: Database, pooler: PgBouncer
 ) -> None:

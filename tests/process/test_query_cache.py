@@ -489,6 +489,7 @@ class Wire:
                         self.spoken_into_the_void.add(client.fileno())
 
 
+@pytest.mark.long
 def test_idle_connections_that_went_deaf_are_given_up_together(redis, make_worker):
     redis.start()
     wire = Wire(redis.port)

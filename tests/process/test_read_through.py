@@ -42,6 +42,7 @@ def stored(server: Server, symbol: str) -> list[float]:
     return [one["bid"] for one in answer["ticks"]]
 
 
+@pytest.mark.long
 def test_a_stale_quote_is_read_through_and_stored_once(make_server: MakeServer) -> None:
     other = make_server(*PATIENT[2:]).start()
     here = make_server("--upstream-url", f"http://127.0.0.1:{other.port}", *PATIENT, workers=2).start()

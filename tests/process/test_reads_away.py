@@ -93,6 +93,7 @@ def test_without_the_database_quotes_go_on_and_the_rest_is_told_to_come_again(
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 def test_a_worker_that_has_just_begun_looks_for_the_database_before_it_calls_it_away(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:

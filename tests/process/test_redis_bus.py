@@ -80,6 +80,7 @@ def wait_sends(source: Host, target: Host, bids: Iterator[int]) -> None:
     wait_until(lambda: sends(source, target, bids), what="ticks to go from one server to the other")
 
 
+@pytest.mark.long
 def test_servers_know_each_others_ticks_through_redis_and_go_on_without_and_with_it_again(
     redis: RedisServer, make_hosts: Any
 ) -> None:

@@ -7,10 +7,13 @@ import os
 import signal
 from contextlib import ExitStack, closing
 
+import pytest
+
 from tests.process.conftest import MakeServer
 from tests.process.harness import wait_until
 
 
+@pytest.mark.long
 def test_a_worker_takes_connections_though_the_other_one_hangs(make_server: MakeServer) -> None:
     server = make_server(workers=2)
     server.start()

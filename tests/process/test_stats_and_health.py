@@ -125,6 +125,7 @@ def test_metrics_say_what_stats_says_and_outlive_a_worker(server: Server) -> Non
     assert after["tickhub_ingest_ack_seconds_count"] > before["tickhub_ingest_ack_seconds_count"]
 
 
+@pytest.mark.long
 def test_an_idle_connection_is_closed_without_a_word_when_the_server_stops(data_template: Path) -> None:
     with running(data_template, "--database-url", AWAY) as server:
         with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as client:

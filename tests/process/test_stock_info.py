@@ -80,6 +80,7 @@ def test_the_price_is_the_fresh_quotes_else_the_stale_ones_else_the_newest_close
     assert quote["timestamp"] > moment
 
 
+@pytest.mark.long
 def test_a_saved_price_counts_before_it_is_committed_for_every_worker(make_server: MakeServer) -> None:
     settings = {"TICKHUB_FLUSH_INTERVAL_S": "60", "TICKHUB_FLUSH_ROWS": "1000000"}
     server = make_server(workers=2, environ=settings).start().wait_ready()
@@ -222,6 +223,7 @@ def test_a_day_that_is_none_is_answered_with_one(server: Server) -> None:
     assert told == (400, "bad_parameter", "date: '13/01/2026' is no day: write 2026-01-13")
 
 
+@pytest.mark.long
 def test_a_stale_price_is_read_from_upstream_and_is_stale_when_that_is_gone(make_server: MakeServer) -> None:
     other = make_server().start()
     upstream = f"http://127.0.0.1:{other.port}"
@@ -240,6 +242,7 @@ def test_a_stale_price_is_read_from_upstream_and_is_stale_when_that_is_gone(make
     assert (price, source) == (1.0, "stale")
 
 
+@pytest.mark.long
 def test_without_the_database_it_is_told_to_come_again_and_only_readers_are_answered(make_server: MakeServer) -> None:
     server = make_server(environ=KEYS).start().wait_ready()
     headers = {scope: {"X-API-Key": KEYS[f"TICKHUB_API_KEY_{scope}"]} for scope in ("INGEST", "READ")}

@@ -26,6 +26,7 @@ def fill(pipe: int) -> None:
     os.close(own)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
 def test_a_server_whose_log_is_stuck_takes_ticks_and_drains_all_the_same(make_server: MakeServer) -> None:
     server = make_server("--log-level", "debug", "--access-log", workers=2)

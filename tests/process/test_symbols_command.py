@@ -44,6 +44,7 @@ def table(run: Run) -> dict[str, dict[str, str]]:
     return {row["symbol"]: row for row in csv.DictReader(io.StringIO(listed.stdout))}
 
 
+@pytest.mark.long
 def test_the_three_lists_show_the_same(run: Run) -> None:
     more = ("--sector", "Currencies", "--industry", "Majors", "--market-cap", "1.5e12")
     assert run("add", "EURUSD", "--alias", "EURUSD.r", "--name", "Euro", "--digits", "5", *more).returncode == 0
@@ -157,6 +158,7 @@ def test_a_file_that_is_no_list_of_symbols_is_refused_before_a_database_is_start
     assert not home.exists()
 
 
+@pytest.mark.long
 def test_a_running_server_takes_a_symbols_first_tick_after_it_was_added(make_server) -> None:
     server = make_server(workers=2).start().wait_ready()
     eurusd = tick(symbol="EURUSD.r")

@@ -81,6 +81,7 @@ def quotes_script(server: Server, *symbols: str) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / "quotes.py"), "--url", f"ws://127.0.0.1:{server.port}/ws", *symbols]
 
 
+@pytest.mark.long
 def test_quotes_py_writes_a_line_an_update_where_there_is_no_terminal(data_template: Path) -> None:
     with running(data_template) as server:
         assert server.post([tick(bid=190.1, ask=190.2)])[0] == 200
@@ -127,6 +128,7 @@ class Terminal:
         os.close(self._ours)
 
 
+@pytest.mark.long
 def test_quotes_py_draws_a_table_on_a_terminal(data_template: Path) -> None:
     with running(data_template) as server:
         assert server.post([tick(bid=190.1, ask=190.2)])[0] == 200

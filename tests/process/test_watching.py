@@ -91,6 +91,7 @@ def test_a_feeds_newest_tick_is_told_whichever_worker_took_it(server: Server) ->
     assert value(found, "tickhub_feed_open_seconds", symbol="NVDA") > 1e9, "no exchange is known of it: always open"
 
 
+@pytest.mark.long
 def test_the_database_is_told_of_by_every_worker_and_ages_when_it_is_away(make_server: MakeServer) -> None:
     server = make_server(workers=2).start().wait_ready()
 
@@ -155,6 +156,7 @@ def test_websockets_and_lanes_are_told_of(server: Server) -> None:
     assert value(found, "tickhub_query_lanes_busy") <= 14
 
 
+@pytest.mark.long
 def test_what_waits_for_a_database_that_is_away_has_a_lag(data_template: Path) -> None:
     with running(data_template, "--database-url", "postgresql://nobody@127.0.0.1:1/none") as away:
         assert value(metrics(away), "tickhub_flush_lag_seconds") == 0

@@ -153,6 +153,7 @@ def scraped(server: Server) -> str:
     return ask(server, "GET", "/metrics").data.decode()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prometheus_here")
 def test_the_rules_do_what_their_tests_say() -> None:
     commands: tuple[list[str | Path], ...] = (
@@ -184,6 +185,7 @@ def test_rules_and_dashboards_ask_for_metrics_that_a_server_has(server: Server) 
         assert not missing, f"{name} asks for {missing}"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prometheus_here")
 def test_prometheus_scrapes_a_server_and_answers_every_query_of_dashboards_and_rules(server: Server) -> None:
     with prometheus(server) as url:

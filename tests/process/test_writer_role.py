@@ -126,6 +126,7 @@ def test_the_elected_worker_collects_and_sums_up(server: Server, database: Datab
         wait_until(partial(database.rows, f"SELECT 1 FROM {table} LIMIT 1"), 60, table)
 
 
+@pytest.mark.long
 def test_a_newer_schema_is_asked_of_the_owner_and_not_tried_for_ever_in_silence(
     database: Database, make_server: MakeServer
 ) -> None:

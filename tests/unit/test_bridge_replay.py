@@ -183,6 +183,7 @@ def kill_until_done(
     return resumed + ("going on behind line" in said)
 
 
+@pytest.mark.long
 def test_a_replay_killed_again_and_again_leaves_exactly_what_the_file_says(
     server: StandInServer, tmp_path: Path
 ) -> None:
@@ -322,6 +323,7 @@ def made_csv() -> str:
     return "\n".join(texts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["made", pytest.param("real", marks=real_data)])
 def test_a_terminal_read_by_a_bridge_that_is_killed_again_and_again_is_read_exactly(
     server: StandInServer, tmp_path: Path, source: str

@@ -79,6 +79,7 @@ def same(one: Ticks, other: Ticks) -> bool:
     return one.encode() == other.encode()
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(BATCHES, st.sampled_from(MARKETS), st.integers(2, 4), st.randoms(use_true_random=False))
 def test_boards_agree_whatever_comes_late_or_twice(

@@ -78,6 +78,7 @@ TICKS = st.builds(
 BATCHES = st.lists(st.lists(TICKS, min_size=1, max_size=4), max_size=8)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=400)
 @given(BATCHES, st.sampled_from(MARKETS), st.sets(st.integers(0, 8)), st.integers(1, 9), st.sampled_from(NOWS))
 def test_quotes_equal_a_plain_reading_of_all_ticks_in_whatever_order_and_portions_they_come(

@@ -158,6 +158,7 @@ def spelled(draw):
     return head + (digits and "." + digits) + offset, moment, digits, offset
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(st.lists(spelled(), max_size=20))
 def test_every_way_of_writing_a_time_is_read_as_the_standard_library_reads_it(rows):
