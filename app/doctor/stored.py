@@ -28,6 +28,7 @@ BACKUP_MOST_DAYS = 2
 
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
 _NEXT_ROWS = "SELECT journal_id::text, next_row FROM ingest_log WHERE journal_id = ANY(%s)"
+_CLUSTER = "SELECT system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
 _ARCHIVED = "SELECT manifest FROM tick_ranges WHERE state = 'archived' ORDER BY range"
 
 
@@ -64,9 +65,9 @@ def journals(case: Case) -> Iterator[Finding]:
 def backups(case: Case) -> Iterator[Finding]:
     """There is a sound backup, not older than it should be."""
     catalog, settings = Catalog(case.backup_dir), case.settings
-    system = None
+    system = timeline = None
     if case.database_trouble is None:
-        [(system,)] = case.rows("SELECT system_identifier::text FROM pg_control_system()")
+        [(system, timeline)] = case.rows(_CLUSTER)
     if not os.access(catalog.root, os.R_OK | os.X_OK) and catalog.root.exists():
         yield fail("backups", f"{catalog.root} cannot be read by this user", "run the doctor as the server's user")
         return
@@ -90,6 +91,10 @@ def backups(case: Case) -> Iterator[Finding]:
     else:
         newest = max(sound, key=lambda note: note.ended_at)
         found = f"{len(sound)} sound, newest {newest.label}"
+        if timeline not in (None, newest.timeline):
+            found += ", from before the database was restored"
+            yield warn("backups", found, "python -m app backup full: until then no incremental one can be taken")
+            return
         yield _aged("backups", found, newest.ended_at, late, "python -m app backup daily; see jobs in /stats")
 
 

@@ -211,6 +211,7 @@ def test_an_archiver_killed_at_any_step_loses_and_doubles_nothing(
     assert (stored, duplicates, set_aside) == (len(wanted), next_row - len(wanted), 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["compaction written", "compaction kept", "compaction switched"])
 def test_many_files_become_one_whatever_kills_the_archiver(
     conn: connection,

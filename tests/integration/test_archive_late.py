@@ -202,6 +202,7 @@ def test_a_reader_with_an_old_snapshot_keeps_its_partition(
     assert rows_of(conn, "SELECT count(*) FROM ticks") == [(0,)]
 
 
+@pytest.mark.long
 def test_flushes_and_reads_go_on_while_weeks_move(
     conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_very_many_pages_are_what_a_plain_reading_of_the_ticks_gives(
     _pages_are_a_plain_reading(conn, cur, drawn)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("bounds", [(None, None), (-2, None), (None, 50), (-2, 50), (11, 29), (11, None), (None, 29)])
 def test_pages_may_end_within_a_gap(
@@ -254,6 +255,7 @@ def test_a_page_of_filled_bars_reads_only_the_ticks_that_it_reaches(
         after_us = found[-1][0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("chunk_rows", [1, 2, 3, 7])
 def test_parts_that_end_anywhere_lose_and_repeat_nothing(
@@ -412,6 +414,7 @@ def test_maintained_bars_are_one_look_into_the_index(cur: cursor, descending: bo
         assert watched.most_bytes < 700
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("descending", [False, True])
 def test_a_sparse_symbol_costs_few_statements(cur: cursor, descending: bool) -> None:
     """A tick every 200 days: a look at every bucket, or week of ticks, would be thousands."""

@@ -202,7 +202,7 @@ def test_the_policy_decides_as_if_records_had_come_one_by_one(
     rng = random.Random(7)
     model: dict[tuple[Any, ...], dict[str, Any]] = {}
     conflicts, total, feeder = 0, 0, RecordFeeder()
-    for _ in range(12):
+    for _ in range(6):
         requests = []
         for _ in range(rng.randrange(1, 4)):
             sent = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from psycopg2.extensions import connection
 
 from app.datasets.registry import DATASETS
@@ -14,6 +15,7 @@ from app.storage.sink import DatabaseSink
 from tests.integration.test_metrics_reader import METRICS, some_records, store, us_of
 
 
+@pytest.mark.long
 def test_the_newest_record_of_each_name_is_told_whole(sink: DatabaseSink, conn: connection) -> None:
     wanted: dict[str, dict[str, tuple[int, dict[str, Any]]]] = {}
     for seed, dataset in enumerate(METRICS):

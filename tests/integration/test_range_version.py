@@ -150,6 +150,7 @@ def test_every_bar_of_one_write_has_one_version_and_the_next_write_another(cur: 
     assert all(0 <= number < 2**63 for number in numbers)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(rows(max_size=8), max_size=5))
 def test_it_changes_when_and_only_when_the_ticks_of_its_days_do(cur: cursor, batches: list[list[Row]]) -> None:

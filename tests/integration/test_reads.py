@@ -302,6 +302,7 @@ def test_a_client_that_leaves_while_it_waits_for_a_lane_costs_no_query(world: Wo
     reads.run(QUOTE, backend)
 
 
+@pytest.mark.long
 def test_a_cancel_that_comes_late_hits_no_query_of_a_later_connection(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

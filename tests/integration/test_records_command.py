@@ -56,6 +56,7 @@ def bring(
     return import_records(database, dataset, path, form, zipped, policy, load(flags={}))
 
 
+@pytest.mark.long
 @EVERY
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_was_exported_comes_back_the_same_and_once(

@@ -324,6 +324,7 @@ def command(url: str, *arguments: str, status: int = 0, name: str = "roles") -> 
     return done.stdout if status == 0 else done.stderr
 
 
+@pytest.mark.long
 def test_the_command_lets_a_role_in_with_a_password_that_is_kept_hashed(conn: connection, database_url: str) -> None:
     try:
         password = command(database_url, "let-in", "write").strip()

@@ -327,6 +327,10 @@ def test_backups_of_another_database_are_none_of_this_one(kept: Database, tmp_pa
     catalog = Catalog(tmp_path)
     catalog.save(msgspec.structs.replace(catalog.notes()[0], system_identifier=system))
     assert look(kept.home, backup_dir=tmp_path)["backups"].outcome is OK
+    # A restore begins a timeline, and no incremental backup goes across that.
+    catalog.save(msgspec.structs.replace(catalog.notes()[0], timeline=2))
+    found = look(kept.home, backup_dir=tmp_path)["backups"]
+    assert (found.outcome, "before the database was restored" in found.found) == (WARN, True), found
 
 
 @pytest.mark.parametrize(

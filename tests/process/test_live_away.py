@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.process.conftest import MakeServer
 from tests.process.harness import Database
 from tests.process.live import client, send
 from tests.process.proxy import Proxy
 
 
+@pytest.mark.long
 def test_readers_stay_while_the_database_goes_and_comes(
     make_server: MakeServer, database: Database, proxy: Proxy
 ) -> None:

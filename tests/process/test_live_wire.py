@@ -14,6 +14,7 @@ from tests.process.live import Client, client, send
 from tests.process.wire import AWAY, batch, tick
 
 
+@pytest.mark.long
 def test_compression_is_off_unless_asked_for(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY).start().wait_accepting()
     with client(server, compression="deflate") as reader:

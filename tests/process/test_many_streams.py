@@ -76,6 +76,7 @@ def wait_free(server: Server) -> None:
     wait_until(had, what="the places")
 
 
+@pytest.mark.long
 def test_slow_clients_have_the_places_and_whoever_comes_then_is_told_to_come_again(server: Server) -> None:
     with all_taken(server):
         for form in ("ndjson", "csv", "arrow", "parquet"):

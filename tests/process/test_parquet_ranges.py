@@ -114,6 +114,7 @@ def test_a_range_behind_the_end_is_a_416_that_tells_the_length(server: Server, w
     assert answer.headers["content-range"] == f"bytes */{len(whole(server))}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -171,6 +172,7 @@ def test_errors_are_the_ones_of_the_whole_answer(server: Server) -> None:
     assert get(server, f"/api/ticks/TSLA?{DAY}&page_token=AAAAAAAAAA", "bytes=-9").status == 400
 
 
+@pytest.mark.long
 def test_a_tag_chooses_the_very_file_or_the_answer_says_that_it_is_not_there(server: Server) -> None:
     data, path = whole(server), f"{TSLA}&order=asc"
     tag = get(server, path, "bytes=-9").headers["etag"]

@@ -144,6 +144,7 @@ def test_only_the_migration_goes_around_the_pooler(
     assert database.rows("SELECT count(*) FROM ticks", name="fresh") == [(0,)]
 
 
+@pytest.mark.long
 def test_a_query_whose_client_has_left_is_cancelled_in_the_database(
     behind: Callable[..., Server], pooler: PgBouncer
 ) -> None:

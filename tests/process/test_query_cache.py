@@ -262,6 +262,7 @@ def test_a_stopped_cache_holds_no_connection_and_can_be_started_again(redis, wor
 # What can be wrong with it
 
 
+@pytest.mark.long
 def test_a_redis_that_hangs_is_asked_no_more_until_it_answers_again(redis, worker):
     redis.pause()
     assert worker.get("while it hangs") is None
@@ -302,6 +303,7 @@ def test_a_redis_that_was_restarted_between_two_requests_may_be_missed_but_break
     worker.wait_works()
 
 
+@pytest.mark.long
 def test_a_redis_that_comes_late_is_found(redis, make_worker):
     worker = make_worker(redis.url)
     assert worker.get("not there yet") is None
@@ -339,6 +341,7 @@ def fill(client: Redis) -> None:
     client.config_set("maxmemory-policy", "noeviction")
 
 
+@pytest.mark.long
 def test_a_full_redis_is_left_alone_until_there_is_room(redis, worker):
     with redis.client() as client:
         fill(client)
@@ -364,6 +367,7 @@ def test_a_redis_that_fills_again_and_again_is_not_logged_again_and_again(redis,
     assert (worker.lines(AWAY), worker.lines(BACK)) == (1, 1)
 
 
+@pytest.mark.long
 def test_a_replica_that_takes_no_writes_is_left_alone(redis, worker):
     with redis.client() as client:
         client.replicaof("127.0.0.1", "1")

@@ -144,6 +144,7 @@ def test_a_tick_that_arrives_ahead_of_the_cursor_is_in_a_later_page(server: Serv
     assert len(found) == 11
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("interval", ["1s", "1m", "5m", "1h"])
 @pytest.mark.parametrize("fill", [False, True])

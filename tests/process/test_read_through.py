@@ -121,6 +121,7 @@ def test_an_upstream_in_trouble_leaves_quotes_stale_and_nothing_else(make_server
     assert "answers again" in here.log()
 
 
+@pytest.mark.long
 def test_two_that_ask_each_other_come_to_an_end(make_server: MakeServer) -> None:
     one, two = make_server(), make_server()
     one.flags += ["--upstream-url", f"http://127.0.0.1:{two.port}", *PATIENT]

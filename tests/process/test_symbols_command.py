@@ -75,6 +75,7 @@ def test_the_three_lists_show_the_same(run: Run) -> None:
     assert (shown[at], len(lines)) == ("5", len(as_json) + 1)
 
 
+@pytest.mark.long
 def test_a_name_that_is_there_cannot_be_added_again(run: Run) -> None:
     assert run("alias", "tsla", "TSLA.O").stdout == "TSLA (also TSLA.O, TSLA.US)\n"
     again = run("add", "tsla.o")
@@ -86,6 +87,7 @@ def test_a_name_that_is_there_cannot_be_added_again(run: Run) -> None:
     assert "NEW" not in table(run)
 
 
+@pytest.mark.long
 def test_a_file_is_taken_row_by_row_and_the_bad_rows_are_named(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "symbols.csv"
     path.write_bytes(
@@ -116,6 +118,7 @@ def test_a_file_is_taken_row_by_row_and_the_bad_rows_are_named(run: Run, tmp_pat
     assert not {"BAD", "WORSE", "CLASH"} & set(found)
 
 
+@pytest.mark.long
 def test_an_update_changes_what_its_cells_say_and_a_second_one_nothing(run: Run) -> None:
     text = "symbol,name,digits,aliases\ntsla.us,Tesla,2,TSLA.O\nNVDA,,3,\n"
     first = run("import", "-", "--update", text=text)

@@ -117,6 +117,7 @@ def wait_text(server: Server, lines: int) -> str:
     return server.log()
 
 
+@pytest.mark.long
 def test_a_server_whose_one_worker_cannot_boot_lives_and_serves_once_it_can(make_server: MakeServer) -> None:
     server = make_server(workers=1)
     site = server.home.with_name("site")

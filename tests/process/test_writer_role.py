@@ -103,6 +103,7 @@ def test_every_dataset_is_stored_changed_and_read(server: Server, policy: str) -
     assert ask(server, "POST", "/api/metrics/history", json.dumps(asked)).status in (200, 400)
 
 
+@pytest.mark.long
 def test_rules_are_made_alerts_told_and_rules_removed(server: Server, database: Database) -> None:
     assert post(server, batch(tick(symbol="TSLA", bid=99.0, ask=99.1))).status == 200
     stored(server)

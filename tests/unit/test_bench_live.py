@@ -158,6 +158,7 @@ def crowd(speaker: Speaker, count: int, stalled: int = 0) -> Any:
         found.leave()
 
 
+@pytest.mark.long
 def test_a_crowd_counts_what_comes_in_its_time_and_who_was_lost():
     with closing(Speaker()) as speaker, crowd(speaker, 3, stalled=1) as viewers:
         from_ns = time.time_ns() + SECOND_NS // 2

@@ -130,6 +130,7 @@ def test_a_message_that_is_too_large_is_dropped_and_counted(make: Make) -> None:
     assert first.said("dropped") == 1
 
 
+@pytest.mark.long
 def test_a_peer_that_takes_nothing_keeps_nobody_waiting_and_costs_bounded_memory(make: Make, directory: Path) -> None:
     first, second = make(0), make(1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stuck:

@@ -109,6 +109,7 @@ def test_every_shipped_calendar_has_sessions_that_follow_each_other(name: str) -
             assert span.close_us == min(session.open[-1][1] + CLOSING_US, span.end_us)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["XNYS", "XHKG", "XLON"])
 def test_sessions_are_those_of_the_library(name: str) -> None:
     import exchange_calendars

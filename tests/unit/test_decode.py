@@ -275,6 +275,7 @@ def outcome(data: bytes, slice_bytes: int) -> object:
     return taken.ticks.encode(), taken.rejected
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(bodies(), st.sampled_from([1, 60, 150, 400]))
 @example(body(row(), row() + "\x0b", row()), 1)

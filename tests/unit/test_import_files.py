@@ -213,6 +213,7 @@ def zipped(text: bytes, path: Path) -> None:
         archive.writestr("TICKS.csv", text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "write",
     [

@@ -353,6 +353,7 @@ def test_of_one_tick_with_two_contents_the_one_that_the_database_kept_counts() -
     assert found.get(["A"])[0].bid == 10.2
 
 
+@pytest.mark.long
 def test_what_waits_is_bounded_whatever_is_sent() -> None:
     found = board()
     for number in range(3):
