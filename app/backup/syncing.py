@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.backup.tools import BackupError
+
 PORTION_BYTES = 8 << 20
 """Other writers wait for no more than this. A multiple of every page size."""
 
@@ -24,7 +26,7 @@ LOOK_S = 0.05
 def synced_meanwhile(root: Path) -> Iterator[None]:
     """Sync what is written under a directory during the block; at its end all of that is on the disk.
 
-    Raises OSError.
+    Raises BackupError.
     """
     following = _Following(root)
     following.start()
@@ -32,13 +34,10 @@ def synced_meanwhile(root: Path) -> Iterator[None]:
         yield
     finally:
         following.stop()
-    if following.failed is not None:
-        raise following.failed
-    following.look()
-    for folder, _, names in os.walk(root):
-        # Everything again: what was synced may have been written over since. There is hardly anything left to do.
-        for path in [*(os.path.join(folder, name) for name in names), folder]:
-            _fsync(path)
+    try:
+        following.finish()
+    except OSError as error:
+        raise BackupError(f"{root} does not get to the disk: {error.strerror}") from error
 
 
 class _Following(threading.Thread):
@@ -46,23 +45,33 @@ class _Following(threading.Thread):
 
     def __init__(self, root: Path) -> None:
         super().__init__(name="syncing", daemon=True)
-        self.failed: OSError | None = None
+        self._failed: OSError | None = None
         self._root, self._over = root, threading.Event()
         self._synced: dict[str, int] = {}
 
     def run(self) -> None:
         try:
             while not self._over.is_set():
-                if not self.look():
+                if not self._look():
                     self._over.wait(LOOK_S)
         except OSError as error:
-            self.failed = error
+            self._failed = error
 
     def stop(self) -> None:
         self._over.set()
         self.join()
 
-    def look(self) -> bool:
+    def finish(self) -> None:
+        """Sync what is left, and the names of all files. Raises OSError, also that of before the end."""
+        if self._failed is not None:
+            raise self._failed
+        self._look()
+        for folder, _, names in os.walk(self._root):
+            # Everything again: what was synced may have been written over since. There is hardly anything left to do.
+            for path in [*(os.path.join(folder, name) for name in names), folder]:
+                _fsync(path)
+
+    def _look(self) -> bool:
         """Sync what was written since the last look; tell whether anything was."""
         anything = False
         for folder, _, names in os.walk(self._root):
@@ -81,7 +90,12 @@ class _Following(threading.Thread):
             if not stat.S_ISREG(about.st_mode) or about.st_size <= begin:
                 return False
             for at in range(begin - begin % PORTION_BYTES, about.st_size, PORTION_BYTES):
-                with mmap.mmap(fd, min(PORTION_BYTES, about.st_size - at), offset=at) as portion:
+                try:
+                    portion = mmap.mmap(fd, min(PORTION_BYTES, about.st_size - at), offset=at)
+                except OSError:
+                    os.fsync(fd)  # all at once: a network's file system may have no mapping
+                    break
+                with portion:
                     portion.flush()
             self._synced[path] = about.st_size
             return True

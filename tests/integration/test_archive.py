@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from psycopg2.extensions import connection
 
-from app.archive import compacting
+from app.archive import compacting, writing
 from app.market.intervals import Buckets
 from app.storage.bar_reader import BarQuery, read_bars
 from app.storage.connection import Connection
+from app.storage.lease import DESK, claim
 from app.storage.partitions import WEEK_US
 from app.storage.sink import DatabaseSink
 from app.storage.tick_reader import TickKey, TickPage, read_ticks
@@ -144,6 +145,51 @@ def test_what_comes_back_is_what_went(
     assert whole_rows(conn) == before
     assert states(conn) == []
     assert_bars_and_current_are_those_of_a_clean_load(conn)
+
+
+@pytest.mark.parametrize("page_rows", [1, 7, 48])
+def test_pages_of_any_length_that_are_fetched_side_by_side_lose_and_repeat_nothing(
+    conn: connection,
+    database_url: str,
+    sink: DatabaseSink,
+    archive: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page_rows: int,
+) -> None:
+    monkeypatch.setattr(writing, "PAGE_ROWS", page_rows)
+    load(sink)
+    before, rows = everything(database_url, archive), whole_rows(conn)
+    run(database_url, archive)
+    assert left_in_ticks(conn) == 0
+    assert everything(database_url, archive) == before
+    bring_back(database_url, archive)
+    assert whole_rows(conn) == rows
+
+
+@pytest.mark.parametrize(("is_serving", "used"), [(False, {"tickhub 1", "tickhub 2"}), (True, {"tickhub 1"})])
+def test_beside_a_server_rows_are_read_over_one_connection(
+    conn: connection,
+    database_url: str,
+    sink: DatabaseSink,
+    archive: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_serving: bool,
+    used: set[str],
+) -> None:
+    monkeypatch.setattr(writing, "PAGE_ROWS", 7)
+    load(sink)
+    if is_serving:
+        with conn, conn.cursor() as cur:
+            assert claim(cur, DESK, "host/1", 3600) is not None
+    names: set[str] = set()
+
+    def step(_: str) -> None:
+        found = rows_of(conn, "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")
+        conn.commit()
+        names.update(name for (name,) in found if name in ("tickhub 1", "tickhub 2"))
+
+    with_archiver(database_url, archive, lambda archiver: archiver.run(1), step)
+    assert (names, left_in_ticks(conn)) == (used, 0)
 
 
 def test_a_derived_seq_is_in_no_file_unless_its_symbol_has_another_name_now(

@@ -9,6 +9,7 @@ import pytest
 
 from app.backup import syncing
 from app.backup.syncing import synced_meanwhile
+from app.backup.tools import BackupError
 from tests.waiting import wait_until
 
 
@@ -70,12 +71,23 @@ def test_a_file_is_synced_in_portions_while_it_grows(tmp_path: Path, portions: l
     assert portions == [(0, 65536), (65536, 34464), (65536, 65536), (131072, 18928)]
 
 
-def test_what_cannot_be_synced_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_without_mappings_a_file_is_synced_at_once(
+    tmp_path: Path, synced: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncing.mmap, "mmap", fails)
+    with synced_meanwhile(tmp_path):
+        (tmp_path / "1").write_bytes(b"a" * 10)
+        wait_until(lambda: synced, what="the file to be synced")
+        assert synced == {str(tmp_path / "1"): 10}
 
-    monkeypatch.setattr(syncing.mmap, "mmap", full)
-    with pytest.raises(OSError, match="No space left"), synced_meanwhile(tmp_path):
+
+def test_what_cannot_be_synced_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(BackupError, match="disk: No space left"), synced_meanwhile(tmp_path):
         (tmp_path / "1").write_bytes(b"a")
     with pytest.raises(ValueError, match="of its own"), synced_meanwhile(tmp_path):
         raise ValueError("of its own")
+
+
+def fails(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
