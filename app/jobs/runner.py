@@ -39,6 +39,9 @@ from app.storage.lease import Term
 LOOK_S = 5.0
 """How often the table is read, by every worker: /stats shows it."""
 
+LONGEST_S = 12 * 3600.0
+"""What takes longer hangs: it is ended, so that the other jobs come on. What was archived until then stays so."""
+
 POLL_S = 0.5
 LINES = 20
 MESSAGE_BYTES = 4000
@@ -56,7 +59,9 @@ class _Running:
     term: Term
     process: subprocess.Popen[bytes]
     output: Path
+    began_s: float
     is_ending: bool = False
+    is_overdue: bool = False
 
 
 class JobRunner:
@@ -175,7 +180,7 @@ class JobRunner:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._running = _Running(job, term, process, output)
+        self._running = _Running(job, term, process, output, time.monotonic())
         log.info("[JOB] %s begins (process %d)", job.name, process.pid)
 
     def _watch(self) -> None:
@@ -193,9 +198,14 @@ class JobRunner:
             if self._election.term != running.term and not running.is_ending:
                 log.warning("[JOB] %s is ended: this process is not elected any more", running.job.name)
                 self._end(running)
+            elif time.monotonic() - running.began_s > LONGEST_S and not running.is_ending:
+                running.is_overdue = True
+                self._end(running)
             return
         self._running = None
-        state: State = "ok" if status == 0 else "cut_off" if status == CUT_OFF or running.is_ending else "failed"
+        state: State = "ok" if status == 0 else "failed"
+        if status and not running.is_overdue and (status == CUT_OFF or running.is_ending):
+            state = "cut_off"
         self._say_ended(running, state, None if state == "cut_off" else status)
 
     def _end(self, running: _Running) -> None:
@@ -205,6 +215,8 @@ class JobRunner:
 
     def _say_ended(self, running: _Running, state: State, status: int | None) -> None:
         message = _tail(running.output)
+        if running.is_overdue:
+            message = "\n".join([*filter(None, [message]), f"ended: it ran for more than {LONGEST_S / 3600:g} hours"])
         level = logging.INFO if state == "ok" else logging.WARNING if state == "cut_off" else logging.ERROR
         last = message.splitlines()[-1] if message else "it printed nothing"
         log.log(level, "[JOB] %s: %s (exit status %s): %s", running.job.name, state, status, last)

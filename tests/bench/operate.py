@@ -152,7 +152,7 @@ class Bench:
         shutil.rmtree(self._backups, ignore_errors=True)
         ways: dict[str, Callable[[], None] | None] = {
             "nothing": None,
-            "backup full": self._full_anew,
+            "backup full": lambda: self._app("backup", "full"),
             "maintain all": lambda: self._app("maintain", "all"),
             "archive run": lambda: self._app("archive", "run", "--hot-days", str(hot_days)),
         }
@@ -161,10 +161,7 @@ class Bench:
             for name, command in ways.items():
                 self._server.settle()
                 self.results.beside.append(self._beside(served, name, command, len(ways)))
-
-    def _full_anew(self) -> None:
-        shutil.rmtree(self._backups, ignore_errors=True)
-        self._app("backup", "full")
+                shutil.rmtree(self._backups, ignore_errors=True)
 
     def _beside(self, served: Server, name: str, command: Callable[[], None] | None, of: int) -> Beside:
         ticks = int(TICKS_PER_S * BESIDE_S * self._share) // BATCH * BATCH

@@ -14,6 +14,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from app.jobs import runner, schedule
+from app.jobs.child import CUT_OFF
 from app.jobs.runner import JobRunner
 from app.jobs.schedule import Job
 from app.storage.connection import Connection
@@ -127,6 +128,25 @@ def test_a_job_that_fails_is_told_with_its_last_words_and_waits_for_its_next_mom
     assert message.endswith("no room")
     assert len(message.splitlines()) == runner.LINES
     assert succeeded is None
+
+
+def test_a_job_that_hangs_is_ended_and_the_next_one_comes_on(
+    conn: connection, make: Callable[..., tuple[JobRunner, Office]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LONGEST_S", 0.3)
+    one, office = make(("j", "import time; print('at work', flush=True); time.sleep(600)"), ("k", "print('done')"))
+    office.take()
+    one.step()
+    ask_for(conn, "j")
+    step_until(one, lambda: state(conn)[0] == "failed")
+    assert state(conn) == ("failed", CUT_OFF, 1, 1)
+    [(message,)] = rows_of(conn, "SELECT message FROM jobs WHERE name = 'j'")
+    conn.commit()
+    assert message.splitlines()[-1].startswith("ended: it ran for more than ")
+    monkeypatch.setattr(runner, "LONGEST_S", 60.0)
+    ask_for(conn, "k")
+    step_until(one, lambda: state(conn, "k")[0] == "ok")
+    assert state(conn) == ("failed", CUT_OFF, 1, 1), "its turn comes at its next moment"
 
 
 def test_a_job_that_could_not_be_started_is_started_later(
