@@ -413,30 +413,28 @@ def _settings(max_examples: int, steps: int) -> settings:
     )
 
 
-@pytest.mark.long
 def test_every_acknowledged_row_is_there_once_whatever_happens() -> None:
-    run_state_machine_as_test(Pipeline, settings=_settings(60, 30))
+    run_state_machine_as_test(Pipeline, settings=_settings(15, 30))
 
 
 @pytest.mark.long
 def test_every_acknowledged_row_is_there_once_whatever_happens_for_long() -> None:
-    run_state_machine_as_test(Pipeline, settings=_settings(150, 50))
+    run_state_machine_as_test(Pipeline, settings=_settings(130, 50))
 
 
 class PipelineToPostgres(Pipeline):
     database_kind = Postgres
 
 
-@pytest.mark.long
 def test_every_acknowledged_row_is_in_postgresql_once_whatever_happens(database_url: str) -> None:
     Postgres.url = database_url
-    run_state_machine_as_test(PipelineToPostgres, settings=_settings(12, 25))
+    run_state_machine_as_test(PipelineToPostgres, settings=_settings(6, 25))
 
 
 @pytest.mark.long
 def test_every_acknowledged_row_is_in_postgresql_once_whatever_happens_for_long(database_url: str) -> None:
     Postgres.url = database_url
-    run_state_machine_as_test(PipelineToPostgres, settings=_settings(50, 40))
+    run_state_machine_as_test(PipelineToPostgres, settings=_settings(40, 40))
 
 
 def test_equal_ticks_without_seq_are_told_apart_within_a_request() -> None:

@@ -190,7 +190,7 @@ class Announced(machine.PipelineToPostgres):
             assert seen - there <= self.undone
 
 
-@pytest.mark.parametrize(("examples", "steps"), [(12, 25), pytest.param(80, 50, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("examples", "steps"), [(12, 25), pytest.param(50, 50, marks=pytest.mark.long)])
 def test_what_is_announced_is_what_is_stored_once_each_whatever_happens(
     database_url: str, monkeypatch: pytest.MonkeyPatch, examples: int, steps: int
 ) -> None:

@@ -179,4 +179,4 @@ def test_any_request_is_answered_row_by_row_and_every_received_row_is_flushed(se
 
 @pytest.mark.long
 def test_many_more_requests_are_answered_row_by_row(server: Server) -> None:
-    check_many_requests(server, 1800)
+    check_many_requests(server, 1000)
