@@ -1,4 +1,4 @@
-"""Clients of /ws that come and go in every way, for more than a minute: no socket, greenlet or memory of theirs is left."""
+"""Clients of /ws that come and go in every way for a while: no socket, greenlet or memory of theirs is left."""
 
 from __future__ import annotations
 
