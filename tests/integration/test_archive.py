@@ -147,7 +147,7 @@ def test_what_comes_back_is_what_went(
     assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 
-@pytest.mark.parametrize("page_rows", [1, 7, 48])
+@pytest.mark.parametrize("page_rows", [11, 48])
 def test_pages_of_any_length_that_are_fetched_side_by_side_lose_and_repeat_nothing(
     conn: connection,
     database_url: str,
