@@ -79,7 +79,7 @@ def own(make_server: MakeServer, *flags: str, **environ: str) -> Server:
 
 
 def busy(database: Database) -> list[int]:
-    """Backends that run a read's query, waiting for a lock included; not what /metrics asks the catalogs now and then."""
+    """Backends that run a read's query, waiting for a lock included; not what /metrics asks of the catalogs."""
     return [
         pid
         for (pid,) in database.rows(
