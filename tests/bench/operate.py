@@ -161,7 +161,8 @@ class Bench:
             for name, command in ways.items():
                 self._server.settle()
                 self.results.beside.append(self._beside(served, name, command, len(ways)))
-                shutil.rmtree(self._backups, ignore_errors=True)
+        # Not in between: the disk is busy for a while with what is deleted.
+        shutil.rmtree(self._backups, ignore_errors=True)
 
     def _beside(self, served: Server, name: str, command: Callable[[], None] | None, of: int) -> Beside:
         ticks = int(TICKS_PER_S * BESIDE_S * self._share) // BATCH * BATCH
