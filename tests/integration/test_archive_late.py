@@ -153,6 +153,7 @@ def test_a_week_that_is_dropped_later_loses_its_files(
 # ---- others meanwhile
 
 
+@pytest.mark.long
 def test_a_flush_that_has_looked_is_waited_for_and_the_next_one_sees_the_new_state(
     conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
 ) -> None:

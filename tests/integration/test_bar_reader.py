@@ -492,6 +492,7 @@ def test_ticks_are_asked_for_in_ranges_that_are_bounded(gaps: list[tuple[int, in
 # ---- while ticks arrive
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("fill", [False, True])
 def test_each_bar_comes_once_whatever_arrives_between_pages(

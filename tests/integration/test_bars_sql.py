@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import psycopg2
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection, cursor
@@ -48,6 +49,7 @@ def _batches(draw: st.DrawFn) -> tuple[list[Row], list[list[Row]]]:
     return ticks, [list(order[a:b]) for a, b in pairwise(cuts)]
 
 
+@pytest.mark.long
 @PROPERTY
 @given(_batches())
 def test_any_batches_in_any_order_leave_what_one_ordered_load_leaves(

@@ -431,6 +431,7 @@ def test_a_bug_in_a_read_leaves_no_half_read_connection_behind(world: World) -> 
     assert world.reads.run(PAGE, backend)
 
 
+@pytest.mark.long
 def test_a_backend_that_hangs_costs_only_its_reader(world: World) -> None:
     """Stopped, it takes no cancel: its socket is shut down, the read ends, a new connection takes over."""
     hung = world.reads.run(PAGE, backend)
@@ -443,6 +444,7 @@ def test_a_backend_that_hangs_costs_only_its_reader(world: World) -> None:
     until(lambda: not world.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", hung))
 
 
+@pytest.mark.long
 def test_the_loop_goes_on_while_a_whole_server_hangs(world: World) -> None:
     """Cancelling asks the postmaster, which hangs too: that must not hold the interpreter's lock."""
     reading = gevent.spawn(lambda: world.reads.run(PAGE, sleep, WAIT_S))
@@ -455,6 +457,7 @@ def test_the_loop_goes_on_while_a_whole_server_hangs(world: World) -> None:
     assert until(lambda: world.reads.run(PAGE, backend)) != pid
 
 
+@pytest.mark.long
 def test_a_lane_that_never_comes_back_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reads_module, "INTERRUPT_GRACE_S", 0.1)
     native = gevent.monkey.get_original("threading", "Event")()

@@ -176,6 +176,7 @@ def _command(url: str, home: Path, *words: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.long
 def test_the_command_computes_all_or_one_symbol(
     conn: connection, cur: cursor, database_url: str, tmp_path: Path
 ) -> None:

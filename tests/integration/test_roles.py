@@ -345,6 +345,7 @@ def test_the_command_lets_a_role_in_with_a_password_that_is_kept_hashed(conn: co
         command(database_url, "shut-out", "write")
 
 
+@pytest.mark.long
 def test_an_owner_who_is_no_superuser_shuts_out_whom_it_let_in(empty_database_url: str, template: str) -> None:
     with owner(empty_database_url, "CREATEROLE REPLICATION") as url, without_roles(empty_database_url):
         migrate(url)

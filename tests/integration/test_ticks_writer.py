@@ -329,6 +329,7 @@ def test_refused_known_and_conflicting_rows_in_one_flush_each_meet_their_fate(
     assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 
+@pytest.mark.long
 def test_a_flush_of_which_every_row_is_refused_ends(
     conn: connection, sink: DatabaseSink, feeder: Feeder
 ) -> None:

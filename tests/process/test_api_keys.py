@@ -176,6 +176,7 @@ def test_a_page_that_has_its_name_lead_here_may_not_send(open_server: Server, na
     assert ask(open_server, "POST", "/tick", body_for("/tick"), rebound).status == 403
 
 
+@pytest.mark.long
 def test_a_server_that_is_open_to_all_is_so_by_its_name_but_not_to_other_pages(data_template: Path) -> None:
     with running(data_template, "--database-url", AWAY, "--insecure") as server:
         for origin, status in (("http://desk.example", 200), ("http://evil.example", 403)):

@@ -77,6 +77,7 @@ def rest_of(server: Server, begun: list[tuple[str, dict[str, Any], Any]]) -> lis
     return found
 
 
+@pytest.mark.long
 def test_a_server_answers_from_the_archive_as_before(make_server: MakeServer) -> None:
     server = make_server(environ={"TICKHUB_HOT_DAYS": "1"})
     server.start().wait_ready()

@@ -134,6 +134,7 @@ def test_a_check_that_breaks_is_a_line_and_the_others_are_made(home: Path, monke
     assert found["tick_timezone"].outcome is OK
 
 
+@pytest.mark.long
 def test_packages_that_are_missing_or_other_ones_are_named(home: Path, tmp_path: Path) -> None:
     # As an environment has it that was made for another version of tickhub.
     other = tmp_path / "flask-0.1.dist-info"
@@ -236,6 +237,7 @@ def test_a_port_that_another_program_has_is_found_with_its_name(home: Path) -> N
     assert look(home, host="0.0.0.0", port=free_port(), api_key_read=KEY)["exposure"].outcome is OK
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY).start().wait_accepting()
     assert look(server.home, port=server.port, database_url=AWAY)["port"].outcome is OK

@@ -230,6 +230,7 @@ def test_a_database_that_is_down_is_not_started(database: Database) -> None:
     assert (found["database"].outcome, "are of PostgreSQL 16" in found["database"].found) == (FAIL, True)
 
 
+@pytest.mark.long
 def test_a_database_that_hangs_costs_a_bounded_wait(database: Database) -> None:
     database.pause()
     try:

@@ -71,6 +71,7 @@ def test_an_end_under_load_flushes_all_that_was_acknowledged_and_stops_an_adopte
     assert_stored_once(server.database, load.expected())
 
 
+@pytest.mark.long
 def test_a_second_server_on_the_same_data_directory_refuses_and_names_the_first(
     make_server: MakeServer,
 ) -> None:

@@ -370,6 +370,7 @@ def test_a_bad_parameter_is_named(server: Server, path: str, params: dict[str, s
     assert message.startswith(f"{name}: ")
 
 
+@pytest.mark.long
 def test_without_the_database_it_is_told_to_come_again_and_only_readers_are_answered(data_template: Path) -> None:
     with running(data_template, "--database-url", AWAY, environ=KEYS) as server:
         for path in PATHS:

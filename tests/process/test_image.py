@@ -151,6 +151,7 @@ def test_its_command_serves_as_a_plain_user_and_its_health_check_says_so(server:
     assert run(check, image, server.environ).returncode == 1
 
 
+@pytest.mark.long
 def test_every_command_has_what_it_needs(image: Path) -> None:
     modules = sorted({module for module, _ in COMMANDS.values()})
     every = ["python", "-c", f"import importlib; [importlib.import_module(name) for name in {modules!r}]"]

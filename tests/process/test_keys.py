@@ -167,6 +167,7 @@ def test_known_keys_go_on_while_the_database_is_away_and_over_a_restart(fresh: S
         assert stats(away).status == 401
 
 
+@pytest.mark.long
 def test_damaged_copies_of_the_keys_do_not_open_the_door(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY)
     (server.home / FILE).write_text('{"any":tr')
@@ -175,6 +176,7 @@ def test_damaged_copies_of_the_keys_do_not_open_the_door(make_server: MakeServer
     assert stats(server, "some-other-key-012345").status == 401
 
 
+@pytest.mark.long
 def test_a_key_that_may_be_good_is_told_to_come_again_until_keys_were_read(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, "--require-api-keys", environ={"TICKHUB_API_KEY_READ": CONFIGURED})
     server.start().wait_accepting()
@@ -185,6 +187,7 @@ def test_a_key_that_may_be_good_is_told_to_come_again_until_keys_were_read(make_
     assert stats(server, CONFIGURED).status == 200
 
 
+@pytest.mark.long
 def test_why_the_database_is_away_is_told_to_those_who_may_read(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY, environ={"TICKHUB_API_KEY_READ": CONFIGURED}).start().wait_accepting()
     for headers, told in (
@@ -208,6 +211,7 @@ def test_keys_of_the_settings_go_on_beside_those_of_the_database(make_server: Ma
     assert stats(server, CONFIGURED).status == 200
 
 
+@pytest.mark.long
 def test_a_key_that_asks_too_much_is_told_when_to_come_again(server: Server) -> None:
     slow, other = (
         keys(server, "add", "slow", "--scopes", "read,ingest", "--rate", "0.05"),
@@ -237,6 +241,7 @@ def test_the_settings_limit_every_key_that_has_no_rate_of_its_own(make_server: M
         assert post(server, batch(tick()), X_API_Key=CONFIGURED).status == 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "status", "word"),
     [
@@ -255,6 +260,7 @@ def test_a_wrong_word_of_the_command_is_said_in_a_line(
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_a_key_is_shown_once_and_the_list_says_the_rest(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app", "keys", "add", "bot 7", "--scopes", "read", "--rate", "5", "--expires", "90d"],

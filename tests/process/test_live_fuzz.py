@@ -102,6 +102,7 @@ def test_frames_in_any_order_end_only_their_connection(server: Server, data: byt
     talk(server, data)
 
 
+@pytest.mark.long
 @FEW
 @given(st.lists(MESSAGES | ACTIONS, min_size=1, max_size=8))
 @example([b'{"action":"ping"}'])

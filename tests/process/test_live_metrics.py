@@ -59,6 +59,7 @@ def test_what_the_machine_does_is_a_share(server: Server) -> None:
     assert 0 <= wait_until(lambda: (found := processors()) is not None and [found], what="a second look")[0] <= 100
 
 
+@pytest.mark.long
 def test_they_come_ten_times_a_second_at_most_and_between_them_a_ping_is_answered(server: Server) -> None:
     with client(server, "/ws/metrics") as reader:
         said = [frames(reader.ws.recv(20)) for _ in range(21)]

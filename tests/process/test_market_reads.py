@@ -413,6 +413,7 @@ def test_the_running_bar_is_there_incomplete_and_current_to_the_last_commit(serv
             assert bar["complete"] is (interval == "4h" and _is_over(bar["timestamp"], 4 * 3600)), interval
 
 
+@pytest.mark.long
 def test_a_bar_becomes_complete_when_its_time_is_over(server: Server) -> None:
     now_ms = int(time.time() * 1000)
     store(server, [made_ticks("META", [now_ms])[0] | {"bid": 50.0, "ask": None, "last": None}])

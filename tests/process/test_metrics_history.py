@@ -246,6 +246,7 @@ def test_a_summary_says_what_a_range_comes_to(server: Server) -> None:
     assert (empty["rows"], empty["first"], empty["last"]) == (0, None, None)
 
 
+@pytest.mark.long
 def test_a_read_key_is_enough_and_no_other_scope_is(data_template: Path) -> None:
     with running(data_template, environ=KEYS) as server:
         for method, path in (("POST", HISTORY), ("GET", SUMMARY), ("GET", CURRENT)):

@@ -150,6 +150,7 @@ def test_the_server_hears_who_came_and_how_and_not_what_the_client_claims(echoin
     assert "Upgrade" not in heard
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_answer_is_a_503_in_json(echoing: Nginx) -> None:
     for _ in range(2):
         answer = checked(echoing.ask("GET", "/never"))
@@ -172,6 +173,7 @@ def test_while_the_server_is_gone_senders_are_told_to_try_again_and_then_go_on(d
         assert front.ask("POST", "/tick/batch", ticks, KEY).status == 200
 
 
+@pytest.mark.long
 def test_a_server_without_keys_answers_by_the_names_that_it_was_given(data_template: Path) -> None:
     with (
         running(data_template, "--database-url", AWAY, "--allowed-hosts", "desk.example") as server,

@@ -71,6 +71,7 @@ def newest_wait(server: Server) -> Any:
     return server.database.rows(query)[0][0]
 
 
+@pytest.mark.long
 def test_what_several_ask_for_at_once_is_made_once(server: Server) -> None:
     path, before = at(1), files(server)
     with ThreadPoolExecutor() as pool:

@@ -276,6 +276,7 @@ def test_a_redis_that_hangs_is_asked_no_more_until_it_answers_again(redis, worke
     assert (worker.lines(AWAY), worker.lines(BACK)) == (1, 1)
 
 
+@pytest.mark.long
 def test_requests_that_meet_a_hanging_redis_together_all_go_on(redis, worker):
     worker.call("storm", 100)
     redis.pause()
@@ -285,6 +286,7 @@ def test_requests_that_meet_a_hanging_redis_together_all_go_on(redis, worker):
     worker.wait_works()
 
 
+@pytest.mark.long
 def test_a_redis_that_is_killed_is_used_again_when_it_is_back(redis, worker):
     worker.call("storm", 50)
     redis.kill9()
@@ -313,6 +315,7 @@ def test_a_redis_that_comes_late_is_found(redis, make_worker):
     assert (worker.lines(AWAY), worker.lines(BACK)) == (1, 1)
 
 
+@pytest.mark.long
 def test_a_wrong_password_is_told_once_and_never_shown(redis, make_worker):
     redis.start("--requirepass", "the-right-one")
     worker = make_worker(f"redis://:hunter2-and-%24more@127.0.0.1:{redis.port}/0")
@@ -326,6 +329,7 @@ def test_a_wrong_password_is_told_once_and_never_shown(redis, make_worker):
     assert "$more" not in worker.log()
 
 
+@pytest.mark.long
 def test_a_password_that_is_asked_for_in_the_middle_costs_the_cache_only(redis, worker):
     with redis.client() as client:
         client.config_set("requirepass", "from now on")

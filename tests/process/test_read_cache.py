@@ -219,6 +219,7 @@ def _start_ms(bar: dict[str, Any]) -> int:
     return int(datetime.fromisoformat(bar["timestamp"]).timestamp() * 1000)
 
 
+@pytest.mark.long
 def test_redis_killed_in_the_middle_costs_nothing_but_the_cache(cached: tuple[Server, RedisServer]) -> None:
     server, redis = cached
     before = {path: read(server, path, **DAY) for path in (TICKS, BARS)}

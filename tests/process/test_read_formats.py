@@ -203,6 +203,7 @@ def test_bars_are_the_same_in_every_format(server: Server, symbol: str, interval
     assert all(rows == every[0] for rows in every[1:])
 
 
+@pytest.mark.long
 def test_an_answer_of_many_pages_is_the_same_in_every_format(server: Server) -> None:
     every = [
         READERS[format](read(server, MANY, **WHOLE, format=format).data, TICK_COLUMNS) for format in list(READERS)[1:]

@@ -260,6 +260,7 @@ def test_a_token_without_a_range_or_order_leads_on_in_ascending_order(server: Se
     assert answer["next_page_token"] is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path_of", [ticks_path, bars_path])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_no_tampered_token_is_more_than_a_bad_parameter(

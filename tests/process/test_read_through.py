@@ -79,6 +79,7 @@ def test_a_stale_quote_is_read_through_and_stored_once(make_server: MakeServer) 
     assert stored(here, "AMD") == [70.0]
 
 
+@pytest.mark.long
 def test_an_older_quote_of_upstream_changes_nothing(make_server: MakeServer) -> None:
     other = make_server().start()
     here = make_server("--upstream-url", f"http://127.0.0.1:{other.port}", *PATIENT).start()
@@ -135,6 +136,7 @@ def test_two_that_ask_each_other_come_to_an_end(make_server: MakeServer) -> None
     assert "cannot be read" not in one.log() + two.log()
 
 
+@pytest.mark.long
 def test_no_quote_is_read_through_outside_market_hours(make_server: MakeServer) -> None:
     other = make_server().start()
     here = make_server("--upstream-url", f"http://127.0.0.1:{other.port}", *PATIENT).start()

@@ -89,6 +89,7 @@ def metrics_of(server: Server) -> dict[str, float]:
     return found
 
 
+@pytest.mark.long
 def test_metrics_say_what_stats_says_and_outlive_a_worker(server: Server) -> None:
     def agreed() -> dict[str, float]:
         stats, metrics = server.wait_drained(), metrics_of(server)

@@ -130,6 +130,7 @@ def test_an_update_changes_what_its_cells_say_and_a_second_one_nothing(run: Run)
     assert (found["TSLA"]["aliases"], found["NVDA"]["digits"]) == ("TSLA.O;TSLA.US", "3")
 
 
+@pytest.mark.long
 def test_what_list_writes_import_takes(run: Run, data_template: Path) -> None:
     run("add", "OIL", "--alias", "CL", "--alias", "WTI", "--name", "Öl; roh, leicht", "--allow-nonpositive")
     written = run("list", "--csv").stdout

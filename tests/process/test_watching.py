@@ -119,6 +119,7 @@ def test_the_database_is_told_of_by_every_worker_and_ages_when_it_is_away(make_s
         server.database.resume()
 
 
+@pytest.mark.long
 def test_room_on_the_disk_and_backups_are_told_of(make_server: MakeServer) -> None:
     server = make_server().start().wait_ready()
     base = server.home / "backups" / "base"
@@ -137,6 +138,7 @@ def test_room_on_the_disk_and_backups_are_told_of(make_server: MakeServer) -> No
         assert 0 < value(found, "tickhub_disk_free_bytes", of=of) <= value(found, "tickhub_disk_size_bytes", of=of)
 
 
+@pytest.mark.long
 def test_websockets_and_lanes_are_told_of(server: Server) -> None:
     before = value(metrics(server), "tickhub_websocket_messages_sent_total")
     with connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
@@ -218,6 +220,7 @@ def test_slow_statements_are_in_the_databases_own_log(server: Server) -> None:
     wait_until(lambda: re.search(r"duration: \d+\.\d+ ms .*'found by this'", log.read_text()), 20, "the statement")
 
 
+@pytest.mark.long
 def test_lines_for_people_name_the_request_too(make_server: MakeServer) -> None:
     server = make_server("--access-log", "--slow-query-s", "0.000001").start().wait_ready()
     assert ask(server, "GET", "/api/bars/AAPL?limit=3", headers={"X-Request-Id": "slow-2"}).status == 200

@@ -125,6 +125,7 @@ def test_what_is_no_clock_is_refused_by_name(spec):
     assert repr(spec) in str(refused.value)
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(
     zone=st.sampled_from(ODD_ZONES),

@@ -186,6 +186,7 @@ SOME = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMATS)
 @given(rows=rows_of_values)
 @example(rows=SOME)

@@ -167,6 +167,7 @@ def test_all_ticks_of_a_batch_have_seqs_of_their_own(rows):
     assert len(set(seqs(rows))) == len(rows)
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(BATCH, st.randoms(use_true_random=False))
 def test_another_order_gives_each_tick_what_it_had(rows, random):
@@ -239,6 +240,7 @@ def test_two_ticks_that_share_a_sum_are_both_the_first_of_their_kind():
     ]
 
 
+@pytest.mark.long
 def test_a_million_neighbours_on_a_grid_have_a_million_identities():
     n = 1_000_000
     row = np.arange(n)

@@ -108,6 +108,7 @@ LINE = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.lists(LINE, min_size=1, max_size=12))
 def test_a_line_means_the_same_in_any_company(lines: list[str]):

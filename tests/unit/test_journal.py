@@ -151,6 +151,7 @@ def test_a_record_lies_where_its_append_said(journal: Journal) -> None:
         assert told.payloads == [entry(mark=n).payload for n in range(number, 4)]
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     groups=st.lists(
@@ -588,6 +589,7 @@ def test_a_payload_full_of_magic_words_is_searched_to_its_end(tmp_path: Path) ->
     assert (told.payloads, told.lost) == ([entry(mark=2).payload], 4)
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     segment_bytes=st.sampled_from([1, 150, 400, BIG]),

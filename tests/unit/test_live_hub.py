@@ -327,6 +327,7 @@ def test_a_queue_is_bounded_in_bytes_too(market: Market) -> None:
     assert socket.closed_with == 1013
 
 
+@pytest.mark.long
 def test_a_reader_that_takes_all_may_have_any_number(market: Market) -> None:
     reader = market.read([])
     market.hub.subscribe(reader, None, ["trades"])

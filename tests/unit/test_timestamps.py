@@ -172,6 +172,7 @@ def test_every_way_of_writing_a_time_is_read_as_the_standard_library_reads_it(ro
         assert (times.us[at], times.naive[at], times.ok[at]) == (expected * ok, not offset, ok), text
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(st.lists(spelled(), min_size=1, max_size=8), st.data())
 def test_a_damaged_time_is_read_as_the_standard_library_reads_it_or_not_at_all(rows, data):

@@ -95,6 +95,7 @@ def test_figures_reach_those_who_do_not_ask_and_outlive_the_database() -> None:
     assert 0 <= elected.age_s < 100
 
 
+@pytest.mark.long
 def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
     is_elected, reads = [False], Asked()
     watching = Watch(lambda: is_elected[0], reads, Wire())  # type: ignore[arg-type]
