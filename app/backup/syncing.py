@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.archive.place import sync
 from app.backup.tools import BackupError
 
 PORTION_BYTES = 8 << 20
@@ -66,22 +67,22 @@ class _Following(threading.Thread):
         if self._failed is not None:
             raise self._failed
         self._look()
-        for folder, _, names in os.walk(self._root):
+        for folder, _, names in os.walk(self._root, followlinks=True):
             # Everything again: what was synced may have been written over since. There is hardly anything left to do.
-            for path in [*(os.path.join(folder, name) for name in names), folder]:
-                _fsync(path)
+            for path in [*(Path(folder, name) for name in names), Path(folder)]:
+                sync(path)
 
     def _look(self) -> bool:
         """Sync what was written since the last look; tell whether anything was."""
         anything = False
-        for folder, _, names in os.walk(self._root):
+        for folder, _, names in os.walk(self._root, followlinks=True):  # tablespaces are links
             for name in names:
                 anything |= self._sync(os.path.join(folder, name))
         return anything
 
     def _sync(self, path: str) -> bool:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:  # it has another name by now
             return False
         try:
@@ -101,11 +102,3 @@ class _Following(threading.Thread):
             return True
         finally:
             os.close(fd)
-
-
-def _fsync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -60,6 +60,17 @@ def test_all_that_was_written_is_synced(tmp_path: Path, synced: dict[str, int]) 
     assert synced == files
 
 
+def test_what_a_tablespace_holds_is_synced(tmp_path: Path, synced: dict[str, int]) -> None:
+    root, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
+    with synced_meanwhile(root):
+        (root / "pg_tblspc").mkdir(parents=True)
+        elsewhere.mkdir()
+        (root / "pg_tblspc" / "16500").symlink_to(elsewhere)
+        (elsewhere / "2604").write_bytes(b"a" * 10)
+    assert synced[str(elsewhere / "2604")] == 10
+    assert str(elsewhere) in synced
+
+
 def test_a_file_is_synced_in_portions_while_it_grows(tmp_path: Path, portions: list[tuple[int, int]]) -> None:
     with synced_meanwhile(tmp_path), (tmp_path / "1").open("wb", buffering=0) as file:
         file.write(b"a" * 100_000)
