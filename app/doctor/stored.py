@@ -92,9 +92,8 @@ def backups(case: Case) -> Iterator[Finding]:
         newest = max(sound, key=lambda note: note.ended_at)
         found = f"{len(sound)} sound, newest {newest.label}"
         if timeline not in (None, newest.timeline):
-            found += ", from before the database was restored"
-            yield warn("backups", found, "python -m app backup full: until then no incremental one can be taken")
-            return
+            of = f"none can be taken: {newest.label} is from before the database was restored"
+            yield warn("incremental backups", of, "python -m app backup full")
         yield _aged("backups", found, newest.ended_at, late, "python -m app backup daily; see jobs in /stats")
 
 

@@ -329,9 +329,13 @@ def test_backups_of_another_database_are_none_of_this_one(kept: Database, tmp_pa
     catalog.save(msgspec.structs.replace(catalog.notes()[0], system_identifier=system))
     assert look(kept.home, backup_dir=tmp_path)["backups"].outcome is OK
     # A restore begins a timeline, and no incremental backup goes across that.
-    catalog.save(msgspec.structs.replace(catalog.notes()[0], timeline=2))
-    found = look(kept.home, backup_dir=tmp_path)["backups"]
+    assert "incremental backups" not in look(kept.home, backup_dir=tmp_path)
+    old = datetime.now(UTC) - timedelta(days=3)
+    catalog.save(msgspec.structs.replace(catalog.notes()[0], timeline=2, ended_at=old))
+    every = look(kept.home, backup_dir=tmp_path, backup_schedule="true")
+    found = every["incremental backups"]
     assert (found.outcome, "before the database was restored" in found.found) == (WARN, True), found
+    assert every["backups"].outcome is FAIL, "too old all the same"
 
 
 @pytest.mark.parametrize(
