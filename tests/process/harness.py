@@ -26,6 +26,7 @@ from app.storage import embedded
 from app.storage.embedded_postmaster import postmaster
 from app.storage.embedded_writer import admit
 from app.storage.schema import migrate
+from tests.process.shared_memory import SharedMemory, shared_memory
 from tests.quick_disk import quick_disk
 from tests.waiting import WAIT_S, wait_until
 
@@ -113,6 +114,7 @@ class Database:
         self.home = home
         self.config = embedded.EmbeddedConfig(home, memory_mb=128)
         self._paused: list[psutil.Process] = []
+        self._memory = SharedMemory()
 
     def url(self, name: str = "tickhub") -> str:
         return embedded.url(self.config).replace("///tickhub?", f"///{name}?")
@@ -143,6 +145,7 @@ class Database:
         """Kill the postmaster; its backends live on until they notice."""
         pid = self.postmaster_pid()
         if pid is not None:
+            self._memory |= shared_memory(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -158,9 +161,13 @@ class Database:
                 self._paused.pop().resume()
 
     def remove(self) -> None:
-        """Kill what is left of the server, at once."""
-        end([*self._processes(), *self._paused])
+        """Kill what is left of the server, at once, and clear up after it."""
+        processes = [*self._processes(), *self._paused]
+        for process in processes:
+            self._memory |= shared_memory(process.pid)
+        end(processes)
         self._paused.clear()
+        self._memory.remove()
 
     def _processes(self) -> list[psutil.Process]:
         """All processes of the server, backends that outlived their postmaster too."""
