@@ -26,6 +26,9 @@ GROUP_ROWS = 16_384
 PAGE_ROWS = 4 * GROUP_ROWS
 """Ticks in memory at a time, some 20 MB with all copies; `pages_ahead` has more of them, one for each fetcher."""
 
+PORTION_BYTES = 8 << 20
+"""A file gets to the disk in portions: the journal's sync, and with it every acknowledgement, waits for one of them."""
+
 COMPRESSION_LEVEL = 3
 
 # Sorted times and arrivals are small differences; prices and sizes of an hour are few different ones.
@@ -119,6 +122,7 @@ def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str]
     by_dictionary = [name for name in form.names if name not in _ENCODINGS and name != "raw_seq"]
     groups: list[tuple[int, Key, Key]] = []
     symbols: dict[int, str] = {}
+    synced_bytes = 0
     writer: Any = ParquetWriter(
         path,
         form,
@@ -136,6 +140,10 @@ def write_file(path: Path, parts: Iterable[WholeTicks], names: Mapping[int, str]
             for start in range(0, len(ticks), GROUP_ROWS):
                 last = min(start + GROUP_ROWS, len(ticks)) - 1
                 groups.append((last + 1 - start, ticks.key(start)[:2], ticks.key(last)[:2]))
+            written_bytes = path.stat().st_size
+            if written_bytes - synced_bytes >= PORTION_BYTES:
+                sync(path)
+                synced_bytes = written_bytes
             progress(len(ticks))
     sync(path)
     placed, footer = _parts(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_what_comes_out_is_what_went_in(
     path = tmp_path_factory.mktemp("archive") / "ticks-1.parquet"
     file = write_file(path, [ticks], NAMES, lambda _: None)
     assert compare([ticks], read_file(path, file.symbols), lambda _: None) == len(ticks) == file.rows
+
+
+def test_a_file_gets_to_the_disk_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("app.archive.writing.sync", lambda path: synced.append(path.stat().st_size))
+    monkeypatch.setattr("app.archive.writing.PORTION_BYTES", 1 << 14)
+    ticks = whole([Row(time_us=MIDNIGHT_US + i * i, bid=1.0 + i / 7) for i in range(2000)])
+    file = write_file(tmp_path / "ticks-1.parquet", [ticks] * 20, NAMES, lambda _: None)
+    assert synced[-1] == file.bytes
+    assert len(synced) > 3
+    a_part = max(synced[0], *(after - before for before, after in pairwise(synced)))
+    assert a_part < (1 << 14) + file.bytes / 10  # what is written between two looks comes on top
 
 
 def test_the_ordinal_of_a_derived_seq_is_found_and_that_of_another_is_not() -> None:
