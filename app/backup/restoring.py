@@ -6,6 +6,7 @@ at the moment: the next start drains them as it drains every journal that nobody
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -116,7 +117,8 @@ def restore(
     tools = Tools(shop.place.binaries, "")
     note, at = wanted.note, wanted.at
     chain = catalog.chain(note.label)
-    damaged = [one for one in verify(catalog, tools, note.label, progress) if one.damage is not None]
+    checked = verify(catalog, tools, note.label, progress, must_be_noted=False)
+    damaged = [one for one in checked if one.damage is not None]
     if damaged:
         raise BackupError(f"backup {damaged[0].label} is damaged: {damaged[0].damage}")
     say(f"{note.label}: verified, {len(chain)} backup{'s' if len(chain) > 1 else ''} in its chain")
@@ -150,7 +152,7 @@ def restore(
         if wrong and wanted.verify_only:
             say("a restore would need --without-archive")
         if not wanted.verify_only:
-            keep_histories(shop.fresh, catalog.wal)
+            _keep_histories(catalog, shop, say)
             if not wrong:
                 archived.put_back(catalog, archive_dir, restored.archive, say)
             _put_in_place(config, shop, fresh_journals, restored, known, at)
@@ -158,6 +160,15 @@ def restore(
         clear(shop)
         shutil.rmtree(fresh_journals, ignore_errors=True)
     return restored
+
+
+def _keep_histories(catalog: Catalog, shop: Workshop, say: Say) -> None:
+    try:
+        keep_histories(shop.fresh, catalog.wal)
+    except OSError as why:
+        if why.errno != errno.EROFS:
+            raise BackupError(f"the restore cannot be noted in {catalog.wal}: {why.strerror}") from why
+        say(f"{catalog.root} can only be read: give the restored server a backup_dir of its own")
 
 
 def _copy_the_rest(catalog: Catalog, shop: Workshop, live: Path, note: Note, say: Say) -> None:

@@ -102,7 +102,9 @@ def _moment(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # As all that is said of it: a message that has another clock's hour with a Z would mislead.
+        moment = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BackupError(f'--at {text}: give a time with its offset, as "2026-01-13 17:54:43+00"') from None
     if moment.tzinfo is None:
         raise BackupError(f'--at {text}: say which clock that is, as "{text}+00"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import subprocess
@@ -60,6 +61,21 @@ elif step == "verified":
 elif step == "named":
     Catalog.sync = die
 sys.exit(main(sys.argv[2:]))
+"""
+
+
+NO_NOTES = """
+import sys
+from app.backup.catalog import Catalog
+from app.backup.tools import BackupError
+from app.cli import main
+
+def full(*_):
+    raise BackupError("no space")
+
+Catalog.save = full
+if main(sys.argv[1:]) == 0:
+    print("(no notes)")
 """
 
 
@@ -133,6 +149,34 @@ def test_a_moment_between_two_batches_is_met_whichever_backup_it_begins_with(
         assert stored(server.database) == [number for batch in BATCHES[:count] for number in batch]
         server.database.remove()
         shutil.rmtree(server.home)
+
+
+def test_backups_that_can_only_be_read_are_restored(history: History, stack: ExitStack) -> None:
+    there = history.parent / "read-only"
+    there.mkdir()
+    if subprocess.run(["mount", "--bind", history.backups, there], check=False).returncode:
+        pytest.skip("mounting is not allowed here; the test below runs everywhere")
+    stack.callback(subprocess.run, ["umount", "-l", there], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", there], check=True)
+    server = history.fresh(stack, "from-read-only")
+    server.environ["TICKHUB_BACKUP_DIR"] = str(there)
+    assert "3 backups in its chain" in app(server, "restore", "--verify-only")
+    assert f"{there} can only be read" in app(server, "restore")
+    server.database.up()
+    assert stored(server.database) == [number for batch in BATCHES for number in batch]
+
+
+def test_what_cannot_be_noted_is_told_and_keeps_nobody_from_trying_a_restore(
+    history: History, stack: ExitStack
+) -> None:
+    def no_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    server = history.fresh(stack, "no-notes")
+    done = run(server, "-m", "app", "backup", "verify", preexec=no_files)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.fullmatch(r"tickhub: \S+-full is sound, but: \S+-full\.json cannot be written: .+\n", done.stderr)
+    assert "(no notes)" in run(server, "-c", NO_NOTES, "restore", "--verify-only").stdout
 
 
 def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history: History, stack: ExitStack) -> None:

@@ -162,6 +162,21 @@ def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
     assert received(tmp_path)[0] == "0000000100000000000000FE"
 
 
+def test_a_note_that_cannot_be_read_says_how_to_go_on_without_it(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    with catalog.alone():
+        for day in (0, 7):
+            catalog.path(note(day, "full").label).mkdir()
+            catalog.save(note(day, "full"))
+    broken = catalog.base / "20260111T020000Z-full.json"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(BackupError, match=f"move it and {catalog.base}/20260111T020000Z-full away"):
+        catalog.notes()
+    for path in (broken, broken.with_suffix("")):
+        path.rename(tmp_path / path.name)
+    assert choose(catalog, None, None) == note(0, "full")
+
+
 def test_a_place_where_nothing_can_be_kept_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BackupError, match=r"cannot be kept in .*/file/backups: Not a directory"):
