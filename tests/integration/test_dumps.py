@@ -10,8 +10,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, parse_dsn
 
+from app.backup import dumps
 from app.backup.catalog import Catalog
-from app.backup.dumps import dump, restore_dump
 from app.backup.tools import BackupError, Tools
 from app.storage.embedded_place import installed_binaries
 from tests.batches import execute, rows_of
@@ -25,22 +25,25 @@ def names(conn: connection, name: str) -> list[str]:
 
 
 def test_a_restored_dump_that_cannot_take_the_name_leaves_the_database_its_own(
-    server: str, database_url: str, tmp_path: Path
+    server: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tools = Tools(installed_binaries(), database_url)
     name = parse_dsn(database_url)["dbname"]
-    path = dump(Catalog(tmp_path), tools)
+    path = dumps.dump(Catalog(tmp_path), tools)
     with (
         ThreadPoolExecutor(1) as pool,
         closing(psycopg2.connect(server.format(name="postgres"))) as holder,
         closing(psycopg2.connect(server.format(name="postgres"))) as watcher,
     ):
         watcher.autocommit = True
-        restoring = pool.submit(restore_dump, tools, path, drop_existing=True)
-        wait_until(lambda: f"{name}_restoring" in names(watcher, name))
-        with holder.cursor() as cur:
-            # Whoever renames it waits for this transaction's end.
-            cur.execute(f"COMMENT ON DATABASE {name}_restoring IS 'held'")
+
+        def hold(_: object) -> None:
+            """Have whoever renames the restored database wait for this transaction's end."""
+            with holder.cursor() as cur:
+                cur.execute(f"COMMENT ON DATABASE {name}_restoring IS 'held'")
+
+        monkeypatch.setattr(dumps, "grant", hold)
+        restoring = pool.submit(dumps.restore_dump, tools, path, drop_existing=True)
         [[pid]] = wait_until(lambda: rows_of(watcher, RENAMES, (f"ALTER DATABASE%{name}_restoring%",)))
         assert sorted(names(watcher, name)) == [name, f"{name}_restoring"], "between the two renames"
         execute(watcher, f"SELECT pg_terminate_backend({pid}, 10000)")
