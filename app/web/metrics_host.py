@@ -35,7 +35,8 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     yield from (ended, taken)
     count = GaugeMetricFamily("tickhub_backups", "Backups, by what verifying them said.", labels=["state"])
     damaged = sum(note.damaged for note in host.backups) + host.backup_notes_unreadable
-    sound_count = sum(note.sound for note in host.backups)
+    # Each is one of the three: of one whose archive is damaged the database itself may be sound.
+    sound_count = sum(note.sound and not note.damaged for note in host.backups)
     count.add_metric(["sound"], sound_count)
     count.add_metric(["damaged"], damaged)
     count.add_metric(["unverified"], len(host.backups) + host.backup_notes_unreadable - damaged - sound_count)

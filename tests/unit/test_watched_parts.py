@@ -6,7 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import gevent
 import msgspec
@@ -28,6 +30,7 @@ from app.web.log_lines import JsonLines, TextLines
 from app.web.metrics import Families
 from app.web.metrics_database import database_families
 from app.web.metrics_host import host_families
+from tests.backup_notes import a_note
 from tests.waiting import others_turn, run_until
 
 FIGURES = DatabaseFigures(
@@ -183,6 +186,23 @@ def test_of_a_disk_that_hangs_from_the_start_the_age_is_told(tmp_path: Path, mon
     assert known is None
     assert 0 <= age_s < 100
     figures.stop()
+
+
+def test_each_backup_is_sound_damaged_or_unverified_and_only_one_of_them(tmp_path: Path) -> None:
+    at = datetime(2026, 1, 13, 2, tzinfo=UTC)
+    different: list[dict[str, Any]] = [
+        {}, {"damage": "a file"}, {"archive_damage": "a week"}, {"verified_at": None},
+        {"archive_damage": "a week", "verified_at": None}, {"damage": "a file", "archive_damage": "a week"},
+    ]  # fmt: skip
+    for hours, other in enumerate(different):
+        note = a_note(at + timedelta(hours=hours), **other)
+        (tmp_path / "base" / note.label).mkdir(parents=True)
+        (tmp_path / "base" / f"{note.label}.json").write_bytes(msgspec.json.encode(note))
+    (tmp_path / "base" / "broken.json").write_text("{")
+    told = host_families(host_figures.look(tmp_path, tmp_path, tmp_path), 1.0)
+    [counted] = [family for family in told if family.name == "tickhub_backups"]
+    states = {sample.labels["state"]: sample.value for sample in counted.samples}
+    assert states == {"sound": 1, "damaged": 5, "unverified": 1}
 
 
 def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_there() -> None:
