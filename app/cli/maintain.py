@@ -128,6 +128,7 @@ def _plan(connection: Connection, keep: dict[str, int], args: argparse.Namespace
         if name in idle:
             print(f"retention: {name}: nothing would be dropped")
     if refused is not None:
+        sys.stdout.flush()  # why comes behind what
         raise refused
     print("retention: nothing was dropped")
     return 0
