@@ -90,6 +90,9 @@ def test_all_is_well_with_a_database_as_it_is_made(kept: Database) -> None:
     by_role = look(kept.home, database_url=writer, direct_database_url=kept.url())
     assert by_role["roles"].outcome is OK
     assert by_role["database url"].outcome is OK
+    reader = kept.url().replace("user=tickhub", "user=tickhub_read")
+    by_role = look(kept.home, database_url=reader, direct_database_url=kept.url())
+    assert (by_role["roles"].outcome, "comes in as tickhub_read" in by_role["roles"].found) == (FAIL, True)
     assert look(kept.home, database_url=AWAY, direct_database_url=kept.url())["database url"].outcome is FAIL
     found = look(kept.home, database_url=writer)
     assert {name: found[name].outcome for name in names} == dict.fromkeys(names, OK), found
