@@ -26,7 +26,7 @@ from app.request_meters import MOST_SENDERS, RequestMeters, source_of
 from app.storage.database_figures import DatabaseFigures, Job
 from app.stream.frames import BadFrame
 from app.watch import Watch
-from app.web.log_lines import JsonLines, TextLines
+from app.web.log_lines import AccessLines, JsonLines, TextLines
 from app.web.metrics import Families
 from app.web.metrics_database import database_families
 from app.web.metrics_host import host_families
@@ -295,6 +295,20 @@ def test_lines_for_programs_are_one_json_object_each_whatever_is_in_them() -> No
     assert found["request"] == "GET /x??y"
     plain = json.loads(lines.format(record("x")))
     assert not plain.keys() & {"request_id", "exception"}
+
+
+def test_no_line_has_a_key_that_somebody_put_into_a_url() -> None:
+    key = "th_k3x9q0az_" + "aB-_5" * 8 + "xyz"
+    asked = f'"GET /stats?key={key}&key={key} HTTP/1.1"'
+    for lines in (TextLines("%(message)s"), AccessLines("%(message)s")):
+        assert lines.format(record(asked)) == '"GET /stats?key=th_k3x9q0az_...&key=th_k3x9q0az_... HTTP/1.1"'
+    try:
+        raise ValueError(key)
+    except ValueError:
+        access = {"access": {"target": f"/stats?key={key}", "user_agent": f'"{key}"'}}
+        text = JsonLines().format(record(asked, exc_info=sys.exc_info(), **access))
+    assert (key in text, text.count("th_k3x9q0az_...")) == (False, 5)
+    assert json.loads(text)["target"] == "/stats?key=th_k3x9q0az_..."
 
 
 def test_disks_and_backups_are_looked_at_now_and_then_and_none_waits_for_a_disk_that_hangs(
