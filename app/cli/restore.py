@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.backup import dumps
+from app.backup import archived, dumps
 from app.backup.restoring import Wanted, choose, restore
 from app.backup.tools import BackupError, Tools
 from app.cli import add_setting_flags
@@ -93,8 +93,30 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
         bring_up(settings)
         tools = Tools(installed_binaries(), owner_url(settings))
         ticks, aside = dumps.restore_dump(tools, path, drop_existing=args.drop_existing)
-    print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}")
+        weeks = archive_of(tools, settings)
+    print(f"{path.name}: {ticks:,} ticks{weeks}; what was there is in the database {aside}")
     return 0
+
+
+def archive_of(tools: Tools, settings: Settings) -> str:
+    """Have the archive's files that a restored dump names, as far as they can be had here; return how many weeks."""
+    with tools.connection() as conn, conn.cursor() as cur:
+        named = archived.named(cur)
+    if not named:
+        return ""
+    catalog, place = catalog_of(settings), archive_dir(settings)
+    wrong = archived.missing(catalog, place, named)
+    for line in wrong:
+        print(f"archive: {line}", file=sys.stderr)
+    if wrong:
+        print(
+            f"archive: ticks of those weeks cannot be read until their files are in {place}, a dump has none of them:"
+            " bring ticks/ of the old archive_dir, or archive/ of a backup_dir, then python -m app archive verify",
+            file=sys.stderr,
+        )
+    else:
+        archived.put_back(catalog, place, named, lambda line: print(f"archive: {line}", file=sys.stderr))
+    return f", {len(named):,} weeks in the archive"
 
 
 def _moment(text: str | None) -> datetime | None:
