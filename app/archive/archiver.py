@@ -139,9 +139,12 @@ class Archiver:
         Raises ArchiveError, ArchiveAway, Busy, DatabaseAway.
         """
         with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
-            for one in self._known().values():
-                if one.start_us < end_us and one.end_us > start_us and one.state in ("archiving", "archived"):
-                    self._bring_back(one)
+            touched = [one for one in self._known().values() if one.start_us < end_us and one.end_us > start_us]
+            wanted = [one for one in touched if one.state in ("archiving", "archived")]
+            for one in wanted:
+                self._bring_back(one)
+            if not wanted:
+                self._say("nothing of that time is archived: nothing was brought back")
 
     def listed(self) -> Iterator[tuple[Range, int]]:
         """Yield the ranges, and how many late ticks wait for each. Raises DatabaseAway."""

@@ -50,8 +50,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     Starts the embedded database when it is down, and leaves it running. Raises SettingsError, ArchiveError,
     ClocksDiffer, DatabaseAway.
     """
-    if (args.action == "bring-back") != (args.start is not None and args.end is not None):
+    given = [one for one in (args.start, args.end) if one is not None]
+    if len(given) != (2 if args.action == "bring-back" else 0):
         raise SettingsError("archive bring-back needs --start and --end, the others take neither")
+    if given and args.start >= args.end:
+        raise SettingsError("--end must be later than --start")
     if args.dry_run and args.action != "run":
         raise SettingsError("--dry-run is for archive run")
     database.run(argparse.Namespace(action="up"), settings)

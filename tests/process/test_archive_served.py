@@ -99,6 +99,9 @@ def test_a_server_answers_from_the_archive_as_before(make_server: MakeServer) ->
     assert app(server, "archive", "verify").count("sound") == 4
     middle = "2025-12-31"
     app(server, "archive", "bring-back", "--start", middle, "--end", "2026-01-07")
+    assert "nothing was brought back" in app(
+        server, "archive", "bring-back", "--start", middle, "--end", "2026-01-07"
+    )
     assert server.database.rows("SELECT count(*) FROM ticks") == [(2 * 123,)]
     assert answers(server) == before
     assert rest_of(server, begun) == rest
