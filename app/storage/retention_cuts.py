@@ -1,8 +1,8 @@
 """What retention is to cut, how much that is, and whether it may be cut without a person's word. Lane side.
 
 A cut that would leave nothing of a table is not made by itself: either a clock is wrong, or its feed ended long ago, or
-these are old data that somebody imported to keep. Of alerts, what was rejected and the audit log, which come seldom,
-nothing may be left as long as ticks come: those tell that the clock is right.
+these are old data that somebody imported to keep. Of all but ticks and bars nothing may be left as long as ticks come:
+those tell that the clock is right; a feed that was given up, or a month without an alert, keeps no ticks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from app.storage.connection import Connection
 CLASSES = ("ticks", "bars", "metrics", "options", "alerts", "rejected", "audit")
 """Retention classes, in the order in which they are looked at: bars go by how far ticks are gone."""
 
-SELDOM = ("alerts", "rejected", "audit")
+MARKET = ("ticks", "bars")
 
 SILENCE = timedelta(days=14)
 """So long no tick may come, over holidays, and the clock be right all the same."""
@@ -195,16 +195,18 @@ def _months(name: str, dataset: Dataset, before: datetime) -> Iterator[Cut]:
 
 
 def _would_empty(cur: Cursor, cut: Cut) -> bool:
+    if cut.of not in MARKET and _ticks_come(cur, cut.before):
+        return False
     if cut.column is None:
         return _would_empty_partitions(cur, cut)
     statement = _NOT_ONLY_OLD.format(table=cut.table, column=cut.column, condition=cut.condition)
     cur.execute(_BARS_NOT_ONLY_OLD if cut.table == "bars" else statement, {"before": cut.before})
-    if cur.fetchone() != (True, False):
-        return False
-    if cut.of not in SELDOM:
-        return True
-    cur.execute("SELECT EXISTS (SELECT FROM current WHERE last_updated >= %s)", (cut.before - SILENCE,))
-    return cur.fetchone() != (True,)
+    return cur.fetchone() == (True, False)
+
+
+def _ticks_come(cur: Cursor, before: datetime) -> bool:
+    cur.execute("SELECT EXISTS (SELECT FROM current WHERE last_updated >= %s)", (before - SILENCE,))
+    return cur.fetchone() == (True,)
 
 
 def _would_empty_partitions(cur: Cursor, cut: Cut) -> bool:

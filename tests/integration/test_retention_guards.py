@@ -130,13 +130,16 @@ def test_ticks_in_the_archive_are_ticks_too(
     assert rows_of(conn, "SELECT details -> 'archived' FROM audit_log") == [(7,)]
 
 
-def test_alerts_may_all_go_while_ticks_come(conn: connection, own: Connection, sink: DatabaseSink) -> None:
+def test_alerts_and_a_feed_that_was_given_up_may_all_go_while_ticks_come(
+    conn: connection, own: Connection, sink: DatabaseSink
+) -> None:
     put(conn, "INSERT INTO alerts (time, alert_type, message) VALUES (%s, 'x', 'old')", OLD)
+    store_market_data(sink, OLD - 60 * DAY)
     store_ticks(sink, OLD)
-    with pytest.raises(WouldEmpty, match="alerts"):
-        run(own, alerts=30)
-    store_ticks(sink, NOW - 40 * DAY)  # a silence of some days more than alerts are kept
-    assert run(own, alerts=30) == ["alerts"]
+    with pytest.raises(WouldEmpty, match=r"market_data .*, alerts "):
+        run(own, metrics=30, alerts=30)
+    store_ticks(sink, NOW - 40 * DAY)  # a silence of some days more than these are kept
+    assert {"market_data", "alerts"} <= set(run(own, metrics=30, alerts=30))
 
 
 def test_a_run_that_was_killed_with_a_persons_word_is_finished_without_it(
