@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from app.cli import main
@@ -22,3 +25,15 @@ def test_times_that_make_no_sense_are_refused_before_anything_begins(
     monkeypatch.setattr("app.cli.database.run", lambda *_: pytest.fail("it went on"))
     assert main(["archive", *args]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_in_trouble_is_told_in_a_line_by_every_command(
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(number, os.strerror(number), "/backups/base")
+
+    monkeypatch.setattr("app.cli.backup.run", fails)
+    assert main(["backup", "list"]) == 1
+    assert capsys.readouterr().err == f"tickhub: /backups/base: {os.strerror(number)}\n"
