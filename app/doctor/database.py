@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
@@ -20,6 +21,9 @@ from app.storage.connection import first_line
 from app.storage.role_names import BACKUP, READ, WRITE
 from app.storage.roles import writers_rights
 from app.storage.schema import HEAD
+
+LEAST_MAJOR = 15
+"""Of PostgreSQL: the first one with NULLS NOT DISTINCT."""
 
 _WHO = "SELECT version(), current_user, current_database(), pg_is_in_recovery()"
 _ROLES = """
@@ -46,8 +50,11 @@ def database(case: Case) -> Iterator[Finding]:
         case.database_trouble = _in_words(why)
         yield fail("database", case.database_trouble, _remedy(case))
         return
-    found = f"PostgreSQL {says.split()[1]}, database {name} at {_where(case.url())}, as {user}"
-    if standby:
+    release = says.split()[1]
+    found = f"PostgreSQL {release}, database {name} at {_where(case.url())}, as {user}"
+    if (major := re.match(r"\d+", release)) and int(major[0]) < LEAST_MAJOR:
+        yield fail("database", f"{found}: {LEAST_MAJOR} is needed", "upgrade it, or take the embedded one")
+    elif standby:
         yield fail("database", f"{found}: a standby, which takes no writes", "name the primary in --database-url")
     else:
         yield ok("database", found)

@@ -149,6 +149,13 @@ FAULTS = [
         *("database clock", FAIL, "3600.0 s from this host's"),
     ),
     Fault(
+        "CREATE FUNCTION public.version() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT 'PostgreSQL 14.23 on x86_64-pc-linux-gnu' $$;"
+        " ALTER DATABASE tickhub SET search_path = public, pg_catalog",
+        'DROP FUNCTION public.version(); ALTER DATABASE tickhub SET search_path = "$user", public, history',
+        *("database", FAIL, "as tickhub: 15 is needed"),
+    ),
+    Fault(
         "INSERT INTO tick_ranges (range, state, manifest, manifest_sha256, rows, derived_rows, bytes) VALUES"
         " ('[2020-01-06 00:00+00,2020-01-13 00:00+00)', 'archived', 'ticks/20200106-0a/manifest-1.json', '', 1, 0, 1)",
         "DELETE FROM tick_ranges",
