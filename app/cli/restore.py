@@ -129,7 +129,7 @@ def _moment(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         raise BackupError(f'--at {text}: give a time with its offset, as "2026-01-13 17:54:43+00"') from None
     if moment.tzinfo is None:
-        raise BackupError(f'--at {text}: say which clock that is, as "{text}+00"')
+        raise BackupError(f'--at {text}: say which clock that is, as "{moment.isoformat(" ")}+00"')
     if moment > datetime.now(UTC):
         raise BackupError(f"--at {text} is in the future")
     return moment

@@ -219,5 +219,7 @@ def test_a_moment_must_be_one(make_server: MakeServer, text: str) -> None:
 
 
 def test_a_moment_of_another_clock_is_told_in_utc(make_server: MakeServer) -> None:
+    told = app(make_server(), "restore", "--at", "2026-01-13", "--verify-only", expect=1)
+    assert 'say which clock that is, as "2026-01-13 00:00:00+00"' in told
     told = app(make_server(), "restore", "--at", "2026-01-13 17:54:43+05:30", "--verify-only", expect=1)
     assert "no verified backup that ended before 2026-01-13 12:24:43Z" in told
