@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,6 +138,12 @@ def test_a_check_that_breaks_is_a_line_and_the_others_are_made(home: Path, monke
 
 
 @pytest.mark.long
+def test_a_python_that_is_too_old_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "sys", SimpleNamespace(version_info=(3, 10, 4), prefix="/opt/tickhub/.venv"))
+    [found] = host.python(Case(settings(home)))
+    assert (found.outcome, found.found) == (FAIL, "3.10.4, and 3.11 is needed")
+
+
 def test_packages_that_are_missing_or_other_ones_are_named(home: Path, tmp_path: Path) -> None:
     # As an environment has it that was made for another version of tickhub.
     other = tmp_path / "flask-0.1.dist-info"
