@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -23,6 +24,9 @@ import msgspec
 from app.backup.tools import BackupError
 
 Kind = Literal["full", "incremental"]
+
+LOOK_S = 0.2
+"""Between two looks whether another command has ended."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,14 +93,24 @@ class Catalog:
             raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does."""
+    def alone(self, wait_s: float = 0.0) -> Iterator[None]:
+        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does.
+
+        wait_s: how long its end is waited for.
+        """
         fd = self.open_lock("lock")
+        until = time.monotonic() + wait_s
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BackupError(f"another backup command is at work in {self.root}: wait for its end") from None
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise BackupError(
+                            f"another backup command is at work in {self.root}: wait for its end"
+                        ) from None
+                    time.sleep(LOOK_S)
             yield
         finally:
             os.close(fd)

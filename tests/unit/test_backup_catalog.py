@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from app.backup.catalog import Catalog, Kind, Note, full_is_due, removable
+from app.backup.catalog import LOOK_S, Catalog, Kind, Note, full_is_due, removable
 from app.backup.restoring import choose
 from app.backup.tools import BackupError
 from app.backup.wal import needed, received, remove_older, restore_command
 from app.cli import backup
 from app.settings import load
 from tests.backup_notes import a_note
+from tests.waiting import WAIT_S
 
 DAY = datetime(2026, 1, 4, 2, tzinfo=UTC)  # a Sunday
 
@@ -143,6 +146,18 @@ def test_what_has_no_note_was_never_finished(tmp_path: Path) -> None:
         assert [path.name for path in catalog.unfinished()] == ["20260104T020000Z-full"]
         with pytest.raises(BackupError, match="another backup command"), catalog.alone():
             pass
+
+
+def test_who_has_time_waits_for_the_end_of_another_command(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    others = ExitStack()
+    others.enter_context(catalog.alone())
+    with pytest.raises(BackupError, match="another backup command"), catalog.alone(2 * LOOK_S):
+        pass
+    ending = threading.Timer(2 * LOOK_S, others.close)
+    ending.start()
+    with catalog.alone(WAIT_S):
+        ending.join()
 
 
 def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
