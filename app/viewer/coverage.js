@@ -1,4 +1,4 @@
-/** Coverage: how much of each hour of a symbol's sessions had ticks, as a heat map of some days, the newest at first. */
+/** Coverage: how much of each hour of a symbol's sessions had ticks, as a map of some days, the newest at first. */
 
 import { segments } from "./controls.js";
 import { whole } from "./format.js";
@@ -6,7 +6,7 @@ import { write } from "./frame.js";
 import { HeatMap, hourText, LONG_DAY } from "./heatmap.js";
 
 const COUNTS = [7, 14, 30, 90];
-/** A day of a busy symbol takes the server a second: one is asked for at first, more at a time while they come quickly. */
+/** A day of a busy symbol takes the server a second: one is asked for at first, more at a time while that is quick. */
 const MOST_ASKED = 8;
 const QUICK_MS = 500;
 /** Who steps quickly asks for what he comes to, not for all that he passes. */
@@ -56,8 +56,9 @@ export class Coverage {
   constructor(api) {
     this.api = api;
     this.dialog = byId("coverage-dialog");
-    const parts = ["title", "state", "legend", "open24", "older", "newer", "newest", "to", "range", "note", "jump", "again"];
-    for (const part of parts) this[part] = byId(`coverage-${part}`);
+    const parts = ["title", "state", "legend", "open24", "range", "note"];
+    const controls = ["older", "newer", "newest", "to", "jump", "again"];
+    for (const part of [...parts, ...controls]) this[part] = byId(`coverage-${part}`);
     const on = { older: () => this.#step(-1), newer: () => this.#step(1) };
     const look = (day, hour) => this.#look(day, hour);
     this.map = new HeatMap({ table: byId("coverage"), told: byId("coverage-told"), look, on });
@@ -197,7 +198,8 @@ export class Coverage {
   }
 
   async #rows(start, end, signal) {
-    const { hours } = await this.api.get(`/api/coverage/${encodeURIComponent(this.symbol)}/hours`, { start, end }, signal);
+    const path = `/api/coverage/${encodeURIComponent(this.symbol)}/hours`;
+    const { hours } = await this.api.get(path, { start, end }, signal);
     const found = new Map();
     for (const row of hours) {
       const day = row.timestamp.slice(0, 10);
@@ -225,7 +227,8 @@ export class Coverage {
     this.newer.ariaDisabled = String(this.#to === null);
     const isEmpty = known && this.dialog.dataset.state === "ready" && this.#sum("ticks") === 0;
     const none = known && this.#ticks === null;
-    const elsewhere = `No ticks in these days. The newest are of ${RANGE.format(Date.parse(this.#ticks?.last ?? FIRST_DAY))}.`;
+    const last = RANGE.format(Date.parse(this.#ticks?.last ?? FIRST_DAY));
+    const elsewhere = `No ticks in these days. The newest are of ${last}.`;
     write(this.note, none ? `${this.symbol} has no ticks yet.` : isEmpty ? elsewhere : "");
     this.jump.hidden = none || !isEmpty;
   }

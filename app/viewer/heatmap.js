@@ -32,12 +32,12 @@ export class HeatMap {
     table.addEventListener("keydown", (event) => this.#moved(event));
     table.addEventListener("focusin", ({ target }) => this.#point(target.closest("td")));
     table.addEventListener("pointerover", ({ target }) => this.#tell(target.closest("td")));
-    table.addEventListener("pointerleave", () => this.#tell(table.contains(document.activeElement) ? this.chosen : null));
+    table.addEventListener("pointerleave", () => this.#tell(this.#hasFocus ? this.chosen : null));
   }
 
   /** Draw these days, dates in their order; who was in the map stays at the place, else the newest day is chosen. */
   show(days) {
-    const focused = this.table.contains(document.activeElement);
+    const focused = this.#hasFocus;
     this.#column = focused ? Math.min(this.#column, days.length - 1) : days.length - 1;
     this.#days = days;
     this.#cells.clear();
@@ -66,12 +66,16 @@ export class HeatMap {
         cell.setAttribute("aria-label", title);
       }
     }
-    if (this.table.contains(document.activeElement)) this.#tell(this.chosen);
+    if (this.#hasFocus) this.#tell(this.chosen);
   }
 
   /** The cell that has, or would have, the focus; null: there are none. */
   get chosen() {
     return this.#cells.get(`${this.#days[this.#column]} ${this.#hour}`) ?? null;
+  }
+
+  get #hasFocus() {
+    return this.table.contains(document.activeElement);
   }
 
   #months() {
