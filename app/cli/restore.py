@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.backup import archived, dumps
+from app.backup.journals import rows_behind
 from app.backup.restoring import Wanted, choose, restore
 from app.backup.tools import BackupError, Tools
 from app.cli import add_setting_flags
@@ -94,7 +95,15 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
         tools = Tools(installed_binaries(), owner_url(settings))
         ticks, aside = dumps.restore_dump(tools, path, drop_existing=args.drop_existing)
         weeks = archive_of(tools, settings)
+        with tools.connection() as conn, conn.cursor() as cur:
+            cur.execute("SELECT journal_id, next_row FROM ingest_log")
+            rows = rows_behind(settings.data_dir / "journal", dict(cur.fetchall()))
     print(f"{path.name}: {ticks:,} ticks{weeks}; what was there is in the database {aside}")
+    if rows:
+        print(
+            f"journals: {rows:,} acknowledged rows that are not in the dump are stored at the next start; to do without"
+            f" them move {settings.data_dir / 'journal'} away before"
+        )
     return 0
 
 

@@ -199,6 +199,7 @@ def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeSer
     assert "sound" in app(server, "restore", str(dump), "--verify-only")
     told = app(server, "restore", str(dump), "--drop-existing")
     assert "25 ticks" in told
+    assert "journals: 5 acknowledged rows that are not in the dump are stored at the next start" in told
     server.database.up()
     assert stored(server.database) == list(range(25))
     [(allowed,)] = server.database.rows("SELECT datacl::text FROM pg_database WHERE datname = 'tickhub'")
