@@ -44,12 +44,12 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     if (followed := host.following) is not None:
         until = GaugeMetricFamily(
             "tickhub_backup_followed_timestamp_seconds",
-            "Up to when all that was written is beside the backups.",
+            "Up to when all that was written is beside the backups; 0: nothing ever was.",
             labels=["what"],
         )
         for what, moment in (("wal", followed.wal_until), ("journals", followed.journals_until)):
-            if moment is not None:
-                until.add_metric([what], moment.timestamp())
+            # Never, too: of a series that is not there no alert is made.
+            until.add_metric([what], 0.0 if moment is None else moment.timestamp())
         yield until
         yield GaugeMetricFamily(
             "tickhub_backup_wal_behind_bytes", "WAL that was written and not yet received.", followed.behind_bytes

@@ -19,6 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from psycopg2.errors import InsufficientPrivilege
 
 from app import host_figures, request_ids, watch
+from app.backup.following import FILE, Following
 from app.errors import DatabaseAway
 from app.host_figures import HostFigures
 from app.meters import ReadMeters
@@ -203,6 +204,16 @@ def test_each_backup_is_sound_damaged_or_unverified_and_only_one_of_them(tmp_pat
     [counted] = [family for family in told if family.name == "tickhub_backups"]
     states = {sample.labels["state"]: sample.value for sample in counted.samples}
     assert states == {"sound": 1, "damaged": 5, "unverified": 1}
+
+
+def test_wal_that_was_never_received_is_told_of_as_such(tmp_path: Path) -> None:
+    (tmp_path / FILE).parent.mkdir()
+    journals = datetime(2026, 1, 13, 2, tzinfo=UTC)
+    (tmp_path / FILE).write_bytes(msgspec.json.encode(Following(journals_until=journals, trouble="it may not")))
+    told = host_families(host_figures.look(tmp_path, tmp_path, tmp_path), 1.0)
+    [followed] = [family for family in told if family.name == "tickhub_backup_followed_timestamp_seconds"]
+    until = {sample.labels["what"]: sample.value for sample in followed.samples}
+    assert until == {"wal": 0, "journals": journals.timestamp()}
 
 
 def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_there() -> None:
