@@ -23,7 +23,7 @@ from app.backup.following import FollowedAlready, alone, following
 from app.backup.journals import Cut, copy_new, is_journal, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import broken_off, keep_histories, needed, restore_command
+from app.backup.wal import broken_off, keep_histories, left_behind, needed, restore_command
 from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
@@ -47,6 +47,9 @@ RECOVERY_S = 120.0
 
 FOLLOWER_S = 10.0
 """So long a `backup wal` that is at work has to end, as one of a server that was just stopped, or to copy journals."""
+
+TAIL_BYTES = 1 << 20
+"""So much of the WAL may lie behind the end of a recovery: a record whose end was not received yet."""
 
 _NOT_REACHED = "before configured recovery target was reached"
 
@@ -214,6 +217,7 @@ def _recover(
         target = {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
     else:
         target = _at(at)
+    to_the_end = not target
     try:
         with trial(shop, _recovery(wal, target, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
@@ -225,7 +229,17 @@ def _recover(
             _check_followed(catalog, note, at, say)
         with trial(shop, _recovery(wal, {}, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
+        to_the_end = True
     clean_settings(shop)
+    if to_the_end:
+        segment = note.wal_segment_bytes
+        ended, bytes_behind = left_behind(catalog.wal, shop.fresh, timeline, restored.timeline, segment)
+        if bytes_behind > TAIL_BYTES:
+            say(
+                f"WAL: {bytes_behind >> 20:,} MiB that were received behind {ended} CANNOT BE READ: a segment from"
+                " there on is damaged or missing. Ticks and records since then come back by copies of their journals,"
+                " what else was written (symbols, rules, keys, deletions) does not. Try a backup from after it"
+            )
     return restored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shutil
@@ -125,6 +126,7 @@ def test_a_chain_comes_back_row_for_row_in_a_new_directory(history: History, sta
     server = history.fresh(stack, "row-for-row")
     told = app(server, "restore")
     assert "3 backups in its chain" in told
+    assert "CANNOT BE READ" not in told
     server.database.up()
     found = everything(server.database)
     assert found.keys() == history.rows.keys()
@@ -177,6 +179,24 @@ def test_what_cannot_be_noted_is_told_and_keeps_nobody_from_trying_a_restore(
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.fullmatch(r"tickhub: \S+-full is sound, but: \S+-full\.json cannot be written: .+\n", done.stderr)
     assert "(no notes)" in run(server, "-c", NO_NOTES, "restore", "--verify-only").stdout
+
+
+def test_wal_that_is_missing_in_the_middle_is_told_and_ticks_come_back_by_their_journals(
+    history: History, stack: ExitStack
+) -> None:
+    [full] = sorted((history.backups / "base").glob("*-full"))
+    server = history.fresh(stack, "missing-wal")
+    assert "CANNOT BE READ" not in app(server, "restore", full.name, "--verify-only")
+    less = history.parent / "backups-without-wal"
+    shutil.copytree(history.backups, less, copy_function=os.link)
+    stack.callback(shutil.rmtree, less)
+    segments = sorted(path for path in (less / "wal").iterdir() if len(path.name) == 24)
+    segments[-2].unlink()
+    server.environ["TICKHUB_BACKUP_DIR"] = str(less)
+    assert "CANNOT BE READ: a segment from there on is damaged or missing" in app(server, "restore", full.name)
+    server.start().wait_ready()
+    server.wait_drained()
+    assert stored(server.database) == [number for batch in BATCHES for number in batch]
 
 
 def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history: History, stack: ExitStack) -> None:
