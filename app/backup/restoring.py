@@ -255,9 +255,11 @@ def _check_followed(catalog: Catalog, note: Note, at: datetime, say: Say) -> Non
     ):
         until = "no WAL was received"
         if followed is not None and followed.wal_until is not None:
-            until = f"WAL was received until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
+            since = "" if followed.since is None else f" from {followed.since:%Y-%m-%d %H:%M:%S}Z"
+            until = f"WAL was received{since} until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
         raise BackupError(
-            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z ({until}): without --at all that there is comes back"
+            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z, or begins behind the backup ({until}): without --at"
+            " all that there is comes back"
         )
     if followed.in_gap(at):
         say("journals were not copied at that moment: what was acknowledged shortly before it may be missing")
