@@ -115,6 +115,15 @@ class Keys:
 
         return release
 
+    def may_go_on(self, caller: Caller | None) -> bool:
+        """Tell whether who was let in may read on. caller: None for one without a key, while none was asked for."""
+        if caller is None:
+            return not self.required
+        if not caller.prefix:
+            return True
+        known = self._known.get(caller.prefix)
+        return known is not None and known.hash == caller.hash and _holds(known)
+
     def run(self) -> None:
         """Keep the keys current for ever; to be spawned as a greenlet."""
         while True:
@@ -183,15 +192,9 @@ class Keys:
 
     def _let_go(self) -> None:
         for token, (caller, lost) in list(self._holding.items()):
-            if not (self._still_good(caller) if caller else not self.required):
+            if not self.may_go_on(caller):
                 self._holding.pop(token, None)
                 lost()
-
-    def _still_good(self, caller: Caller) -> bool:
-        if not caller.prefix:
-            return True
-        known = self._known.get(caller.prefix)
-        return known is not None and known.hash == caller.hash and _holds(known)
 
 
 def _configured(settings: Settings) -> list[tuple[bytes, Caller]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from app.archive.weeks import (
     ranges,
     set_manifest,
     states_locked,
+    tick_count,
     version,
     wait_for_readers,
 )
@@ -32,6 +32,7 @@ from app.archive.writing import names_of, pages_ahead, write_file, write_manifes
 from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, load
 from app.storage.archive_rows import WholeTicks
+from app.storage.clocks import agreed_now
 from app.storage.connection import Connection
 from app.storage.lease import DESK, is_taken
 
@@ -97,9 +98,11 @@ class Archiver:
     def run(self, hot_days: int) -> None:
         """Finish what was begun, archive what is older than `hot_days` (0: nothing more), and merge late ticks.
 
-        Raises ArchiveError for what needs somebody to look, Busy and DatabaseAway for what a later run may do.
+        Raises ArchiveError and ClocksDiffer for what needs somebody to look, Busy and DatabaseAway for what a later
+        run may do.
         """
         with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
+            before_us = self._before_us(hot_days)
             self._put_back()
             known = self._known()
             for one in known.values():
@@ -107,9 +110,8 @@ class Archiver:
                     self._find(one)
             for name in self._place.tidy({Path(one.manifest).parent.name for one in known.values() if one.manifest}):
                 self._say(f"{name}: no range names it; moved to {self._place.root / 'unused'}")
-            before_us = round(time.time() * 1_000_000) - hot_days * DAY_US
             wrong: list[str] = []
-            for week in self._due(known, before_us if hot_days > 0 else None):
+            for week in self._due(known, before_us):
                 with _kept_for_the_end(wrong), _no_half_files(self._place):
                     self._archive(week)
             for one in self._known().values():
@@ -122,15 +124,27 @@ class Archiver:
             if wrong:
                 raise ArchiveError("; ".join(wrong))
 
+    def due(self, hot_days: int) -> Iterator[tuple[Week, int]]:
+        """Yield the weeks that `run` would archive now, and how many ticks each has in the database.
+
+        Raises ClocksDiffer, DatabaseAway.
+        """
+        for week in self._due(self._known(), self._before_us(hot_days)):
+            with self._connection.transaction() as cur:
+                yield week, tick_count(cur, week)
+
     def bring_back(self, start_us: int, end_us: int) -> None:
         """Put the archived ticks of every week that [start_us, end_us) touches back into the database.
 
         Raises ArchiveError, ArchiveAway, Busy, DatabaseAway.
         """
         with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
-            for one in self._known().values():
-                if one.start_us < end_us and one.end_us > start_us and one.state in ("archiving", "archived"):
-                    self._bring_back(one)
+            touched = [one for one in self._known().values() if one.start_us < end_us and one.end_us > start_us]
+            wanted = [one for one in touched if one.state in ("archiving", "archived")]
+            for one in wanted:
+                self._bring_back(one)
+            if not wanted:
+                self._say("nothing of that time is archived: nothing was brought back")
 
     def listed(self) -> Iterator[tuple[Range, int]]:
         """Yield the ranges, and how many late ticks wait for each. Raises DatabaseAway."""
@@ -151,6 +165,9 @@ class Archiver:
                     yield one, str(error)
                 else:
                     yield one, None
+
+    def _before_us(self, hot_days: int) -> int | None:
+        return round(agreed_now(self._connection).timestamp() * 1_000_000) - hot_days * DAY_US if hot_days > 0 else None
 
     def _known(self) -> dict[int, Range]:
         with self._connection.transaction() as cur:

@@ -184,6 +184,13 @@ def has_ticks(cur: Cursor, week: Week) -> bool:
     return bool(cur.fetchone() == (True,))
 
 
+def tick_count(cur: Cursor, week: Week) -> int:
+    """Return how many rows there are in the week's partition."""
+    cur.execute(f"SELECT count(*) FROM public.{week.partition}")  # noqa: S608 - a name of ours
+    [(rows,)] = cur.fetchall()
+    return int(rows)
+
+
 def version(cur: Cursor, week: Week) -> tuple[int, str]:
     """Return what changes whenever a tick of the week does."""
     cur.execute(_VERSION, week.bounds)

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +24,9 @@ import msgspec
 from app.backup.tools import BackupError
 
 Kind = Literal["full", "incremental"]
+
+LOOK_S = 0.2
+"""Between two looks whether another command has ended."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,22 +80,37 @@ class Catalog:
         return self.base / label
 
     def open_lock(self, name: str) -> int:
-        """Return the descriptor of a file to lock, in directories that are there then. Raises BackupError."""
+        """Return the descriptor of a file to lock, in directories that are there then. Raises BackupError.
+
+        Of a file system that can only be read it is the directory's: a restore from there needs no more.
+        """
         try:
             self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as why:
+            if why.errno == errno.EROFS and self.base.is_dir():
+                return os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does."""
+    def alone(self, wait_s: float = 0.0) -> Iterator[None]:
+        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does.
+
+        wait_s: how long its end is waited for.
+        """
         fd = self.open_lock("lock")
+        until = time.monotonic() + wait_s
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BackupError(f"another backup command is at work in {self.root}: wait for its end") from None
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise BackupError(
+                            f"another backup command is at work in {self.root}: wait for its end"
+                        ) from None
+                    time.sleep(LOOK_S)
             yield
         finally:
             os.close(fd)
@@ -101,8 +121,12 @@ class Catalog:
         for path in sorted(self.base.glob("*.json")) if self.base.exists() else []:
             try:
                 note = msgspec.json.decode(path.read_bytes(), type=Note)
-            except (msgspec.DecodeError, msgspec.ValidationError) as why:
-                raise BackupError(f"{path} is no backup's note: {why}") from why
+            except (OSError, msgspec.DecodeError, msgspec.ValidationError) as why:
+                # Not passed over: what it was the note of would be taken for unfinished, and removed.
+                raise BackupError(
+                    f"{path} is no backup's note ({why}): move it and {path.with_suffix('')} away, and the other"
+                    " backups can be used"
+                ) from why
             if self.path(note.label).is_dir():
                 found.append(note)
         return sorted(found, key=lambda note: (note.began_at, note.label))
@@ -133,15 +157,18 @@ class Catalog:
         return found
 
     def save(self, note: Note) -> None:
-        """Keep a note, durably."""
+        """Keep a note, durably. Raises BackupError; then the one of before is still there."""
         path = self.base / f"{note.label}.json"
         fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(note), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        self.sync()
+        try:
+            with fresh.open("wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(note), indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            self.sync()
+        except OSError as why:
+            raise BackupError(f"{path} cannot be written: {why.strerror}") from why
 
     def sync(self) -> None:
         """Make the names in the directory of backups durable."""

@@ -97,16 +97,12 @@ def restore_dump(tools: Tools, path: Path, *, drop_existing: bool, now: datetime
             if found == HEAD:
                 grant(cur)  # what is said of the database itself is in no dump; an older schema's migration does it
         (ticks,) = restored.row("SELECT count(*) FROM ticks")
-        _execute(server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(aside)))
-        try:
-            _execute(
-                server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(fresh), sql.Identifier(name))
-            )
-        except BackupError:
-            _execute(
-                server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(aside), sql.Identifier(name))
-            )
-            raise
+        # In one transaction: whoever is killed between them leaves what was there under its name.
+        with server.connection() as conn, conn.cursor() as cur:
+            conn.autocommit = False
+            cur.execute(_renaming(name, aside))
+            cur.execute(_renaming(fresh, name))
+            conn.commit()
     except BaseException:
         _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
         raise
@@ -130,6 +126,10 @@ def _entries(tools: Tools, path: Path) -> list[str]:
         tools.run("pg_restore", "--list", f"--file={file.name}", path)
         lines = Path(file.name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith(";")]
+
+
+def _renaming(old: str, new: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
 
 
 def _execute(server: Tools, statement: sql.Composed) -> None:

@@ -121,6 +121,7 @@ class Follower:
         self._wal_trouble: str | None = None
         self._receives = False
         self._journal_trouble: str | None = None
+        self._write_trouble: str | None = None
         self._writing = threading.Lock()
         self._asked, self._foreign = threading.Event(), False
 
@@ -171,8 +172,12 @@ class Follower:
             self._wal_trouble = self._tell(None, f"no WAL was received since {self._wal_until:%H:%M:%S}Z")
         try:
             self._write()
+            if self._write_trouble is not None:
+                self._say(f"{self._catalog.root} is written again")
+            self._write_trouble = None
         except OSError as why:
-            self._journal_trouble = self._tell(self._journal_trouble, f"{self._catalog.root} cannot be written: {why}")
+            # Of its own: told in turns with the journals' trouble, each would be news every second.
+            self._write_trouble = self._tell(self._write_trouble, f"{self._catalog.root} cannot be written: {why}")
 
     def _write(self) -> None:
         troubles = [one for one in (self._wal_trouble, self._journal_trouble) if one is not None]

@@ -18,6 +18,7 @@ from app.pipeline.journal import segment_path, segments, sync_directory, tag_of
 from app.pipeline.records import SEGMENT, unpack_head, unpack_payload
 
 _PIECE_BYTES = 1 << 20
+_OWN = "system_metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,23 @@ def _copy_journal(directory: Path, target: Path) -> int:
         if not have:
             sync_directory(target)
     return added
+
+
+def rows_behind(live: Path, next_rows: Mapping[str, int]) -> int:
+    """Return how many rows, but for the server's own metrics, the journals have that a database has not.
+
+    next_rows: as for `put_back`. A server that starts on both stores them.
+    """
+    rows = 0
+    for directory in sorted(live.iterdir()) if live.exists() else []:
+        next_row = next_rows.get(directory.name, 0)
+        for first in segments(directory) if is_journal(directory) else []:
+            for _, _, dataset, count, first_row, _ in _records(
+                segment_path(directory, first).read_bytes(), tag_of(directory.name)
+            ):
+                if dataset not in (SEGMENT, _OWN):
+                    rows += max(0, min(count, first_row + count - next_row))
+    return rows
 
 
 def remove_older(copies: Path, before_us: int) -> int:

@@ -26,7 +26,10 @@ class Pruned:
 
 
 def prune(catalog: Catalog, archive_dir: Path, now: datetime, keep_days: int, keep_count: int) -> Pruned:
-    """Remove what may go by age and by number (catalog.removable). The caller is alone in the catalog."""
+    """Remove what may go by age and by number (catalog.removable). The caller is alone in the catalog.
+
+    Of dumps the newest stays, however old it is: it may be all that there is.
+    """
     for left in catalog.unfinished():
         shutil.rmtree(left)
     labels = []
@@ -39,10 +42,15 @@ def prune(catalog: Catalog, archive_dir: Path, now: datetime, keep_days: int, ke
     copies = 0
     if oldest is not None:
         copies = journals.remove_older(catalog.journal, round((oldest - JOURNAL_MARGIN).timestamp() * 1e6))
-    dumps = 0
-    for path in catalog.dumps.glob("*.dump") if keep_days and catalog.dumps.exists() else []:
-        if path.stat().st_mtime < (now - timedelta(days=keep_days)).timestamp():
-            path.unlink()
-            dumps += 1
+    too_old = _too_old(catalog.dumps, now, keep_days) if keep_days else []
+    for path in too_old:
+        path.unlink()
     weeks = archived.remove_unneeded(catalog, archive_dir, kept)
-    return Pruned(labels, segments, copies, dumps, len(weeks))
+    return Pruned(labels, segments, copies, len(too_old), len(weeks))
+
+
+def _too_old(dumps: Path, now: datetime, keep_days: int) -> list[Path]:
+    """Return the dumps that are older than that, but for the newest."""
+    oldest_s = (now - timedelta(days=keep_days)).timestamp()
+    by_age = sorted(dumps.glob("*.dump"), key=lambda path: (path.stat().st_mtime, path.name))
+    return [path for path in by_age[:-1] if path.stat().st_mtime < oldest_s]

@@ -6,6 +6,7 @@ at the moment: the next start drains them as it drains every journal that nobody
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from app.backup.following import FollowedAlready, alone, following
 from app.backup.journals import Cut, copy_new, is_journal, put_back
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import broken_off, keep_histories, needed, restore_command
+from app.backup.wal import broken_off, keep_histories, left_behind, needed, restore_command
 from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
@@ -46,6 +47,9 @@ RECOVERY_S = 120.0
 
 FOLLOWER_S = 10.0
 """So long a `backup wal` that is at work has to end, as one of a server that was just stopped, or to copy journals."""
+
+TAIL_BYTES = 1 << 20
+"""So much of the WAL may lie behind the end of a recovery: a record whose end was not received yet."""
 
 _NOT_REACHED = "before configured recovery target was reached"
 
@@ -116,7 +120,8 @@ def restore(
     tools = Tools(shop.place.binaries, "")
     note, at = wanted.note, wanted.at
     chain = catalog.chain(note.label)
-    damaged = [one for one in verify(catalog, tools, note.label, progress) if one.damage is not None]
+    checked = verify(catalog, tools, note.label, progress, must_be_noted=False)
+    damaged = [one for one in checked if one.damage is not None]
     if damaged:
         raise BackupError(f"backup {damaged[0].label} is damaged: {damaged[0].damage}")
     say(f"{note.label}: verified, {len(chain)} backup{'s' if len(chain) > 1 else ''} in its chain")
@@ -150,7 +155,7 @@ def restore(
         if wrong and wanted.verify_only:
             say("a restore would need --without-archive")
         if not wanted.verify_only:
-            keep_histories(shop.fresh, catalog.wal)
+            _keep_histories(catalog, shop, say)
             if not wrong:
                 archived.put_back(catalog, archive_dir, restored.archive, say)
             _put_in_place(config, shop, fresh_journals, restored, known, at)
@@ -158,6 +163,15 @@ def restore(
         clear(shop)
         shutil.rmtree(fresh_journals, ignore_errors=True)
     return restored
+
+
+def _keep_histories(catalog: Catalog, shop: Workshop, say: Say) -> None:
+    try:
+        keep_histories(shop.fresh, catalog.wal)
+    except OSError as why:
+        if why.errno != errno.EROFS:
+            raise BackupError(f"the restore cannot be noted in {catalog.wal}: {why.strerror}") from why
+        say(f"{catalog.root} can only be read: give the restored server a backup_dir of its own")
 
 
 def _copy_the_rest(catalog: Catalog, shop: Workshop, live: Path, note: Note, say: Say) -> None:
@@ -203,6 +217,7 @@ def _recover(
         target = {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
     else:
         target = _at(at)
+    to_the_end = not target
     try:
         with trial(shop, _recovery(wal, target, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
@@ -214,7 +229,17 @@ def _recover(
             _check_followed(catalog, note, at, say)
         with trial(shop, _recovery(wal, {}, timeline), log, RECOVERY_S) as url:
             restored = _look(note, url)
+        to_the_end = True
     clean_settings(shop)
+    if to_the_end:
+        segment = note.wal_segment_bytes
+        ended, bytes_behind = left_behind(catalog.wal, shop.fresh, timeline, restored.timeline, segment)
+        if bytes_behind > TAIL_BYTES:
+            say(
+                f"WAL: {bytes_behind >> 20:,} MiB that were received behind {ended} CANNOT BE READ: a segment from"
+                " there on is damaged or missing. Ticks and records since then come back by copies of their journals,"
+                " what else was written (symbols, rules, keys, deletions) does not. Try a backup from after it"
+            )
     return restored
 
 
@@ -230,9 +255,11 @@ def _check_followed(catalog: Catalog, note: Note, at: datetime, say: Say) -> Non
     ):
         until = "no WAL was received"
         if followed is not None and followed.wal_until is not None:
-            until = f"WAL was received until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
+            since = "" if followed.since is None else f" from {followed.since:%Y-%m-%d %H:%M:%S}Z"
+            until = f"WAL was received{since} until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
         raise BackupError(
-            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z ({until}): without --at all that there is comes back"
+            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z, or begins behind the backup ({until}): without --at"
+            " all that there is comes back"
         )
     if followed.in_gap(at):
         say("journals were not copied at that moment: what was acknowledged shortly before it may be missing")

@@ -26,10 +26,14 @@ def verify(
     label: str,
     progress: Progress | None = None,
     seen: dict[str, str | None] | None = None,
+    *,
+    must_be_noted: bool = True,
 ) -> list[Note]:
     """Check a backup and all that it needs, and note the outcome; return their notes, the full one first.
 
     seen: files of the archive that were checked before, and what was wrong with them; they are not read again.
+    must_be_noted: False where the outcome alone matters, of backups that can only be read, or on a full disk. Raises
+    BackupError with the outcome where it cannot be noted.
     """
     checked = []
     seen = {} if seen is None else seen
@@ -42,5 +46,9 @@ def verify(
         of_archive = archived.damage(catalog, note.archive, seen)
         now = datetime.now(UTC)
         checked.append(msgspec.structs.replace(note, verified_at=now, damage=damage, archive_damage=of_archive))
-        catalog.save(checked[-1])
+        try:
+            catalog.save(checked[-1])
+        except BackupError as why:
+            if must_be_noted:
+                raise BackupError(f"{note.label} is {damage or of_archive or 'sound'}, but: {why}") from why
     return checked

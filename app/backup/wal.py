@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ OLDER = "older"
 """Where WAL is set aside that is not of the server's present history any more."""
 
 _SEGMENT_NAME = 24
+_PAGE_BYTES = 8192
 _STOP_WITHIN_S = 10.0
 _SLOT_STATE = """
     SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active, coalesce(wal_status = 'lost', false)
@@ -211,6 +213,37 @@ def broken_off(directory: Path, note: Note, timeline: int) -> tuple[int, str] | 
         if following > note.timeline and f"{following:08X}{number // a_log:08X}{number % a_log:08X}" not in there:
             return parent, lsn
     return None
+
+
+def left_behind(directory: Path, cluster: Path, timeline: int, recovered: int, segment_bytes: int) -> tuple[str, int]:
+    """Return where the recovery of a cluster ended (LSN), and how much of a timeline's WAL lies here behind that.
+
+    recovered: the timeline that the cluster went on in. A server that recovers takes a segment that is damaged, or that
+    is missing, for the end of all WAL.
+    """
+    switches = _switches(cluster / "pg_wal", recovered)
+    names = [name for name in received(directory) if int(name[:8], 16) == timeline]
+    if not switches or not names:
+        return "", 0
+    ended = switches[-1][1]
+    return ended, max(0, _written_until(directory, names[-1], segment_bytes) - lsn_number(ended))
+
+
+def _written_until(directory: Path, name: str, segment_bytes: int) -> int:
+    """Return the place behind the last page of a segment that was written; the rest of a partial one is zeros."""
+    begins = _number(name, segment_bytes) * segment_bytes
+    pages = [0]
+    for path in _files(directory):
+        if path.name.removesuffix(".partial") == name:
+            data = path.read_bytes()
+            # A page says its own place in its bytes 8 to 15 (XLogPageHeaderData), in the server's byte order.
+            written = (
+                at + _PAGE_BYTES
+                for at in reversed(range(0, len(data), _PAGE_BYTES))
+                if int.from_bytes(data[at + 8 : at + 16], sys.byteorder) == begins + at
+            )
+            pages.append(next(written, 0))
+    return begins + max(pages)
 
 
 def _switches(directory: Path, timeline: int) -> list[tuple[int, str]]:

@@ -7,6 +7,7 @@ are declared here: every command takes those of COMMON, `serve` takes them all.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -70,6 +71,9 @@ def add_setting_flags(parser: argparse.ArgumentParser, settings: Iterable[Settin
             metavar = "|".join(row.choices) or row.kind.upper()
             group.add_argument(*names, dest=dest, default=argparse.SUPPRESS, help=help_text, metavar=metavar)
 
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""Troubles that are the operator's to mend, wherever they are met; others are mistakes of ours."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 when it failed, 2 when it was asked wrongly."""
@@ -99,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read has gone, as `head` does. Else Python would stumble over it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as why:
+        if why.errno not in _OF_DISKS:
+            raise
+        return _fail(f"{f'{why.filename}: ' if why.filename else ''}{why.strerror}", 1)
 
 
 def _remedy(why: TickhubError) -> str:

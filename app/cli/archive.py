@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     when = "RFC 3339 with offset, a date (midnight UTC), or epoch s, ms, us, ns"
     parser.add_argument("--start", type=time_argument, metavar="TIME", help=f"bring-back: from when on: {when}")
     parser.add_argument("--end", type=time_argument, metavar="TIME", help="bring-back: before when; by whole weeks")
+    parser.add_argument("--dry-run", action="store_true", help="run: only tell which weeks would move")
     add_setting_flags(parser, [BY_NAME[name] for name in _SETTINGS])
 
 
@@ -47,10 +48,15 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do it; return 0, or 1 when verifying found damage.
 
     Starts the embedded database when it is down, and leaves it running. Raises SettingsError, ArchiveError,
-    DatabaseAway.
+    ClocksDiffer, DatabaseAway.
     """
-    if (args.action == "bring-back") != (args.start is not None and args.end is not None):
+    given = [one for one in (args.start, args.end) if one is not None]
+    if len(given) != (2 if args.action == "bring-back" else 0):
         raise SettingsError("archive bring-back needs --start and --end, the others take neither")
+    if given and args.start >= args.end:
+        raise SettingsError("--end must be later than --start")
+    if args.dry_run and args.action != "run":
+        raise SettingsError("--dry-run is for archive run")
     database.run(argparse.Namespace(action="up"), settings)
 
     def connect(name: str) -> Connection:
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             step_back()
             archiver = Archiver(own, guard, fetchers, root, say=_say, progress=progress, copies=copies)
             actions: dict[str, Callable[[], int]] = {
-                "run": lambda: _run(archiver, settings.hot_days),
+                "run": lambda: (_due if args.dry_run else _run)(archiver, settings.hot_days),
                 "list": lambda: _list(archiver),
                 "verify": lambda: _verify(archiver),
                 "bring-back": lambda: _bring_back(archiver, args.start, args.end),
@@ -96,6 +102,13 @@ def _say(line: str) -> None:
 
 def _run(archiver: Archiver, hot_days: int) -> int:
     archiver.run(hot_days)
+    return 0
+
+
+def _due(archiver: Archiver, hot_days: int) -> int:
+    for week, rows in archiver.due(hot_days):
+        _say(f"{week.name}: {rows:,} ticks would move")
+    _say("nothing was moved")
     return 0
 
 

@@ -39,6 +39,9 @@ LINE_EVERY_S = 10.0
 FOLLOWED_ALREADY = 75
 """Exit status of `backup wal` when another one is at work (EX_TEMPFAIL)."""
 
+DAILY_WAITS_S = 2 * 3600.0
+"""How long the day's backup waits for another command's end; other jobs wait with it."""
+
 TAKE_OVER_S = 15.0
 """How long a server's `backup wal` waits for the end of another one, of a worker that is gone."""
 
@@ -137,7 +140,8 @@ def _daily(catalog: Catalog, settings: Settings) -> int:
     step_back()
     tools = tools_of(settings)
     now = datetime.now(UTC)
-    with catalog.alone(), shown("backup") as progress:
+    # Somebody may be checking old ones for hours: refused at once, a day would be without a backup.
+    with catalog.alone(DAILY_WAITS_S), shown("backup") as progress:
         lineage.adopt(settings.data_dir, catalog.root)
         reason = can_be_incremental(catalog, tools)
         full = full_is_due(catalog.notes(), now, DAYS.index(settings.backup_full_day))

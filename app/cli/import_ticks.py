@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge", action="store_true", help="import into a range that holds ticks sent without seq"
     )
     parser.add_argument(
+        "--again",
+        action="store_true",
+        help="import once more what is imported already, as after a deletion; what is still there is not doubled",
+    )
+    parser.add_argument(
         "--reject-dir",
         type=Path,
         default=Path(),
@@ -118,10 +123,12 @@ class _Import:
         before = self.path.stat()
         with tqdm(total=before.st_size, unit="B", unit_scale=True, desc=self.path.name, disable=None) as bar:
             digest = content_hash(self.path, bar.update)
-            identity = [given.symbol if given else "", self.clock.spec, before.st_size, digest]
-            key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-            job = ImportJob(self.connection, f"import:{key}", self.args.merge)
+            identity: list[str | int] = [given.symbol if given else "", self.clock.spec, before.st_size, digest]
+            job = self._job(identity)
             start, created_us = job.open()
+            if self.args.again and start.next_row:
+                job = self._job([*identity, time.time_ns()])
+                start, created_us = job.open()
             bar.reset()
             with _Rejects(self.rejects) as rejects:
                 entry = self._write_blocks(job, start, created_us, given, rejects, bar)
@@ -132,6 +139,10 @@ class _Import:
                     "the file changed while it was read: import it again when it is complete"
                 )
         print(_summary(self.path, start, entry, rejects, time.monotonic() - began))
+
+    def _job(self, identity: list[str | int]) -> ImportJob:
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+        return ImportJob(self.connection, f"import:{key}", self.args.merge)
 
     def _write_blocks(
         self,
@@ -256,7 +267,8 @@ def _summary(path: Path, start: LedgerEntry, end: LedgerEntry, rejects: _Rejects
     if not rows and start.next_row:
         return (
             f"{path}: already imported, nothing to do ({end.next_row} rows, {end.stored} stored, "
-            f"{end.duplicates} duplicates, {end.set_aside} set aside, {end.skipped} rejected)"
+            f"{end.duplicates} duplicates, {end.set_aside} set aside, {end.skipped} rejected); "
+            "--again imports it once more"
         )
     line = f"{path}: {rows} rows, {end.stored - start.stored} stored"
     line += f", {end.duplicates - start.duplicates} duplicates"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.backup import dumps
+from app.backup import archived, dumps
+from app.backup.journals import rows_behind
 from app.backup.restoring import Wanted, choose, restore
 from app.backup.tools import BackupError, Tools
 from app.cli import add_setting_flags
@@ -93,8 +94,38 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
         bring_up(settings)
         tools = Tools(installed_binaries(), owner_url(settings))
         ticks, aside = dumps.restore_dump(tools, path, drop_existing=args.drop_existing)
-    print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}")
+        weeks = archive_of(tools, settings)
+        with tools.connection() as conn, conn.cursor() as cur:
+            cur.execute("SELECT journal_id, next_row FROM ingest_log")
+            rows = rows_behind(settings.data_dir / "journal", dict(cur.fetchall()))
+    print(f"{path.name}: {ticks:,} ticks{weeks}; what was there is in the database {aside}")
+    if rows:
+        print(
+            f"journals: {rows:,} acknowledged rows that are not in the dump are stored at the next start; to do without"
+            f" them move {settings.data_dir / 'journal'} away before"
+        )
     return 0
+
+
+def archive_of(tools: Tools, settings: Settings) -> str:
+    """Have the archive's files that a restored dump names, as far as they can be had here; return how many weeks."""
+    with tools.connection() as conn, conn.cursor() as cur:
+        named = archived.named(cur)
+    if not named:
+        return ""
+    catalog, place = catalog_of(settings), archive_dir(settings)
+    wrong = archived.missing(catalog, place, named)
+    for line in wrong:
+        print(f"archive: {line}", file=sys.stderr)
+    if wrong:
+        print(
+            f"archive: ticks of those weeks cannot be read until their files are in {place}, a dump has none of them:"
+            " bring ticks/ of the old archive_dir, or archive/ of a backup_dir, then python -m app archive verify",
+            file=sys.stderr,
+        )
+    else:
+        archived.put_back(catalog, place, named, lambda line: print(f"archive: {line}", file=sys.stderr))
+    return f", {len(named):,} weeks in the archive"
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -102,10 +133,12 @@ def _moment(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # As all that is said of it: a message that has another clock's hour with a Z would mislead.
+        moment = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BackupError(f'--at {text}: give a time with its offset, as "2026-01-13 17:54:43+00"') from None
     if moment.tzinfo is None:
-        raise BackupError(f'--at {text}: say which clock that is, as "{text}+00"')
+        raise BackupError(f'--at {text}: say which clock that is, as "{moment.isoformat(" ")}+00"')
     if moment > datetime.now(UTC):
         raise BackupError(f"--at {text} is in the future")
     return moment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
@@ -20,6 +21,9 @@ from app.storage.connection import first_line
 from app.storage.role_names import BACKUP, READ, WRITE
 from app.storage.roles import writers_rights
 from app.storage.schema import HEAD
+
+LEAST_MAJOR = 15
+"""Of PostgreSQL: the first one with NULLS NOT DISTINCT."""
 
 _WHO = "SELECT version(), current_user, current_database(), pg_is_in_recovery()"
 _ROLES = """
@@ -46,8 +50,11 @@ def database(case: Case) -> Iterator[Finding]:
         case.database_trouble = _in_words(why)
         yield fail("database", case.database_trouble, _remedy(case))
         return
-    found = f"PostgreSQL {says.split()[1]}, database {name} at {_where(case.url())}, as {user}"
-    if standby:
+    release = says.split()[1]
+    found = f"PostgreSQL {release}, database {name} at {_where(case.url())}, as {user}"
+    if (major := re.match(r"\d+", release)) and int(major[0]) < LEAST_MAJOR:
+        yield fail("database", f"{found}: {LEAST_MAJOR} is needed", "upgrade it, or take the embedded one")
+    elif standby:
         yield fail("database", f"{found}: a standby, which takes no writes", "name the primary in --database-url")
     else:
         yield ok("database", found)
@@ -107,13 +114,21 @@ def roles(case: Case) -> Iterator[Finding]:
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
         if privilege in privileges.split(", ")
     ]
-    lacks = case.rows(_LACKS, ([table for table, _ in wanted], [privilege for _, privilege in wanted], WRITE))
+    named = [table for table, _ in wanted], [privilege for _, privilege in wanted]
+    lacks = case.rows(_LACKS, (*named, WRITE))
     if lacks:
         tables = ", ".join(sorted({table for (table,) in lacks}))
         yield fail("roles", f"{WRITE} may not do all that it has to with {tables}", apply)
         return
     [(user, is_superuser)] = case.rows("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user")
-    if case.settings.database_url and is_superuser and not case.settings.direct_database_url:
+    server = _server_role(case) or user
+    if case.rows("SELECT FROM pg_roles WHERE rolname = %s", (server,)) and case.rows(_LACKS, (*named, server)):
+        yield fail(
+            "roles",
+            f"the server comes in as {server}, who may not store what comes",
+            f"give it the URL of {WRITE} as --database-url: docs/roles.md",
+        )
+    elif case.settings.database_url and is_superuser and not case.settings.direct_database_url:
         yield warn(
             "roles",
             f"the server comes in as {user}, a superuser",
@@ -188,6 +203,14 @@ def _remedy(case: Case) -> str:
 def _where(url: str) -> str:
     dsn = parse_dsn(url)
     return f"{dsn.get('host') or dsn.get('hostaddr') or 'its usual socket'}:{dsn.get('port', '5432')}"
+
+
+def _server_role(case: Case) -> str | None:
+    """Return as whom the server comes into a database of one's own, None: its URL does not say."""
+    try:
+        return parse_dsn(case.settings.database_url).get("user") if case.settings.database_url else None
+    except psycopg2.ProgrammingError:
+        return None
 
 
 def _revision(case: Case) -> str | None:

@@ -31,12 +31,14 @@ def port(case: Case) -> Iterator[Finding]:
     """The port is free, or ours."""
     settings, pid = case.settings, case.server_pid
     if pid is not None:
-        if _answers_as_tickhub(settings.listen_url):
+        answers = _answers_as_tickhub(settings.listen_url)
+        if answers and _listens(pid, settings.port):
             yield ok("port", f"{settings.bind} is served by this server (process {pid})")
         else:
+            who = "what answers as tickhub is another server" if answers else "nothing answers as tickhub"
             yield fail(
                 "port",
-                f"process {pid} serves {settings.data_dir}, and nothing answers as tickhub at {settings.listen_url}",
+                f"process {pid} serves {settings.data_dir}, and {who} at {settings.listen_url}",
                 "give the doctor the server's --host and --port; if they are right, look into its log",
             )
         return
@@ -152,6 +154,15 @@ def _holder(number: int) -> str:
             if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == number and found.pid:
                 return f"{psutil.Process(found.pid).name()} (process {found.pid})"
     return f"another program (whose: ss -ltnp 'sport = :{number}')"
+
+
+def _listens(pid: int, number: int) -> bool:
+    """Tell whether a process listens on a port; that it does where that cannot be seen."""
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except (psutil.Error, OSError):
+        return True
+    return any(found.status == psutil.CONN_LISTEN and found.laddr.port == number for found in sockets)
 
 
 def _answers_as_tickhub(url: str) -> bool:

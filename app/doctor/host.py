@@ -136,7 +136,10 @@ def disks(case: Case) -> Iterator[Finding]:
 
 
 def permissions(case: Case) -> Iterator[Finding]:
-    """The data directory is this user's, writable for it, and not for others; secrets are for nobody else."""
+    """The data directory is this user's, writable for it, and not for others; secrets are for nobody else.
+
+    Where backups and the archive go can be written, too.
+    """
     home, user = case.settings.data_dir, _user_name(os.geteuid())
     if not home.exists():
         there = _nearest(home)
@@ -155,6 +158,10 @@ def permissions(case: Case) -> Iterator[Finding]:
         yield fail("permissions", f"{found}: others may write there", f"chmod go-w {home}")
     elif strange := _not_ours(home):
         yield fail("permissions", f"{strange} can not be written by {user}", f"chown -R {owner} {strange}")
+    elif shut := next((path for path in _places(case) if not _can_fill(path)), None):
+        made = f"install -d -o {user} -m 700 {shut}"
+        remedy = f"chown -R {user} {shut}" if shut.exists() else made
+        yield fail("permissions", f"{user} can not write to {shut}", remedy)
     elif open_files:
         names = " ".join(map(str, open_files))
         yield warn("permissions", f"others may read {names}, which holds secrets", f"chmod 600 {names}")
@@ -166,6 +173,23 @@ def permissions(case: Case) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (python, packages, memory, descriptors, disks, permissions)
 OF_DATABASE: tuple[Check, ...] = ()
+
+
+def _places(case: Case) -> Iterator[Path]:
+    """Yield the directories that this server is to write backups and archived ticks to."""
+    from app.runtime_config import archive_dir
+
+    settings = case.settings
+    if settings.backup_schedule or (settings.backup_dir and settings.backup_wal):
+        yield case.backup_dir
+    if settings.hot_days:
+        yield archive_dir(settings)
+
+
+def _can_fill(path: Path) -> bool:
+    """Tell whether this user can write to a directory, or make it."""
+    there = _nearest(path)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _secret_files(home: Path) -> Iterator[Path]:

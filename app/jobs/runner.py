@@ -31,9 +31,9 @@ from app.desk import Desk
 from app.election import Election
 from app.errors import TickhubError
 from app.jobs.child import CUT_OFF, GRACE_S
-from app.jobs.schedule import Job, LastRun, State, jobs_of, last_moment, next_due
+from app.jobs.schedule import ARCHIVE, Job, LastRun, State, jobs_of, last_moment, next_due
 from app.settings import ROOT, Settings
-from app.storage.job_store import JobRow, NotElected, begin, end, read_jobs, take_over
+from app.storage.job_store import JobRow, NotElected, begin, end, late_ticks_wait, read_jobs, take_over
 from app.storage.lease import Term
 
 LOOK_S = 5.0
@@ -150,7 +150,8 @@ class JobRunner:
             self._write(lambda cur: take_over(cur, term, new))
             self._read()
         runs = {row.name: LastRun(_state(row.state), row.due_at, row.ended_at) for row in self.rows}
-        found = next_due(self._jobs, runs, now)
+        late = ARCHIVE in self.names and bool(self._write(late_ticks_wait))
+        found = next_due(self._jobs, runs, now, late_ticks=late)
         if found is not None and not self._stopping:
             self._start(term, *found)
 

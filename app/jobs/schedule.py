@@ -2,13 +2,13 @@
 
 A job is asked for at its moments, once a day. When a server was down at that moment, or another process was elected in
 the middle of the job, it runs as soon as it can: once, however many moments passed. A job that is new waits for its
-next moment.
+next moment. Late ticks of archived weeks do not wait for a day: until they are merged, no answer has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -21,6 +21,12 @@ CUT_OFF_AGAIN = timedelta(seconds=10)
 
 WRONG_CLOCK = timedelta(days=1)
 """A moment that lies further ahead was served while the clock was wrong: it must not keep the job from running."""
+
+MERGE_EVERY_S = 600
+"""How long late ticks wait to be merged: each time leaves a file, and sixteen of them are written anew as one."""
+
+ARCHIVE = "archive"
+_MERGE_ALONE = ("archive", "run", "--hot-days", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
     if any(settings.keep_days.values()):
         jobs.append(Job("retention", ("maintain", "retention"), *_time(settings.retention_at)))
     if settings.hot_days:
-        jobs.append(Job("archive", ("archive", "run"), *_time(settings.retention_at)))
+        jobs.append(Job(ARCHIVE, ("archive", "run"), *_time(settings.retention_at)))
     if settings.maintain_schedule:
         jobs.append(Job("maintain", ("maintain", "all"), *_time(settings.maintain_at)))
     return tuple(jobs)
@@ -62,10 +68,13 @@ def last_moment(job: Job, now: datetime) -> datetime:
     return moment if moment <= now else moment - timedelta(days=1)
 
 
-def next_due(jobs: Sequence[Job], known: Mapping[str, LastRun], now: datetime) -> tuple[Job, datetime] | None:
+def next_due(
+    jobs: Sequence[Job], known: Mapping[str, LastRun], now: datetime, *, late_ticks: bool = False
+) -> tuple[Job, datetime] | None:
     """Return the first job that is to run now, with the moment that asks for it; None: none is.
 
     A job that is not known is new, and one that runs is not due: whoever took over says first that it was cut off.
+    late_ticks: some wait to be merged into the archive. One that failed waits for its day, and is seen until then.
     """
     for job in jobs:
         last, moment = known.get(job.name), last_moment(job, now)
@@ -75,6 +84,12 @@ def next_due(jobs: Sequence[Job], known: Mapping[str, LastRun], now: datetime) -
             return job, moment
         if last.state != "cut_off" and (moment > last.due_at or last.due_at - now > WRONG_CLOCK):
             return job, moment
+    merged = known.get(ARCHIVE)
+    if late_ticks and merged is not None and merged.state in ("waiting", "ok"):
+        moment = datetime.fromtimestamp(now.timestamp() // MERGE_EVERY_S * MERGE_EVERY_S, now.tzinfo)
+        for job in jobs:
+            if job.name == ARCHIVE and moment > merged.due_at:
+                return replace(job, arguments=_MERGE_ALONE), moment
     return None
 
 

@@ -59,17 +59,24 @@ _SLOTS = """
     FROM pg_replication_slots ORDER BY 1 LIMIT 20
 """
 # Partitions count for the table that they are of. Rows: what vacuum found, and what came since; after a crash the
-# second begins at 0.
+# second begins at 0. What is dropped while this runs is still in pg_class as it is read, and has NULL for a size and
+# for what it is a partition of: it is left out.
 _TABLES = """
     SELECT r.relname, t.bytes, t.index_bytes, t.rows, t.dead, t.parts
     FROM (
-        SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid) AS root,
-            sum((c.relkind = 'r')::integer) AS parts,
-            sum(pg_table_size(c.oid))::bigint AS bytes, sum(pg_indexes_size(c.oid))::bigint AS index_bytes,
+        SELECT s.root, sum((c.relkind = 'r')::integer) AS parts,
+            sum(s.bytes)::bigint AS bytes, coalesce(sum(s.index_bytes), 0)::bigint AS index_bytes,
             sum(CASE WHEN c.relkind = 'r' THEN greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)) ELSE 0 END)::bigint
                 AS rows,
             sum(pg_stat_get_dead_tuples(c.oid))::bigint AS dead
-        FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') GROUP BY 1
+        FROM pg_class c CROSS JOIN LATERAL (
+            SELECT pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
+                CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid ELSE c.oid END AS root
+            OFFSET 0
+        ) s
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+            AND s.bytes IS NOT NULL AND s.root IS NOT NULL
+        GROUP BY 1
     ) t JOIN pg_class r ON r.oid = t.root
     ORDER BY t.bytes + t.index_bytes DESC LIMIT %s
 """

@@ -2,7 +2,7 @@
 
 A file is a journal of its own: its lines of data are the rows, and lines that are left out are `skipped`. So
 an import that was cut off anywhere goes on where the ledger stands, and a second import of the same file
-finds nothing to do.
+finds nothing to do. One that is wanted all the same is another journal: what is stored already is a duplicate.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ _READ = """
     SELECT name, state, due_at, started_at, ended_at, succeeded_at, exit_status, message, runs, failures
     FROM jobs ORDER BY name
 """
+_LATE = "SELECT EXISTS (SELECT FROM late_ticks)"
 _ADD = "INSERT INTO jobs (name, state, due_at) VALUES (%s, 'waiting', %s) ON CONFLICT DO NOTHING"
 # Whoever ran it is not elected any more, and its processes end with it; or it was never started.
 _CUT_OFF = """
@@ -62,6 +63,12 @@ def read_jobs(cur: Cursor) -> tuple[datetime, list[JobRow]]:
     [(now,)] = cur.fetchall()
     cur.execute(_READ)
     return now, [JobRow(*row) for row in cur.fetchall()]
+
+
+def late_ticks_wait(cur: Cursor) -> bool:
+    """Tell whether there are late ticks that are not merged into the archive yet."""
+    cur.execute(_LATE)
+    return bool(cur.fetchone() == (True,))
 
 
 def take_over(cur: Cursor, term: Term, new: Sequence[tuple[str, datetime]]) -> None:

@@ -7,7 +7,6 @@ of so much chance nobody guesses the text, so a slow hash, as passwords need it,
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from psycopg2.extras import Json
 
 from app.errors import BadField, Conflict, NotFound, StorageError
 from app.storage.connection import Connection, first_line
+from app.storage.key_form import KEY
 
 SCOPES = ("ingest", "read", "admin")
 PREFIX_LENGTH = 8
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_BYTES = 32
-_KEY = re.compile(r"th_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")
 
 MOST_KEYS = 10_000
 """Keys that are in force at once: so many every worker holds in memory (3 MB) and reads in a moment."""
@@ -100,7 +99,7 @@ def hash_of(key: str) -> bytes:
 
 def prefix_of(key: str) -> str | None:
     """Return the prefix of a text that has the form of our keys, None for any other."""
-    found = _KEY.fullmatch(key)
+    found = KEY.fullmatch(key)
     return found[1] if found else None
 
 

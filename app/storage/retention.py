@@ -5,29 +5,25 @@ written down that they are gone, so that nothing that comes late brings any of i
 Then their partitions are detached, which waits for transactions that read them and lets nobody wait, and dropped. All
 else goes by rows, some thousand in a transaction. Killed anywhere, the next run goes on.
 
-Bars are kept at least as long as the ticks that they are made of: no tick may come for a bar that was dropped.
+Bars are kept at least as long as the ticks that they are made of: no tick may come for a bar that was dropped. What
+goes by which age, and what does not go by itself: retention_cuts.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
-from app.datasets.declare import Dataset
-from app.datasets.registry import DATASETS
-from app.datasets.rollup import RESOLUTIONS_S, rollup_table
 from app.errors import DatabaseAway
+from app.storage.clocks import agreed_now
 from app.storage.connection import Connection, first_line
-
-CLASSES = ("ticks", "bars", "metrics", "options", "alerts", "rejected", "audit")
-"""Retention classes, in the order in which they are looked at: bars go by how far ticks are gone."""
+from app.storage.retention_cuts import Cut, Dropped, bars_before, count, cuts_of, old_partitions, refuse_to_empty
 
 STEP_PAGES = 100
 """Pages of a table in a transaction: some thousand rows, some 20 ms."""
@@ -38,23 +34,6 @@ GATE_TIMEOUT_MS, GATE_TRIES, GATE_PAUSE_S = 300, 20, 0.5
 DETACH_TIMEOUT_S = 60
 """Nobody waits behind a detaching that waits for readers; what is not done by then is done by the next run."""
 
-_DAY = timedelta(days=1)
-_PARTITIONS = """
-    SELECT c.relname, i.inhdetachpending,
-        (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = %s::regclass ORDER BY i.inhdetachpending DESC, 3
-"""
-# A table that was a partition and is none: detached by a run that was killed before it could drop it.
-_LEFT = """
-    SELECT c.relname FROM pg_class c
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
-        AND c.relname ~ ('^' || %(table)s || '_[0-9]{' || %(digits)s || '}$')
-        AND c.relname < %(table)s || '_' || %(before)s
-        AND (SELECT array_agg(attname ORDER BY attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0)
-            = (SELECT array_agg(attname ORDER BY attname) FROM pg_attribute
-               WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped)
-"""
 _COVERED = "SELECT range_agg(range) @> tstzrange(NULL, %s) FROM tick_ranges WHERE state = 'dropped'"
 _ARCHIVING = "SELECT FROM tick_ranges WHERE state = 'archiving' AND range && tstzrange(NULL, %s)"
 # What is archived keeps its row, and with it the name of its files, until they are removed.
@@ -63,16 +42,12 @@ _FORGET = """
 """
 _DROP_ARCHIVED = """
     UPDATE tick_ranges SET state = 'dropped', changed_at = now()
-    WHERE state = 'archived' AND range << tstzrange(%s, NULL)
+    WHERE state = 'archived' AND range << tstzrange(%s, NULL) RETURNING rows
 """
 _DROPPED = """
     INSERT INTO tick_ranges (range, state)
     SELECT gap, 'dropped' FROM unnest(tstzmultirange(tstzrange(NULL, %s))
         - coalesce((SELECT range_agg(range) FROM tick_ranges), '{}'::tstzmultirange)) AS gap
-"""
-_NO_TICKS_UNTIL = """
-    SELECT upper(gone) FROM (SELECT unnest(range_agg(range)) AS gone FROM tick_ranges WHERE state = 'dropped') x
-    WHERE lower_inf(gone)
 """
 _DELETE = "DELETE FROM {table} t WHERE ctid >= %s::tid AND ctid < %s::tid AND {column} < %s AND {condition}"
 _KEPT_FROM = """
@@ -85,110 +60,105 @@ _AUDIT = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """What went of a table: everything before a time (UTC)."""
-
-    table: str
-    before: datetime
-    rows: int
-    partitions: int
-
-
 class Unfinished(DatabaseAway):
     """Something was in use for too long; the next run goes on."""
 
 
 def run(
-    connection: Connection, keep_days: Mapping[str, int], actor: str, now: datetime | None = None
+    connection: Connection,
+    keep_days: Mapping[str, int],
+    actor: str,
+    now: datetime | None = None,
+    *,
+    allow_empty: bool = False,
 ) -> Iterator[Dropped]:
     """Drop what is older than so many days, by class (0: nothing); yield what went.
 
-    The connection must be the owner's, and not through a transaction pooler. Raises Unfinished and DatabaseAway, after
-    which everything is as if it had not been begun, or goes on with the next run.
+    The connection must be the owner's, and not through a transaction pooler. now: this host's clock unless given.
+    allow_empty: also where nothing is left of a table. Raises ClocksDiffer and WouldEmpty before anything is dropped;
+    Unfinished and DatabaseAway, after which everything is as if it had not been begun, or goes on with the next run.
     """
-    now = now or datetime.now(UTC)
-    for name in CLASSES:
-        days = keep_days.get(name, 0)
-        if not days:
-            continue
-        before = (now - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
-        for found in _of_class(connection, name, before):
-            if found.rows or found.partitions:
-                with connection.transaction() as cur:
-                    cur.execute(
-                        _AUDIT,
-                        (actor, before, found.rows, Json({"table": found.table, "partitions": found.partitions})),
-                    )
-                yield found
+    now = now or agreed_now(connection)
+    cuts = cuts_of(connection, keep_days, now)
+    if not allow_empty:
+        refuse_to_empty(connection, cuts, now)
+    for cut in cuts:
+        found = _drop_cut(connection, cut)
+        if found.rows or found.partitions or found.archived:
+            details: dict[str, object] = {"table": found.table, "partitions": found.partitions}
+            if found.archived:
+                details["archived"] = found.archived
+            with connection.transaction() as cur:
+                cur.execute(_AUDIT, (actor, found.before, found.rows, Json(details)))
+            yield found
 
 
-def _of_class(connection: Connection, name: str, before: datetime) -> Iterator[Dropped]:
-    if name == "ticks":
-        yield _drop_ticks(connection, before - timedelta(days=before.weekday()))
-    elif name == "bars":
-        yield _drop_bars(connection, before)
-    elif name == "metrics":
-        for dataset in DATASETS.values():
-            if dataset.retention == "metrics":
-                yield from _drop_months(connection, dataset, before.replace(day=1))
-    elif name == "options":
-        yield from _drop_months(connection, DATASETS["option_quotes"], before.replace(day=1))
-    elif name == "alerts":
-        untold = "NOT EXISTS (SELECT FROM alert_outbox o WHERE o.alert_id = t.alert_id)"
-        yield _delete_rows(connection, "alerts", "time", before, untold)
-    elif name == "rejected":
-        yield _delete_rows(connection, "rejected_ticks", "set_aside_at", before)
-        yield _delete_rows(connection, "rejected_records", "set_aside_at", before)
-    elif name == "audit":
-        yield _delete_rows(connection, "audit_log", "at", before)
+def plan(
+    connection: Connection, keep_days: Mapping[str, int], now: datetime | None = None, *, allow_empty: bool = False
+) -> Iterator[tuple[str, Dropped]]:
+    """Yield what `run` would drop now, each with its class, those of which nothing would go included; drop nothing.
+
+    Raises what keeps `run` from beginning: WouldEmpty after the last one.
+    """
+    now = now or agreed_now(connection)
+    cuts = cuts_of(connection, keep_days, now)
+    for cut in cuts:
+        yield cut.of, count(connection, cut)
+    if not allow_empty:
+        refuse_to_empty(connection, cuts, now)
+
+
+def _drop_cut(connection: Connection, cut: Cut) -> Dropped:
+    if cut.table == "ticks":
+        return _drop_ticks(connection, cut.before)
+    if cut.table == "bars":
+        return _drop_bars(connection, cut.before)
+    if cut.dataset is not None:
+        return _drop_months(connection, cut.table, cut.dataset, cut.before)
+    assert cut.column is not None
+    return _delete_rows(connection, cut.table, cut.column, cut.before, cut.condition)
 
 
 def _drop_ticks(connection: Connection, before: datetime) -> Dropped:
     with connection.transaction() as cur:
         cur.execute(_COVERED, (before,))
         covered = cur.fetchone() == (True,)
+    archived: list[int] = []
     if not covered:
-        _gated(connection, "tick_ranges", "EXCLUSIVE", lambda cur: _say_dropped(cur, before))
-    rows, partitions = _drop_partitions(connection, "ticks", before, f"{before:%Y%m%d}")
-    return Dropped("ticks", before, rows, partitions)
+        _gated(connection, "tick_ranges", "EXCLUSIVE", lambda cur: archived.append(_say_dropped(cur, before)))
+    rows, partitions = _drop_partitions(connection, "ticks", before)
+    return Dropped("ticks", before, rows, partitions, sum(archived))
 
 
-def _say_dropped(cur: Cursor, before: datetime) -> None:
+def _say_dropped(cur: Cursor, before: datetime) -> int:
+    """Write down that ticks are gone; return how many of them are in the archive."""
     cur.execute(_ARCHIVING, (before,))
     if cur.fetchone() is not None:
         raise Unfinished("ticks of that time are being archived: they are dropped when that is done")
     cur.execute(_DROP_ARCHIVED, (before,))
+    archived = sum(int(rows) for (rows,) in cur.fetchall())
     cur.execute(_FORGET, (before,))
     cur.execute(_DROPPED, (before,))
     cur.execute("DELETE FROM late_ticks WHERE time < %s", (before,))
     cur.execute("DELETE FROM resent_ticks WHERE time < %s", (before,))
+    return archived
 
 
 def _drop_bars(connection: Connection, before: datetime) -> Dropped:
-    with connection.transaction() as cur:
-        cur.execute(_NO_TICKS_UNTIL)
-        found = cur.fetchone()
-    if found is None:
-        return Dropped("bars", before, 0, 0)
-    # Only where no tick can come any more.
-    return _delete_rows(connection, "bars", "time", before if found[0] is None else min(before, found[0]))
+    # Asked again, now that ticks were dropped.
+    bound = bars_before(connection, before)
+    return Dropped("bars", before, 0, 0) if bound is None else _delete_rows(connection, "bars", "time", bound)
 
 
-def _drop_months(connection: Connection, dataset: Dataset, before: datetime) -> Iterator[Dropped]:
+def _drop_months(connection: Connection, table: str, dataset: str, before: datetime) -> Dropped:
     with connection.transaction() as cur:
-        cur.execute("SELECT FROM kept_from WHERE dataset = %s AND time >= %s", (dataset.name, before))
+        cur.execute("SELECT FROM kept_from WHERE dataset = %s AND time >= %s", (dataset, before))
         known = cur.fetchone() is not None
     if not known:
         # So that flushes, which only read it, are waited for.
-        _gated(
-            connection, "kept_from", "ACCESS EXCLUSIVE", lambda cur: cur.execute(_KEPT_FROM, (dataset.name, before))
-        )
-    rows, partitions = _drop_partitions(connection, dataset.table, before, f"{before:%Y%m}")
-    yield Dropped(dataset.table, before, rows, partitions)
-    if dataset.rollup:
-        for seconds in RESOLUTIONS_S:
-            yield _delete_rows(connection, f"{rollup_table(dataset)}_{seconds}", "time", before)
+        _gated(connection, "kept_from", "ACCESS EXCLUSIVE", lambda cur: cur.execute(_KEPT_FROM, (dataset, before)))
+    rows, partitions = _drop_partitions(connection, table, before)
+    return Dropped(table, before, rows, partitions)
 
 
 def _gated(connection: Connection, table: str, mode: str, decide: Callable[[Cursor], None]) -> None:
@@ -207,15 +177,12 @@ def _gated(connection: Connection, table: str, mode: str, decide: Callable[[Curs
             time.sleep(GATE_PAUSE_S)
 
 
-def _drop_partitions(connection: Connection, table: str, before: datetime, name: str) -> tuple[int, int]:
+def _drop_partitions(connection: Connection, table: str, before: datetime) -> tuple[int, int]:
     """Detach and drop the partitions that end before a time; return how many rows they had, and how many they were."""
     with connection.transaction() as cur:
-        cur.execute(_PARTITIONS, (table,))
-        found = [(str(part), bool(pending)) for part, pending, end in cur.fetchall() if pending or end <= before]
-        cur.execute(_LEFT, {"table": table, "digits": len(name), "before": name})
-        left = [str(part) for (part,) in cur.fetchall()]
+        parts = old_partitions(cur, table, before)
     rows = partitions = 0
-    for part, pending in [*found, *((part, None) for part in left)]:
+    for part, pending in parts:
         try:
             rows += _drop(connection.open(), table, part, pending)
         except psycopg2.Error as error:

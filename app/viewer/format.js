@@ -72,7 +72,8 @@ export function age(ms) {
   if (s < 60) return `${s}s`;
   if (s < 3600) return `${Math.floor(s / 60)}m`;
   if (s < 86_400) return `${Math.floor(s / 3600)}h`;
-  return `${Math.floor(s / 86_400)}d`;
+  const days = Math.floor(s / 86_400);
+  return days < 1000 ? `${days}d` : `${Math.floor(days / 365.25)}y`;
 }
 
 export function milliseconds(ms) {

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
-from flask import request
+from flask import g, request
 
 from app.errors import Forbidden, Unauthorized
 from app.settings import Settings
@@ -24,11 +25,16 @@ def needs(scope: str) -> Callable[[], None]:
     def check() -> None:
         run = runtime()
         if run.keys.required:
-            run.keys.admit(sent_key(), scope)
+            g.caller = run.keys.admit(sent_key(), scope)
         elif scope != "read":
             refuse_foreign_pages(run.settings)
 
     return check
+
+
+def may_go_on() -> Callable[[], bool]:
+    """Return what tells, also when the request is over, whether its key still holds."""
+    return partial(runtime().keys.may_go_on, g.get("caller"))
 
 
 def refuse_foreign_pages(settings: Settings, what: str = "send data") -> None:

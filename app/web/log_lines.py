@@ -1,4 +1,5 @@
-"""How lines of the log look: text for people, JSON for programs; access lines; the request that a line is about.
+"""How lines of the log look: text for people, JSON for programs; access lines; the request that a line is about. None
+has an API key, wherever in a request somebody put one.
 
 Loaded by gunicorn's master before anything is patched: light on purpose.
 """
@@ -16,12 +17,21 @@ from gunicorn.glogging import Logger
 
 from app import request_ids
 from app.settings import load
+from app.storage.key_form import without_keys
 
 _ACCESS = "access"
 """Attribute of a record that is an access line: its fields."""
 
 
-class TextLines(logging.Formatter):
+class AccessLines(logging.Formatter):
+    """Access lines for people, which have their request's id."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return without_keys(super().format(record))
+
+
+class TextLines(AccessLines):
     """Lines for people."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -52,7 +62,7 @@ class JsonLines(logging.Formatter):
             line |= {"request_id": asked.id, "request": asked.what}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=True, default=str)
+        return without_keys(json.dumps(line, ensure_ascii=True, default=str))
 
 
 class LogLines(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -67,9 +77,8 @@ class LogLines(Logger):  # type: ignore[misc]  # gunicorn has no types
         lines = JsonLines() if self.as_json else TextLines(self.error_fmt, self.datefmt)
         for handler in self.error_log.handlers:
             handler.setFormatter(lines)
-        if self.as_json:
-            for handler in self.access_log.handlers:
-                handler.setFormatter(lines)
+        for handler in self.access_log.handlers:
+            handler.setFormatter(lines if self.as_json else AccessLines(self.access_fmt))
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, if that is asked for."""

@@ -35,7 +35,8 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     yield from (ended, taken)
     count = GaugeMetricFamily("tickhub_backups", "Backups, by what verifying them said.", labels=["state"])
     damaged = sum(note.damaged for note in host.backups) + host.backup_notes_unreadable
-    sound_count = sum(note.sound for note in host.backups)
+    # Each is one of the three: of one whose archive is damaged the database itself may be sound.
+    sound_count = sum(note.sound and not note.damaged for note in host.backups)
     count.add_metric(["sound"], sound_count)
     count.add_metric(["damaged"], damaged)
     count.add_metric(["unverified"], len(host.backups) + host.backup_notes_unreadable - damaged - sound_count)
@@ -43,12 +44,12 @@ def host_families(host: Host | None, age_s: float) -> Iterator[Metric]:
     if (followed := host.following) is not None:
         until = GaugeMetricFamily(
             "tickhub_backup_followed_timestamp_seconds",
-            "Up to when all that was written is beside the backups.",
+            "Up to when all that was written is beside the backups; 0: nothing ever was.",
             labels=["what"],
         )
         for what, moment in (("wal", followed.wal_until), ("journals", followed.journals_until)):
-            if moment is not None:
-                until.add_metric([what], moment.timestamp())
+            # Never, too: of a series that is not there no alert is made.
+            until.add_metric([what], 0.0 if moment is None else moment.timestamp())
         yield until
         yield GaugeMetricFamily(
             "tickhub_backup_wal_behind_bytes", "WAL that was written and not yet received.", followed.behind_bytes

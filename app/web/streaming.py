@@ -11,7 +11,8 @@ import gevent
 from flask import Response, request
 
 from app import request_ids
-from app.errors import ClientGone, NotReady, QueryTimeout, StorageError
+from app.errors import ClientGone, NotReady, QueryTimeout, StorageError, Unauthorized
+from app.web.auth import may_go_on
 from app.web.client import NoClient, SocketClient, client_of
 
 PIECE_BYTES = 64 << 10
@@ -38,19 +39,21 @@ def stream_pages(
 
     Then one page is made while the one before is sent, not more: a client that does not read holds two pages of memory,
     no lane and no connection, and is dropped after STALLED_S. An error in a later page is logged and breaks the
-    transfer off, so that no client takes a part for the whole. `pages` runs in greenlets of its own, outside the
-    request's context; it is closed when the answer is sent or the client has left. HEAD makes the first page only.
+    transfer off, so that no client takes a part for the whole; so does the end of the API key. `pages` runs in
+    greenlets of its own, outside the request's context; it is closed when the answer is sent or the client has left.
+    HEAD makes the first page only.
     """
     first = next(pages, b"")
     if request.method == "HEAD":
         _close(pages)
         return Response(iter(()), mimetype=mimetype, headers=headers())
     path = request.environ.get("RAW_URI", request.path)
-    return Response(_pieces(first, pages, client_of(request.environ), path), mimetype=mimetype, headers=headers())
+    pieces = _pieces(first, pages, client_of(request.environ), path, may_go_on())
+    return Response(pieces, mimetype=mimetype, headers=headers())
 
 
 def _pieces(
-    page: bytes | None, pages: Iterator[bytes], client: SocketClient | NoClient, path: str
+    page: bytes | None, pages: Iterator[bytes], client: SocketClient | NoClient, path: str, allowed: Callable[[], bool]
 ) -> Iterator[bytes]:
     ahead: Ahead[bytes] | None = None
     complete = False
@@ -60,6 +63,8 @@ def _pieces(
         while page is not None:
             ahead = Ahead(pages)
             for count, start in enumerate(range(0, len(page), PIECE_BYTES), 1):
+                if not allowed():
+                    raise Unauthorized("the API key holds no more")
                 with gevent.Timeout(STALLED_S, stalled):
                     yield page[start : start + PIECE_BYTES]
                 if count % PIECES_A_TURN == 0:
@@ -68,7 +73,7 @@ def _pieces(
         complete = True
     except ClientGone:
         raise _broken("the client left") from None
-    except (StorageError, QueryTimeout, NotReady) as error:
+    except (StorageError, QueryTimeout, NotReady, Unauthorized) as error:
         log.warning("[READ] %s broken off: %s", path, error)
         raise _broken(str(error)) from None
     except Exception as error:

@@ -53,6 +53,23 @@ def test_partitions_count_for_their_table(conn: Connection, line: Line) -> None:
     assert "ticks_of_a_day" not in figures(line).tables
 
 
+def test_tables_that_are_dropped_meanwhile_are_left_out(conn: Connection, line: Line, database_url: str) -> None:
+    before = figures(line).tables
+    with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as cur:
+        cur.execute("CREATE TABLE to_go AS SELECT n FROM generate_series(1, 5000) n")
+        cur.execute("CREATE TABLE ticks_to_go PARTITION OF ticks FOR VALUES FROM ('2001-01-01') TO ('2001-01-02')")
+        cur.execute("UPDATE pg_class SET reltuples = 5000 WHERE relname = 'ticks_to_go'")
+    conn.set_session(isolation_level="REPEATABLE READ")
+    with conn, conn.cursor() as cur:
+        cur.execute("SELECT count(*) FROM pg_class WHERE relname LIKE '%to_go'")
+        assert cur.fetchone() == (2,), "as of this moment they are there"
+        with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as dropping:
+            dropping.execute("DROP TABLE to_go, ticks_to_go")
+        after = read_figures(cur).tables
+    assert after.keys() == before.keys()
+    assert (after["ticks"].rows, after["ticks"].partitions) == (before["ticks"].rows, before["ticks"].partitions)
+
+
 def test_locks_sessions_and_what_runs_longest_are_seen(conn: Connection, line: Line, database_url: str) -> None:
     quiet = figures(line)
     with closing(psycopg2.connect(database_url)) as other, other.cursor() as cur:

@@ -160,6 +160,27 @@ def test_every_row_of_a_file_is_stored_and_a_second_import_stores_nothing(load, 
     assert rows_of(conn, LEDGER) == before == [(2_000, 2_000, 0, 0, 0)]
 
 
+def test_a_finished_file_is_imported_again_when_asked_and_only_what_was_deleted_is_stored(
+    load, database_url, conn, tmp_path
+):
+    path = random_export(tmp_path / "ticks.csv", 500)
+    assert "500 stored, 0 duplicates" in load(path, "--symbol", "TSLA", "--again"), "nothing was imported before"
+    times = sorted({row[0] for row in one_by_one(path)})
+    start, end = (EPOCH + timedelta(microseconds=times[at]) for at in (100, 160))
+    bounds = ("--start", start.isoformat(), "--end", end.isoformat(), "--database-url", database_url)
+    assert main(["delete", "TSLA", *bounds, "--yes"]) == 0
+    gone = 500 - rows_of(conn, "SELECT count(*) FROM ticks")[0][0]
+    assert gone >= 60
+    assert load(path, "--symbol", "TSLA").endswith("0 set aside, 0 rejected); --again imports it once more\n")
+    assert rows_of(conn, "SELECT count(*) FROM ticks") == [(500 - gone,)]
+    for missing in (gone, 0):
+        said = load(path, "--symbol", "TSLA", "--again")
+        assert f"500 rows, {missing} stored, {500 - missing} duplicates, 0 rejected" in said
+        assert sorted(stored(conn)) == sorted(one_by_one(path))
+        assert_bars_add_up(conn)
+    assert "nothing to do (500 rows, 500 stored" in load(path, "--symbol", "TSLA")
+
+
 def test_the_same_ticks_in_another_file_are_duplicates(load, conn, tmp_path):
     path = random_export(tmp_path / "ticks.csv", 500)
     load(path, "--symbol", "TSLA")

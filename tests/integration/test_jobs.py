@@ -113,6 +113,27 @@ def test_a_new_job_waits_for_its_next_moment_then_runs_once_and_says_how_it_ende
     assert [row.state for row in one.rows] == ["ok"]
 
 
+def test_late_ticks_have_the_archive_merged_before_its_day(
+    conn: connection, make: Callable[..., tuple[JobRunner, Office]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "_MERGE_ALONE", ("print('merged')",))
+    one, office = make(("archive", "print('moved')"))
+    office.take()
+    one.step()
+    # Else the moment may be younger than the ten minutes that are on.
+    execute(conn, "UPDATE jobs SET due_at = due_at - interval '1 hour'")
+    monkeypatch.setattr(schedule, "last_moment", lambda _, now: now - timedelta(days=1))
+    one.step()
+    assert state(conn, "archive") == ("waiting", None, 0, 0)
+    execute(
+        conn,
+        "INSERT INTO late_ticks (symbol_id, time, seq, volume, buy_volume, sell_volume, flags, journal_no, received_at,"
+        " row_no) SELECT min(symbol_id), '2020-01-06', 0, 0, 0, 0, 6, 1, now(), 0 FROM instruments",
+    )
+    step_until(one, lambda: state(conn, "archive")[0] == "ok")
+    assert rows_of(conn, "SELECT runs, message FROM jobs") == [(1, "merged")]
+
+
 def test_a_job_that_fails_is_told_with_its_last_words_and_waits_for_its_next_moment(
     conn: connection, make: Callable[..., tuple[JobRunner, Office]]
 ) -> None:

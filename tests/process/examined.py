@@ -35,7 +35,7 @@ def look(home: Path, **values: object) -> dict[str, Finding]:
     return {finding.name: finding for finding in found}
 
 
-def look_as(uid: int, home: Path) -> dict[str, Finding]:
+def look_as(uid: int, home: Path, **values: object) -> dict[str, Finding]:
     """Return what another user finds; this one has to be root. What is needed is imported before."""
     assert set(ROOMS) <= {name.split(".")[2] for name in sys.modules if name.startswith("app.doctor.")}
     context = multiprocessing.get_context("fork")
@@ -45,7 +45,7 @@ def look_as(uid: int, home: Path) -> dict[str, Finding]:
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
-        found.put(list(examine(settings(home))))
+        found.put(list(examine(settings(home, **values))))
 
     process = context.Process(target=child)
     process.start()

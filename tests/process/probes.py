@@ -29,6 +29,7 @@ def make_application() -> Any:
     from app.stream.socket import Socket
     from app.stream.subscriber import Subscriber
     from app.web import streaming
+    from app.web.auth import needs
     from app.web.client import client_of
     from app.web.errors import answer
     from app.web.live_session import Session
@@ -50,6 +51,7 @@ def make_application() -> Any:
     @app.get("/probe/pages")
     def pages() -> Response:
         """`count` pages of `bytes` bytes each, the one numbered `slow` taking `s`, the one numbered `fail` failing."""
+        needs("read")()
         count, size = int(number("count", 3)), int(number("bytes", 1000))
         slow, seconds, fail = number("slow", -1), number("s"), number("fail", -1)
         error = {"timeout": QueryTimeout, "bug": ZeroDivisionError, "kill": None}[request.args.get("error", "bug")]

@@ -199,6 +199,7 @@ def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeSer
     assert "sound" in app(server, "restore", str(dump), "--verify-only")
     told = app(server, "restore", str(dump), "--drop-existing")
     assert "25 ticks" in told
+    assert "journals: 5 acknowledged rows that are not in the dump are stored at the next start" in told
     server.database.up()
     assert stored(server.database) == list(range(25))
     [(allowed,)] = server.database.rows("SELECT datacl::text FROM pg_database WHERE datname = 'tickhub'")
@@ -211,6 +212,15 @@ def test_a_dump_moves_everything_and_what_was_there_is_kept(make_server: MakeSer
     assert "pg_restore failed" in app(server, "restore", str(broken), "--verify-only", expect=1)
 
 
-@pytest.mark.parametrize("text", ["2026-01-13 17:54:43", "yesterday", "2999-01-01 00:00:00+00"])
+@pytest.mark.parametrize(
+    "text", ["2026-01-13 17:54:43", "yesterday", "2999-01-01 00:00:00+00", "0001-01-01 00:00:00+14"]
+)
 def test_a_moment_must_be_one(make_server: MakeServer, text: str) -> None:
-    assert "--at" in app(make_server(), "restore", "--at", text, "--verify-only", expect=1)
+    assert "tickhub: --at" in app(make_server(), "restore", "--at", text, "--verify-only", expect=1)
+
+
+def test_a_moment_of_another_clock_is_told_in_utc(make_server: MakeServer) -> None:
+    told = app(make_server(), "restore", "--at", "2026-01-13", "--verify-only", expect=1)
+    assert 'say which clock that is, as "2026-01-13 00:00:00+00"' in told
+    told = app(make_server(), "restore", "--at", "2026-01-13 17:54:43+05:30", "--verify-only", expect=1)
+    assert "no verified backup that ended before 2026-01-13 12:24:43Z" in told

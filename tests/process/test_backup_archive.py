@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from app.backup.tools import Tools
+from app.cli.restore import archive_of
+from app.cli.url import owner_url
+from app.settings import load
+from app.storage.embedded_place import installed_binaries
 from tests.process.backups import backups_of, flip_a_bit, follows, now
 from tests.process.commands import app
 from tests.process.conftest import MakeServer
@@ -29,7 +34,7 @@ def days_since(time_ms: int) -> int:
 
 @pytest.mark.long
 def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost(
-    make_server: MakeServer, tmp_path: Path
+    make_server: MakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = make_server(environ={"TICKHUB_BACKUP_DIR": str(tmp_path / "backups")}).start().wait_ready()
     follows(server)
@@ -63,6 +68,21 @@ def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost
     assert app(server, "archive", "verify").count("sound") == 2
     assert server.stop() == 0
 
+    # A dump has rows alone: its files come from the backups, or it is said that they are missing.
+    app(server, "backup", "dump")
+    [dump] = (backups_of(server) / "dumps").glob("*.dump")
+    other = make_server(environ={"TICKHUB_BACKUP_DIR": str(tmp_path / "backups")})
+    told = app(other, "restore", str(dump), "--drop-existing")
+    assert told.count("brought back into the archive") == 2
+    assert "0 ticks, 2 weeks in the archive" in told
+    assert app(other, "archive", "verify").count("sound") == 2
+    shutil.rmtree(other.home / "archive")
+    here = load({"TICKHUB_DATA_DIR": str(other.home), "TICKHUB_BACKUP_DIR": str(tmp_path / "none")}, None, None)
+    capsys.readouterr()
+    assert archive_of(Tools(installed_binaries(), owner_url(here)), here) == ", 2 weeks in the archive"
+    assert "cannot be read until their files are in" in capsys.readouterr().err
+
+    app(server, "database", "down")
     [copy] = (backups_of(server) / "archive").glob(f"{week_of(EARLY_MS)}-*")
     flip_a_bit(copy / "ticks-1.parquet", at=100)
     shutil.rmtree(archive)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
 import shutil
 import subprocess
@@ -63,6 +65,21 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+NO_NOTES = """
+import sys
+from app.backup.catalog import Catalog
+from app.backup.tools import BackupError
+from app.cli import main
+
+def full(*_):
+    raise BackupError("no space")
+
+Catalog.save = full
+if main(sys.argv[1:]) == 0:
+    print("(no notes)")
+"""
+
+
 @dataclass
 class History:
     """A server that is stopped, its backups, a moment behind each batch, and all its rows."""
@@ -109,6 +126,7 @@ def test_a_chain_comes_back_row_for_row_in_a_new_directory(history: History, sta
     server = history.fresh(stack, "row-for-row")
     told = app(server, "restore")
     assert "3 backups in its chain" in told
+    assert "CANNOT BE READ" not in told
     server.database.up()
     found = everything(server.database)
     assert found.keys() == history.rows.keys()
@@ -133,6 +151,52 @@ def test_a_moment_between_two_batches_is_met_whichever_backup_it_begins_with(
         assert stored(server.database) == [number for batch in BATCHES[:count] for number in batch]
         server.database.remove()
         shutil.rmtree(server.home)
+
+
+def test_backups_that_can_only_be_read_are_restored(history: History, stack: ExitStack) -> None:
+    there = history.parent / "read-only"
+    there.mkdir()
+    if subprocess.run(["mount", "--bind", history.backups, there], check=False).returncode:
+        pytest.skip("mounting is not allowed here; the test below runs everywhere")
+    stack.callback(subprocess.run, ["umount", "-l", there], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", there], check=True)
+    server = history.fresh(stack, "from-read-only")
+    server.environ["TICKHUB_BACKUP_DIR"] = str(there)
+    assert "3 backups in its chain" in app(server, "restore", "--verify-only")
+    assert f"{there} can only be read" in app(server, "restore")
+    server.database.up()
+    assert stored(server.database) == [number for batch in BATCHES for number in batch]
+
+
+def test_what_cannot_be_noted_is_told_and_keeps_nobody_from_trying_a_restore(
+    history: History, stack: ExitStack
+) -> None:
+    def no_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    server = history.fresh(stack, "no-notes")
+    done = run(server, "-m", "app", "backup", "verify", preexec=no_files)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.fullmatch(r"tickhub: \S+-full is sound, but: \S+-full\.json cannot be written: .+\n", done.stderr)
+    assert "(no notes)" in run(server, "-c", NO_NOTES, "restore", "--verify-only").stdout
+
+
+def test_wal_that_is_missing_in_the_middle_is_told_and_ticks_come_back_by_their_journals(
+    history: History, stack: ExitStack
+) -> None:
+    [full] = sorted((history.backups / "base").glob("*-full"))
+    server = history.fresh(stack, "missing-wal")
+    assert "CANNOT BE READ" not in app(server, "restore", full.name, "--verify-only")
+    less = history.parent / "backups-without-wal"
+    shutil.copytree(history.backups, less, copy_function=os.link)
+    stack.callback(shutil.rmtree, less)
+    segments = sorted(path for path in (less / "wal").iterdir() if len(path.name) == 24)
+    segments[-2].unlink()
+    server.environ["TICKHUB_BACKUP_DIR"] = str(less)
+    assert "CANNOT BE READ: a segment from there on is damaged or missing" in app(server, "restore", full.name)
+    server.start().wait_ready()
+    server.wait_drained()
+    assert stored(server.database) == [number for batch in BATCHES for number in batch]
 
 
 def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history: History, stack: ExitStack) -> None:

@@ -16,9 +16,12 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,6 +138,12 @@ def test_a_check_that_breaks_is_a_line_and_the_others_are_made(home: Path, monke
 
 
 @pytest.mark.long
+def test_a_python_that_is_too_old_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "sys", SimpleNamespace(version_info=(3, 10, 4), prefix="/opt/tickhub/.venv"))
+    [found] = host.python(Case(settings(home)))
+    assert (found.outcome, found.found) == (FAIL, "3.10.4, and 3.11 is needed")
+
+
 def test_packages_that_are_missing_or_other_ones_are_named(home: Path, tmp_path: Path) -> None:
     # As an environment has it that was made for another version of tickhub.
     other = tmp_path / "flask-0.1.dist-info"
@@ -225,6 +234,29 @@ def test_a_data_directory_of_another_user_is_found(home: Path) -> None:
     assert str(home / "journal") in found.found
 
 
+def test_backups_and_an_archive_that_cannot_be_written_are_found(home: Path) -> None:
+    if os.geteuid():
+        pytest.skip("acting as another user needs root")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    look(home)  # so that all is imported
+    os.chown(home, nobody, -1)
+    elsewhere = home.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    for places in (
+        {"backup_dir": elsewhere},
+        {"backup_dir": elsewhere / "new"},
+        {"archive_dir": elsewhere, "hot_days": 9},
+    ):
+        found = look_as(nobody, home, **places)["permissions"]
+        assert found.outcome is FAIL, places
+        assert str(elsewhere) in found.found
+        assert "nobody" in found.remedy
+    only_seen = look_as(nobody, home, backup_dir=elsewhere, backup_wal="false")
+    assert only_seen["permissions"].outcome is OK, "another service writes there"
+    os.chown(elsewhere, nobody, -1)
+    assert look_as(nobody, home, backup_dir=elsewhere, archive_dir=elsewhere, hot_days=9)["permissions"].outcome is OK
+
+
 def test_a_port_that_another_program_has_is_found_with_its_name(home: Path) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as other:
         found = look(home, port=other.getsockname()[1])["port"]
@@ -237,6 +269,29 @@ def test_a_port_that_another_program_has_is_found_with_its_name(home: Path) -> N
     assert look(home, host="0.0.0.0", port=free_port(), api_key_read=KEY)["exposure"].outcome is OK
 
 
+@contextmanager
+def another_tickhub() -> Iterator[int]:
+    """What answers as a tickhub does; its port."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status":"healthy","database":"connected","workers":2,"uptime_seconds":8}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            yield other.server_port
+        finally:
+            other.shutdown()
+            thread.join()
+
+
 @pytest.mark.long
 def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None:
     server = make_server("--database-url", AWAY).start().wait_accepting()
@@ -244,6 +299,9 @@ def test_a_server_that_does_not_answer_is_found(make_server: MakeServer) -> None
     found = look(server.home, port=free_port(), database_url=AWAY)["port"]
     assert found.outcome is FAIL
     assert "nothing answers as tickhub" in found.found
+    with another_tickhub() as number:
+        found = look(server.home, port=number, database_url=AWAY)["port"]
+    assert (found.outcome, "another server" in found.found) == (FAIL, True), "its health says nothing of this one"
     assert server.process is not None
     _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1000, hard))

@@ -90,6 +90,9 @@ def test_all_is_well_with_a_database_as_it_is_made(kept: Database) -> None:
     by_role = look(kept.home, database_url=writer, direct_database_url=kept.url())
     assert by_role["roles"].outcome is OK
     assert by_role["database url"].outcome is OK
+    reader = kept.url().replace("user=tickhub", "user=tickhub_read")
+    by_role = look(kept.home, database_url=reader, direct_database_url=kept.url())
+    assert (by_role["roles"].outcome, "comes in as tickhub_read" in by_role["roles"].found) == (FAIL, True)
     assert look(kept.home, database_url=AWAY, direct_database_url=kept.url())["database url"].outcome is FAIL
     found = look(kept.home, database_url=writer)
     assert {name: found[name].outcome for name in names} == dict.fromkeys(names, OK), found
@@ -144,6 +147,13 @@ FAULTS = [
         " ALTER DATABASE tickhub SET search_path = public, pg_catalog",
         'DROP FUNCTION public.clock_timestamp(); ALTER DATABASE tickhub SET search_path = "$user", public, history',
         *("database clock", FAIL, "3600.0 s from this host's"),
+    ),
+    Fault(
+        "CREATE FUNCTION public.version() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT 'PostgreSQL 14.23 on x86_64-pc-linux-gnu' $$;"
+        " ALTER DATABASE tickhub SET search_path = public, pg_catalog",
+        'DROP FUNCTION public.version(); ALTER DATABASE tickhub SET search_path = "$user", public, history',
+        *("database", FAIL, "as tickhub: 15 is needed"),
     ),
     Fault(
         "INSERT INTO tick_ranges (range, state, manifest, manifest_sha256, rows, derived_rows, bytes) VALUES"

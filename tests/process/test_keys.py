@@ -17,7 +17,8 @@ from app.keys import FILE
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, Server
 from tests.process.live import client
-from tests.process.wire import AWAY, Answer, ask, batch, post, running, tick
+from tests.process.test_query_lanes import connect, everything, probed
+from tests.process.wire import AWAY, Answer, ask, batch, post, tick
 from tests.waiting import wait_until
 
 CONFIGURED = "configured-0123456789"
@@ -61,7 +62,7 @@ def fresh(make_server: MakeServer) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(data_template: Path) -> Iterator[Server]:
     """A server that asks for keys: each test makes its own."""
-    with running(data_template, workers=2) as server:
+    with probed(data_template, workers=2) as server:
         keys(server, "add", "first", "--scopes", "admin")
         wait_status(server, 401)
         yield server
@@ -117,6 +118,32 @@ def test_a_revoked_key_is_none_within_seconds_and_its_websockets_end(server: Ser
     assert "no key in force" in keys(server, "revoke", "gone", status=1)
     done = server.database.rows("SELECT action FROM audit_log WHERE details ->> 'name' = 'gone' ORDER BY audit_id")
     assert done == [("add key",), ("revoke key",)]
+
+
+@pytest.mark.long
+def test_a_revoked_key_ends_the_answers_that_are_being_sent(server: Server) -> None:
+    kept, revoked = keys(server, "add", "stays", "--scopes", "read"), keys(server, "add", "ends", "--scopes", "read")
+    for key in (kept, revoked):
+        wait_status(server, 200, key)
+    page_bytes = 8 << 20  # more than what is on the way when nobody reads
+    with closing(connect(server)) as ending, closing(connect(server)) as staying:
+        for reader, key, count in ((ending, revoked, 30), (staying, kept, 3)):
+            asked = f"/probe/pages?count={count}&bytes={page_bytes}"
+            reader.sendall(f"GET {asked} HTTP/1.0\r\nX-API-Key: {key}\r\n\r\n".encode())
+            assert reader.recv(12) == b"HTTP/1.0 200"
+        keys(server, "revoke", "ends")
+
+        def broken_off() -> bool:
+            """Read on, far slower than the other worker, which may know of it later, takes to learn."""
+            try:
+                assert ending.recv(1 << 18), "all of it came"
+            except ConnectionResetError:
+                return True
+            return False
+
+        wait_until(broken_off, 30, "the answer to be broken off")
+        assert len(everything(staying)) > 3 * page_bytes
+    assert "broken off: the API key holds no more" in server.log()
 
 
 @pytest.mark.long

@@ -106,3 +106,18 @@ def test_retention_that_is_killed_anywhere_is_finished_by_the_next_run(make_serv
     assert (stats["stored"], stats["set_aside"]) == (9 * 30 + 30, 8 * 30)
     assert server.database.rows("SELECT count(*) FROM ticks") == [(60,)]
     assert server.database.rows("SELECT code, count(*) FROM rejected_ticks GROUP BY 1") == [("too_old", 240)]
+
+
+@pytest.mark.long
+def test_retention_that_would_leave_no_tick_is_a_job_that_failed(make_server: MakeServer) -> None:
+    environ = {"TICKHUB_KEEP_DAYS_TICKS": "30", "TICKHUB_RETENTION_AT": "00:00"}
+    server = make_server(workers=1, environ=environ).start().wait_ready()
+    assert server.post(ticks(OLD_MS, 0, 10))[0] == 200
+    server.wait_drained()
+    wait_until(lambda: server.database.rows("SELECT name FROM jobs"), what="the job to be known")
+    server.database.rows("UPDATE jobs SET due_at = due_at - interval '1 day'")
+    wait_until(lambda: server.stats()["warnings"] == ["job retention failed: see jobs"], what="the warning")
+    [found] = server.stats()["jobs"]
+    assert (found["state"], found["failures"]) == ("failed", 1)
+    assert "nothing would be left of ticks" in found["message"]
+    assert server.database.rows("SELECT count(*) FROM ticks") == [(30,)]

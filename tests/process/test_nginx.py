@@ -93,9 +93,11 @@ def test_the_page_comes_by_https_with_all_its_headers(front: Nginx) -> None:
 
 def test_whoever_comes_without_tls_is_led_to_it(front: Nginx) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", front.plain_port, timeout=30)) as plain:
-        plain.request("POST", "/tick/batch?x=1", b"{}", {"Host": "desk.example"})
-        answer = plain.getresponse()
-        assert (answer.status, answer.headers["Location"]) == (308, "https://desk.example/tick/batch?x=1")
+        for said in ("desk.example", "evil.example"):
+            plain.request("POST", "/tick/batch?x=1", b"{}", {"Host": said})
+            answer = plain.getresponse()
+            assert (answer.status, answer.headers["Location"]) == (308, "https://desk.example/tick/batch?x=1")
+            answer.read()
     with closing(http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)) as plain:
         plain.request("GET", "/stats")
         answer = plain.getresponse()

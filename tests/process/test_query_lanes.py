@@ -50,9 +50,9 @@ class Probed(Server):
 
 
 @contextmanager
-def probed(template: Path) -> Iterator[Probed]:
+def probed(template: Path, workers: int = 1) -> Iterator[Probed]:
     with folder() as parent:
-        server = Probed(copy_template(template, parent / "data"), environ=MINUTE)
+        server = Probed(copy_template(template, parent / "data"), workers=workers, environ=MINUTE)
         try:
             server.start().wait_ready()
             yield server

@@ -134,6 +134,8 @@ def test_a_broken_transfer_is_an_error_for_who_reads_it_with_a_library(server: P
     assert answer.status == 200
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         answer.read()
+    wait_closed(server, 3)
+    wait_until(lambda: "Traceback" in server.news(), WELL_BEFORE_S, "the log")  # or the next test finds it
 
 
 def test_head_makes_one_page_at_most_and_sends_none(server: Probed) -> None:

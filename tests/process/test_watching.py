@@ -227,3 +227,5 @@ def test_lines_for_people_name_the_request_too(make_server: MakeServer) -> None:
     wait_until(lambda: re.search(r"\[SLOW\].*GET /api/bars/AAPL.* \[request slow-2\]\n", server.log()), 20, "the line")
     wait_until(lambda: re.search(r'"GET /api/bars/AAPL\?limit=3 HTTP/1.1" 200 .* slow-2\n', server.log()), 20, "access")
     assert "{" not in server.log().split("slow-2")[0].splitlines()[-1]
+    assert ask(server, "GET", f"/stats?key=th_k3x9q0az_{'x' * 43}").status == 200
+    wait_until(lambda: '"GET /stats?key=th_k3x9q0az_... HTTP/1.1" 200' in server.log(), 20, "the line without the key")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from app.backup.catalog import Catalog, Kind, Note, full_is_due, removable
+from app.backup.catalog import LOOK_S, Catalog, Kind, Note, full_is_due, removable
 from app.backup.restoring import choose
 from app.backup.tools import BackupError
 from app.backup.wal import needed, received, remove_older, restore_command
 from app.cli import backup
 from app.settings import load
 from tests.backup_notes import a_note
+from tests.waiting import WAIT_S
 
 DAY = datetime(2026, 1, 4, 2, tzinfo=UTC)  # a Sunday
 
@@ -145,6 +148,18 @@ def test_what_has_no_note_was_never_finished(tmp_path: Path) -> None:
             pass
 
 
+def test_who_has_time_waits_for_the_end_of_another_command(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    others = ExitStack()
+    others.enter_context(catalog.alone())
+    with pytest.raises(BackupError, match="another backup command"), catalog.alone(2 * LOOK_S):
+        pass
+    ending = threading.Timer(2 * LOOK_S, others.close)
+    ending.start()
+    with catalog.alone(WAIT_S):
+        ending.join()
+
+
 def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
     for name in ("000000010000000000000003", "0000000100000000000000FE", "000000020000000100000000"):
         (tmp_path / name).touch()
@@ -160,6 +175,21 @@ def test_wal_goes_that_no_backup_needs(tmp_path: Path) -> None:
     assert remove_older(tmp_path, []) == 0
     assert remove_older(tmp_path, [kept]) == 1
     assert received(tmp_path)[0] == "0000000100000000000000FE"
+
+
+def test_a_note_that_cannot_be_read_says_how_to_go_on_without_it(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    with catalog.alone():
+        for day in (0, 7):
+            catalog.path(note(day, "full").label).mkdir()
+            catalog.save(note(day, "full"))
+    broken = catalog.base / "20260111T020000Z-full.json"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(BackupError, match=f"move it and {catalog.base}/20260111T020000Z-full away"):
+        catalog.notes()
+    for path in (broken, broken.with_suffix("")):
+        path.rename(tmp_path / path.name)
+    assert choose(catalog, None, None) == note(0, "full")
 
 
 def test_a_place_where_nothing_can_be_kept_is_told(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backup.journals import copy_new, put_back, remove_older
+from app.backup.journals import copy_new, put_back, remove_older, rows_behind
 from app.pipeline.journal import Journal, Position
 from app.pipeline.reader import read
 from app.pipeline.records import Entry
@@ -71,6 +71,15 @@ def test_a_torn_tail_is_left_out(journal: Journal, tmp_path: Path) -> None:
     segment.write_bytes(segment.read_bytes()[:-10])
     [cut] = put_back(tmp_path / "copies", tmp_path / "back", {}, None)
     assert cut.rows == 4
+
+
+def test_rows_that_a_database_has_not_are_counted(journal: Journal, tmp_path: Path) -> None:
+    live = tmp_path / "journal"
+    for _ in range(3):
+        journal.append([*entries(4, 5), Entry("system_metrics", 1, 1, b"own")])
+    assert len(list(live.glob("*/*.seg"))) > 1
+    assert [rows_behind(live, known) for known in ({}, {ID: 4}, {ID: 11}, {ID: 30})] == [27, 23, 17, 0]
+    assert rows_behind(tmp_path / "none", {}) == 0
 
 
 def test_old_copies_go(journal: Journal, tmp_path: Path) -> None:

@@ -88,6 +88,30 @@ def test_a_job_is_due_once_for_its_moment_and_again_when_it_was_cut_off(last: La
     assert next_due([BACKUP], known, NOW) == ((BACKUP, TODAY) if due else None)
 
 
+@pytest.mark.parametrize(
+    ("last", "due"),
+    [
+        (ran("ok", TODAY), True),
+        (ran("waiting", TODAY), True),
+        (ran("ok", NOW - timedelta(minutes=7)), True),
+        (ran("ok", NOW), False),  # these ten minutes had theirs
+        (ran("failed", TODAY), False),  # a merge that ends well must not hide it
+        (ran("running", TODAY), False),
+        (None, False),
+    ],
+)
+def test_late_ticks_are_merged_within_ten_minutes_and_nothing_else_is_moved(last: LastRun | None, due: bool) -> None:
+    job = Job("archive", ("archive", "run"), 2, 0)
+    known = {} if last is None else {"archive": last}
+    now = NOW + timedelta(minutes=3)
+    merge = Job("archive", ("archive", "run", "--hot-days", "0"), 2, 0)
+    assert next_due([BACKUP, job], known, now, late_ticks=True) == ((merge, NOW) if due else None)
+    assert next_due([BACKUP, job], known, now) is None
+    assert next_due([BACKUP], known, now, late_ticks=True) is None
+    # The day's own run comes first, and moves what is old.
+    assert next_due([job], {"archive": ran("ok", YESTERDAY)}, now, late_ticks=True) == (job, TODAY)
+
+
 def test_of_several_the_first_one_runs() -> None:
     known = {"backup": ran("ok", TODAY), "maintain": ran("ok", YESTERDAY - timedelta(days=9))}
     assert next_due([BACKUP, TIDY], known, NOW) == (TIDY, datetime(2026, 1, 14, 4, 30, tzinfo=UTC))

@@ -12,6 +12,10 @@ from app.settings import load
 from app.storage.retention import Unfinished
 
 
+def asked(action: str) -> argparse.Namespace:
+    return argparse.Namespace(action=action, dry_run=False, allow_empty=False)
+
+
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     actions: list[str] = []
@@ -31,12 +35,12 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_is_in_use_for_retention_does_not_keep_the_rest_from_being_done(
     done: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert maintain.run(argparse.Namespace(action="all"), load({}, None, None)) == 1
+    assert maintain.run(asked("all"), load({}, None, None)) == 1
     assert done == ["partitions", "archive", "order", "vacuum", "analyze", "reindex", "health"]
     assert "retention: ticks_20260112 is being read" in capsys.readouterr().err
 
 
 def test_an_action_by_itself_says_that_it_is_unfinished(done: list[str]) -> None:
     with pytest.raises(Unfinished):
-        maintain.run(argparse.Namespace(action="retention"), load({}, None, None))
+        maintain.run(asked("retention"), load({}, None, None))
     assert done == []

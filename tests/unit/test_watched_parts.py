@@ -6,7 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import gevent
 import msgspec
@@ -17,6 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from psycopg2.errors import InsufficientPrivilege
 
 from app import host_figures, request_ids, watch
+from app.backup.following import FILE, Following
 from app.errors import DatabaseAway
 from app.host_figures import HostFigures
 from app.meters import ReadMeters
@@ -24,10 +27,11 @@ from app.request_meters import MOST_SENDERS, RequestMeters, source_of
 from app.storage.database_figures import DatabaseFigures, Job
 from app.stream.frames import BadFrame
 from app.watch import Watch
-from app.web.log_lines import JsonLines, TextLines
+from app.web.log_lines import AccessLines, JsonLines, TextLines
 from app.web.metrics import Families
 from app.web.metrics_database import database_families
 from app.web.metrics_host import host_families
+from tests.backup_notes import a_note
 from tests.waiting import others_turn, run_until
 
 FIGURES = DatabaseFigures(
@@ -185,6 +189,33 @@ def test_of_a_disk_that_hangs_from_the_start_the_age_is_told(tmp_path: Path, mon
     figures.stop()
 
 
+def test_each_backup_is_sound_damaged_or_unverified_and_only_one_of_them(tmp_path: Path) -> None:
+    at = datetime(2026, 1, 13, 2, tzinfo=UTC)
+    different: list[dict[str, Any]] = [
+        {}, {"damage": "a file"}, {"archive_damage": "a week"}, {"verified_at": None},
+        {"archive_damage": "a week", "verified_at": None}, {"damage": "a file", "archive_damage": "a week"},
+    ]  # fmt: skip
+    for hours, other in enumerate(different):
+        note = a_note(at + timedelta(hours=hours), **other)
+        (tmp_path / "base" / note.label).mkdir(parents=True)
+        (tmp_path / "base" / f"{note.label}.json").write_bytes(msgspec.json.encode(note))
+    (tmp_path / "base" / "broken.json").write_text("{")
+    told = host_families(host_figures.look(tmp_path, tmp_path, tmp_path), 1.0)
+    [counted] = [family for family in told if family.name == "tickhub_backups"]
+    states = {sample.labels["state"]: sample.value for sample in counted.samples}
+    assert states == {"sound": 1, "damaged": 5, "unverified": 1}
+
+
+def test_wal_that_was_never_received_is_told_of_as_such(tmp_path: Path) -> None:
+    (tmp_path / FILE).parent.mkdir()
+    journals = datetime(2026, 1, 13, 2, tzinfo=UTC)
+    (tmp_path / FILE).write_bytes(msgspec.json.encode(Following(journals_until=journals, trouble="it may not")))
+    told = host_families(host_figures.look(tmp_path, tmp_path, tmp_path), 1.0)
+    [followed] = [family for family in told if family.name == "tickhub_backup_followed_timestamp_seconds"]
+    until = {sample.labels["what"]: sample.value for sample in followed.samples}
+    assert until == {"wal": 0, "journals": journals.timestamp()}
+
+
 def test_many_figures_make_way_for_others_while_they_are_written_and_are_all_there() -> None:
     family = GaugeMetricFamily("tickhub_feed_open_seconds", "Of each.", labels=["symbol"])
     for number in range(1000):
@@ -275,6 +306,20 @@ def test_lines_for_programs_are_one_json_object_each_whatever_is_in_them() -> No
     assert found["request"] == "GET /x??y"
     plain = json.loads(lines.format(record("x")))
     assert not plain.keys() & {"request_id", "exception"}
+
+
+def test_no_line_has_a_key_that_somebody_put_into_a_url() -> None:
+    key = "th_k3x9q0az_" + "aB-_5" * 8 + "xyz"
+    asked = f'"GET /stats?key={key}&key={key} HTTP/1.1"'
+    for lines in (TextLines("%(message)s"), AccessLines("%(message)s")):
+        assert lines.format(record(asked)) == '"GET /stats?key=th_k3x9q0az_...&key=th_k3x9q0az_... HTTP/1.1"'
+    try:
+        raise ValueError(key)
+    except ValueError:
+        access = {"access": {"target": f"/stats?key={key}", "user_agent": f'"{key}"'}}
+        text = JsonLines().format(record(asked, exc_info=sys.exc_info(), **access))
+    assert (key in text, text.count("th_k3x9q0az_...")) == (False, 5)
+    assert json.loads(text)["target"] == "/stats?key=th_k3x9q0az_..."
 
 
 def test_disks_and_backups_are_looked_at_now_and_then_and_none_waits_for_a_disk_that_hangs(
