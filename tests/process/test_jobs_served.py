@@ -37,7 +37,9 @@ def held(server: Server) -> tuple[int, psutil.Process, psutil.Process]:
         for keeper in psutil.Process(worker).children():
             if "app.jobs.child" in keeper.cmdline():
                 for process in keeper.children():
-                    if "maintain" in process.cmdline():
+                    words = process.cmdline()
+                    # Before it has become the command it looks as its keeper does, who waits for that.
+                    if "maintain" in words and "app.jobs.child" not in words:
                         process.suspend()
                         return worker, keeper, process
         return None
