@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -79,7 +79,7 @@ class Catalog:
         """Return where a backup's files are."""
         return self.base / label
 
-    def open_lock(self, name: str) -> int:
+    def _open_lock(self, name: str) -> int:
         """Return the descriptor of a file to lock, in directories that are there then. Raises BackupError.
 
         Of a file system that can only be read it is the directory's: a restore from there needs no more.
@@ -93,12 +93,9 @@ class Catalog:
             raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
 
     @contextmanager
-    def alone(self, wait_s: float = 0.0) -> Iterator[None]:
-        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does.
-
-        wait_s: how long its end is waited for.
-        """
-        fd = self.open_lock("lock")
+    def locked(self, name: str, wait_s: float, refusal: BackupError) -> Iterator[None]:
+        """Hold a lock of these backups. Raises the refusal when another one still holds it after so long."""
+        fd = self._open_lock(name)
         until = time.monotonic() + wait_s
         try:
             while True:
@@ -107,13 +104,19 @@ class Catalog:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= until:
-                        raise BackupError(
-                            f"another backup command is at work in {self.root}: wait for its end"
-                        ) from None
+                        raise refusal from None
                     time.sleep(LOOK_S)
             yield
         finally:
             os.close(fd)
+
+    def alone(self, wait_s: float = 0.0) -> AbstractContextManager[None]:
+        """Be the only one who makes, checks or removes backups here. Raises BackupError while another one does.
+
+        wait_s: how long its end is waited for.
+        """
+        refusal = BackupError(f"another backup command is at work in {self.root}: wait for its end")
+        return self.locked("lock", wait_s, refusal)
 
     def notes(self) -> list[Note]:
         """Return all whole backups, the oldest first. Raises BackupError for a note that cannot be read."""

@@ -6,12 +6,11 @@ What is known of it all is in <backup_dir>/wal/following.json, written every sec
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -86,23 +85,9 @@ class FollowedAlready(BackupError):
     """Another process follows into these backups."""
 
 
-@contextmanager
-def alone(catalog: Catalog, wait_s: float = 0.0) -> Iterator[None]:
+def alone(catalog: Catalog, wait_s: float = 0.0) -> AbstractContextManager[None]:
     """Be the only one who follows into these backups. Raises FollowedAlready while another one does."""
-    fd = catalog.open_lock(LOCK)
-    try:
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise FollowedAlready(f"another `backup wal` is at work in {catalog.root}") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(fd)
+    return catalog.locked(LOCK, wait_s, FollowedAlready(f"another `backup wal` is at work in {catalog.root}"))
 
 
 class Follower:

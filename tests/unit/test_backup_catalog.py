@@ -194,8 +194,9 @@ def test_a_note_that_cannot_be_read_says_how_to_go_on_without_it(tmp_path: Path)
 
 def test_a_place_where_nothing_can_be_kept_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BackupError, match=r"cannot be kept in .*/file/backups: Not a directory"):
-        Catalog(tmp_path / "file" / "backups").open_lock("lock")
+    catalog = Catalog(tmp_path / "file" / "backups")
+    with pytest.raises(BackupError, match=r"cannot be kept in .*/file/backups: Not a directory"), catalog.alone():
+        pass
 
 
 @pytest.mark.parametrize("name", ["it's", 'a"b', "100%", "back\\slash", "$HOME", "`id`"])
