@@ -71,6 +71,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, settings: Iterable[Settin
             metavar = "|".join(row.choices) or row.kind.upper()
             group.add_argument(*names, dest=dest, default=argparse.SUPPRESS, help=help_text, metavar=metavar)
 
+
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 """Troubles that are the operator's to mend, wherever they are met; others are mistakes of ours."""
 

@@ -29,9 +29,9 @@ LINE_BYTES = 1024 * 1024
 
 PARQUET_ROWS = 131_072
 
-BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError)
-"""What broken, encrypted or cut-off archives raise; `zipfile` NotImplementedError for a compression that it does not
-know, RuntimeError for a password."""
+BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, UnicodeError)
+"""What broken, encrypted or cut-off archives raise; `zipfile` RuntimeError for a password, and a kind of it for a
+compression that it does not know."""
 
 
 @dataclass(slots=True)

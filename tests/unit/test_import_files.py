@@ -281,6 +281,20 @@ def test_an_archive_of_several_files_is_refused(tmp_path: Path):
         everything(tmp_path / "ticks.zip")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "why"), [(6, 1, "password"), (8, 99, "compression")], ids=["encrypted", "unknown-compression"]
+)
+def test_an_archive_that_needs_more_than_is_here_is_refused(place: int, value: int, why: str, tmp_path: Path):
+    zipped(PLAIN.encode(), tmp_path / "ticks.zip")
+    data = bytearray((tmp_path / "ticks.zip").read_bytes())
+    data[place] = value
+    # The same in the archive's list of its files, two bytes further from where an entry begins.
+    data[data.index(b"PK\x01\x02") + place + 2] = value
+    (tmp_path / "ticks.zip").write_bytes(data)
+    with pytest.raises(UnreadableFile, match=f"cannot be read to its end: .*{why}"):
+        everything(tmp_path / "ticks.zip")
+
+
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_parquet_timestamps_with_a_zone_are_utc_and_without_one_wall_times(zone, unit, tmp_path: Path):
