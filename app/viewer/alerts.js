@@ -11,10 +11,11 @@ export class Alerts {
   all = [];
   #newest = null;
   #asking = false;
+  #write = () => this.#count();
 
   /** isOpen(): whether there is a connection; without one nothing is asked. notify(text): tell of one that is new. */
-  constructor({ button, count, list, api, settings, isOpen, notify }) {
-    Object.assign(this, { button, count, list, api, settings, isOpen, notify });
+  constructor({ button, count, list, api, frames, settings, isOpen, notify }) {
+    Object.assign(this, { button, count, list, api, frames, settings, isOpen, notify });
   }
 
   start() {
@@ -61,7 +62,7 @@ export class Alerts {
     if (this.settings.alert > this.#newest) this.settings.set("alert", 0);
     const told = before === null ? null : this.all.find(({ alert_id: id }) => id > before);
     if (told) this.notify(told.message);
-    this.#count();
+    this.frames.now(this.#write);
   }
 
   #count() {

@@ -63,6 +63,7 @@ export class Bars {
   #openedAt = -Infinity;
   #heardAt = 0;
   #tries = 0;
+  #resting = false;
   /** Time of the oldest bar that is known to have changed and was not read since. */
   #from = Infinity;
 
@@ -91,6 +92,7 @@ export class Bars {
 
   #loadAfter(waitMs) {
     this.#retry = setTimeout(() => {
+      if (this.#resting) return; // still owed: `refresh` loads it
       this.#retry = 0;
       this.older();
     }, waitMs);
@@ -127,8 +129,14 @@ export class Bars {
     }
   }
 
-  /** The server is there again: read what was missed, and what failed without waiting longer. */
+  /** Nobody sees them: ask for nothing more by itself until `refresh`. */
+  rest() {
+    this.#resting = true;
+  }
+
+  /** The server is there again, or the page seen: read what was missed, and what failed without waiting longer. */
   refresh() {
+    this.#resting = false;
     const failed = Boolean(this.#retry);
     clearTimeout(this.#retry);
     this.#retry = this.#tries = 0;
@@ -211,7 +219,7 @@ export class Bars {
     const waitMs = Math.max(0, READ_EVERY_MS - (performance.now() - this.#readAt));
     this.#timer = setTimeout(() => {
       this.#timer = 0;
-      this.catchUp();
+      if (!this.#resting) this.catchUp();
     }, waitMs);
   }
 

@@ -13,10 +13,17 @@ export class Frames {
     this.#ask();
   }
 
+  /** Run `write` at once; when the page is hidden, in the frame in which it is seen again. */
+  now(write) {
+    if (document.hidden) this.mark(write);
+    else write();
+  }
+
   #ask() {
     if (this.#asked || document.hidden || !this.#writes.size) return;
     this.#asked = requestAnimationFrame(() => {
       this.#asked = 0;
+      if (document.hidden) return; // asked for before; what is marked waits
       const writes = [...this.#writes];
       this.#writes.clear();
       for (const write of writes) write();

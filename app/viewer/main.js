@@ -40,6 +40,9 @@ let symbol = null;
 /** What the server said of symbols of which it gives no quotes: {code, message} by name. */
 const refused = new Map();
 let pointed = null;
+let chartState = "loading";
+let notice = "";
+let noticeTimer = 0;
 
 const chart = new Chart(byId("chart"), {
   near: () => bars.older(),
@@ -60,9 +63,8 @@ const bars = new Bars(api, {
     frames.mark(writeLegend);
   },
   state: (text) => {
-    byId("chart").dataset.state = text;
-    const shown = { loading: "", ready: "", empty: "No bars yet: they come with the first ticks" };
-    write(byId("chart-state"), shown[text] ?? text);
+    chartState = text;
+    frames.now(writeChartState);
   },
 });
 
@@ -110,20 +112,22 @@ const search = new Search({
 const live = new Live(socketUrl(), keys, {
   state: () => frames.mark(writeConnection),
   opened: () => {
+    if (document.hidden) return; // all three ask when the page is seen
     status.ask();
     alerts.ask();
-    if (bars.symbol) bars.refresh();
+    bars.refresh();
   },
   message: received,
 });
 
-const status = new Status({ list: byId("status"), api, quotes, isOpen: () => live.state === "open" });
+const status = new Status({ list: byId("status"), api, quotes, frames, isOpen: () => live.state === "open" });
 
 const alerts = new Alerts({
   button: byId("alerts-open"),
   count: byId("alerts-new"),
   list: byId("alerts-list"),
   api,
+  frames,
   settings,
   isOpen: () => live.state === "open",
   notify,
@@ -246,12 +250,21 @@ function writeConnection() {
   document.body.dataset.connection = live.state;
 }
 
-let noticeTimer = 0;
+function writeChartState() {
+  const shown = { loading: "", ready: "", empty: "No bars yet: they come with the first ticks" };
+  byId("chart").dataset.state = chartState;
+  write(byId("chart-state"), shown[chartState] ?? chartState);
+}
+
+function writeNotice() {
+  write(byId("notice"), notice);
+}
 
 function notify(text) {
-  write(byId("notice"), text);
+  notice = text;
+  frames.now(writeNotice);
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => write(byId("notice"), ""), NOTICE_MS);
+  if (text) noticeTimer = setTimeout(() => notify(""), NOTICE_MS);
 }
 
 const pickInterval = segments(byId("intervals"), "interval", INTERVALS, settings.interval, (interval) => {
@@ -358,7 +371,7 @@ async function loadInstruments() {
   started();
   chart.setDigits(instruments.digits(symbol));
   frames.mark(writeHeading);
-  write(byId("notice"), "");
+  notify("");
   const shownAt = performance.now();
   whileSeen(FIRST_INSTRUMENTS_MS, async () => {
     const settled = settings.watch !== null || performance.now() - shownAt > INSTRUMENTS_MS;
@@ -370,7 +383,7 @@ async function loadInstruments() {
 /** Learn of instruments that others added, and of prices that came. */
 async function freshen() {
   await instruments.load().catch(() => {}); // what is known stays
-  listed();
+  frames.now(listed);
 }
 
 let isStarted = false;
@@ -390,7 +403,8 @@ function started() {
 themed();
 zoned();
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && bars.symbol) bars.refresh();
+  if (document.hidden) bars.rest();
+  else bars.refresh();
 });
 loadInstruments();
 

@@ -19,10 +19,13 @@ const FIELDS = [
 export class Status {
   #cells = {};
   #asking = false;
+  /** The last answer; null when there is none. */
+  #stats = null;
+  #write = () => (this.#stats ? this.#show(this.#stats) : this.#away());
 
   /** isOpen(): whether there is a connection; without one nothing is asked. */
-  constructor({ list, api, quotes, isOpen }) {
-    Object.assign(this, { api, quotes, isOpen });
+  constructor({ list, api, quotes, frames, isOpen }) {
+    Object.assign(this, { api, quotes, frames, isOpen });
     for (const [name, label, title] of FIELDS) {
       const group = document.createElement("div");
       const term = document.createElement("dt");
@@ -44,18 +47,23 @@ export class Status {
 
   async ask() {
     if (!this.isOpen()) {
-      this.#away();
+      this.#take(null);
       return;
     }
     if (this.#asking) return; // a server that hangs is not asked more and more
     this.#asking = true;
     try {
-      this.#show(await this.api.get("/stats"));
+      this.#take(await this.api.get("/stats"));
     } catch {
-      this.#away();
+      this.#take(null);
     } finally {
       this.#asking = false;
     }
+  }
+
+  #take(stats) {
+    this.#stats = stats;
+    this.frames.now(this.#write);
   }
 
   #show(stats) {

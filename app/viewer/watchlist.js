@@ -17,6 +17,7 @@ export class WatchList {
   #flashing = new Map();
   #sweeping = 0;
   #write = () => this.#writeDirty();
+  #sweep = () => this.#endFlashes();
 
   /** on: {choose(symbol), remove(symbol), move(symbol, by)}. */
   constructor({ body, empty, frames, quotes, instruments, clock, on }) {
@@ -162,17 +163,21 @@ export class WatchList {
     cell.dataset.move = move > 0 ? "up" : "down";
     cell.classList.add("flash");
     this.#flashing.set(cell, performance.now());
-    this.#sweeping ||= setTimeout(() => this.#sweep(), SWEEP_MS);
+    this.#sweeping ||= this.#sweepSoon();
   }
 
   /** End flashes that are over: one timer for all cells. */
-  #sweep() {
+  #endFlashes() {
     const now = performance.now();
     for (const [cell, since] of this.#flashing) {
       if (now - since >= FLASH_MS) cell.classList.remove("flash");
       if (now - since >= REST_MS) this.#flashing.delete(cell);
     }
-    this.#sweeping = this.#flashing.size ? setTimeout(() => this.#sweep(), SWEEP_MS) : 0;
+    this.#sweeping = this.#flashing.size ? this.#sweepSoon() : 0;
+  }
+
+  #sweepSoon() {
+    return setTimeout(() => this.frames.now(this.#sweep), SWEEP_MS);
   }
 
   #click(event) {

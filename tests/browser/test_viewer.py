@@ -8,9 +8,10 @@ import re
 import time
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Browser
 from tests.process.conftest import MakeServer
@@ -39,6 +40,14 @@ COLOURS = """() => {
 }"""
 
 
+COUNT_WRITES = """() => {
+  window.writes = [];
+  const told = ({ type, target, attributeName }) => `${type} ${target.id || target.className} ${attributeName ?? ""}`;
+  const observer = new MutationObserver((all) => writes.push(...all.map(told)));
+  observer.observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+}"""
+
+
 def opened(browser: Browser, server: Server, size: tuple[int, int] = DESKTOP) -> Page:
     """Open the page, and wait until it is connected."""
     page = browser.page
@@ -55,6 +64,22 @@ def connected(page: Page) -> None:
 def holds(page: Page, condition: str, argument: Any = None) -> None:
     """Wait until a condition holds. Not the page's own waiting: that evaluates texts, which its policy forbids."""
     wait_until(lambda: page.evaluate(condition, argument), 30, condition)
+
+
+def unseen(page: Page, hidden: bool) -> None:
+    page.evaluate(
+        """hidden => {
+          Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def answered(held: list[Route]) -> None:
+    for route in held:
+        route.continue_()
+    held.clear()
 
 
 def row_of(page: Page, symbol: str) -> Locator:
@@ -343,24 +368,51 @@ def test_an_unseen_page_writes_nothing(browser: Browser, make_server: MakeServer
     bid = row_of(page, "AAPL").locator(".bid")
     expect(bid).to_have_text("190.10")
     drawn_all(page)
-    hide = """hidden => {
-      Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-      document.dispatchEvent(new Event("visibilitychange"));
-    }"""
-    page.evaluate(hide, True)
-    page.evaluate("""() => {
-      window.writes = 0;
-      new MutationObserver((all) => (writes += all.length)).observe(document.body,
-        { subtree: true, childList: true, characterData: true, attributes: true });
-    }""")
+    unseen(page, True)
+    page.evaluate(COUNT_WRITES)
     asked = len(browser.requested)
     quoted(server, "AAPL", 191.0)
     holds(page, "tickhub.quotes.get('AAPL').bid === 191")
     page.wait_for_timeout(2_500)  # longer than any of its clocks
-    assert page.evaluate("writes") == 0
+    assert page.evaluate("writes") == []
     assert browser.requested[asked:] == []
-    page.evaluate(hide, False)
+    unseen(page, False)
     expect(bid).to_have_text("191.00")
+    holds(page, "tickhub.chart.candles.data().at(-1)?.close === 191")
+
+
+def test_answers_that_come_to_an_unseen_page_are_written_when_it_is_seen(
+    browser: Browser, make_server: MakeServer
+) -> None:
+    server = make_server().start().wait_ready()
+    store(server, [tick(symbol="AAPL", bid=190.1, ask=190.15, timestamp=now_ms())])
+    page = opened(browser, server)
+    drawn_all(page)
+    held: list[Route] = []
+    page.route(re.compile("/(stats|history/alerts|bars/AAPL|symbols)"), lambda route: held.append(route))
+    asked_all = {"stats", "alerts", "AAPL", "symbols"}
+
+    def names() -> set[str]:
+        page.evaluate("1")  # routes are told while the page is spoken to
+        return {urlsplit(route.request.url).path.rsplit("/", 1)[-1] for route in held}
+
+    page.evaluate("tickhub.bars.refresh(); tickhub.bars.refresh(); void tickhub.freshen()")  # the second read is owed
+    wait_until(lambda: names() == asked_all, 30, "all are asked for")
+    quoted(server, "AAPL", 191.0)
+    expect(row_of(page, "AAPL").locator(".bid")).to_have_text("191.00")  # and flashes
+    unseen(page, True)
+    page.evaluate(COUNT_WRITES)
+    asked = len(browser.requested)
+    page.evaluate("tickhub.received({ type: 'error', message: 'told unseen' })")
+    answered(held)
+    page.wait_for_timeout(2_500)  # longer than a flash, and than bars wait until they are read again
+    assert page.evaluate("writes") == []
+    assert browser.requested[asked:] == []
+    unseen(page, False)
+    expect(page.locator("#notice")).to_have_text("told unseen")
+    expect(page.locator("td.flash")).to_have_count(0)
+    wait_until(lambda: names() >= asked_all - {"symbols"}, 30, "what is shown is asked for again")
+    page.unroute_all()  # and lets them through
     holds(page, "tickhub.chart.candles.data().at(-1)?.close === 191")
 
 
