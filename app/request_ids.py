@@ -13,11 +13,9 @@ from typing import NamedTuple
 _SENT = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 """What a client or proxy may call a request: nothing that could break a log line."""
 
-_MOST_WHAT = 500
-
 
 class Asked(NamedTuple):
-    """A request: its id, and its method and target as they were sent."""
+    """A request: its id, and its method and target as they were sent, whole: a part of a key is not known as one."""
 
     id: str
     what: str
@@ -29,7 +27,9 @@ _asked: ContextVar[Asked | None] = ContextVar("tickhub_asked", default=None)
 def begin(sent_id: str, method: str, target: str) -> Asked:
     """Note that this greenlet answers a request from now on; its id is the one that was sent, if that is usable."""
     chosen = sent_id if _SENT.fullmatch(sent_id) else secrets.token_hex(8)
-    what = "".join(letter if letter.isprintable() else "?" for letter in f"{method} {target}"[:_MOST_WHAT])
+    what = f"{method} {target}"
+    if not what.isprintable():
+        what = "".join(letter if letter.isprintable() else "?" for letter in what)
     asked = Asked(chosen, what)
     _asked.set(asked)
     return asked

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,33 +17,43 @@ from gunicorn.glogging import Logger
 
 from app import request_ids
 from app.settings import load
-from app.storage.key_form import without_keys
+from app.storage.key_form import WithoutKeys
 
 _ACCESS = "access"
 """Attribute of a record that is an access line: its fields."""
 
 
-class AccessLines(logging.Formatter):
+class _Lines(logging.Formatter):
+    """Lines of one form."""
+
+    def __init__(self, form: str | None = None, dates: str | None = None, keys: Collection[str] = ()) -> None:
+        """Take the form, and the settings' keys, which nobody could tell from other words."""
+        super().__init__(form, dates)
+        self._without_keys = WithoutKeys(keys)
+
+
+class AccessLines(_Lines):
     """Access lines for people, which have their request's id."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return without_keys(super().format(record))
+        return self._without_keys(super().format(record))
 
 
-class TextLines(AccessLines):
+class TextLines(_Lines):
     """Lines for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with the request's id behind the first one of a traceback."""
+        line = super().format(record)
         asked = request_ids.current()
-        if asked is None:
-            return super().format(record)
-        first, newline, rest = super().format(record).partition("\n")
-        return f"{first} [request {asked.id}]{newline}{rest}"
+        if asked is not None:
+            first, newline, rest = line.partition("\n")
+            line = f"{first} [request {asked.id}]{newline}{rest}"
+        return self._without_keys(line)
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(_Lines):
     """One JSON object a line: time, level, pid, message; request_id and request where there is one; exception."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -62,7 +72,8 @@ class JsonLines(logging.Formatter):
             line |= {"request_id": asked.id, "request": asked.what}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return without_keys(json.dumps(line, ensure_ascii=True, default=str))
+        told = {name: self._without_keys(value) if isinstance(value, str) else value for name, value in line.items()}
+        return json.dumps(told, ensure_ascii=True, default=str)
 
 
 class LogLines(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -72,13 +83,15 @@ class LogLines(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def setup(self, cfg: Any) -> None:
         """Open what is logged to, and give it its form."""
-        self.as_json = load().log_format == "json"
+        settings = load()
+        self.as_json = settings.log_format == "json"
         super().setup(cfg)
-        lines = JsonLines() if self.as_json else TextLines(self.error_fmt, self.datefmt)
+        keys = (*settings.api_key_ingest, *settings.api_key_read, *settings.api_key_admin)
+        lines = JsonLines(keys=keys) if self.as_json else TextLines(self.error_fmt, self.datefmt, keys)
         for handler in self.error_log.handlers:
             handler.setFormatter(lines)
         for handler in self.access_log.handlers:
-            handler.setFormatter(lines if self.as_json else AccessLines(self.access_fmt))
+            handler.setFormatter(lines if self.as_json else AccessLines(self.access_fmt, keys=keys))
 
     def access(self, resp: Any, req: Any, environ: Mapping[str, Any], request_time: timedelta) -> None:
         """Log a request that was answered, if that is asked for."""

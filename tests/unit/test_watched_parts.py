@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import gevent
 import msgspec
@@ -115,6 +117,8 @@ def test_only_the_elected_one_asks_and_not_all_the_time() -> None:
 def test_one_who_is_not_elected_asks_when_nobody_tells_it_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "UNTOLD_S", (1.5, 1.5))
     monkeypatch.setattr(watch, "IDLE_S", 0.05)
+    now = [0.0]
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
     wire, reads, told = Wire(), Asked(), Asked()
     alone = Watch(lambda: False, reads, wire)  # type: ignore[arg-type]
     other = Watch(lambda: False, told, Wire())  # type: ignore[arg-type]
@@ -122,6 +126,7 @@ def test_one_who_is_not_elected_asks_when_nobody_tells_it_anything(monkeypatch: 
 
     def asked() -> int:
         other._know(FIGURES)
+        now[0] += 0.1
         return reads.count
 
     run_until(asked, "the one that hears nothing to ask", every_s=0.05)
@@ -277,11 +282,11 @@ def test_only_slow_reads_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert [line.getMessage() for line in caplog.records] == ["[SLOW] a query took 0.600 s, timeout: read_ticks (page)"]
 
 
-def in_a_request(fn: Callable[[], str]) -> str:
+def in_a_request(fn: Callable[[], str], sent_id: str = "the-id", target: str = "/x\x1b?y") -> str:
     """Run fn in a greenlet of its own that answers a request."""
 
     def work() -> str:
-        request_ids.begin("the-id", "GET", "/x\x1b?y")
+        request_ids.begin(sent_id, "GET", target)
         return fn()
 
     found: str = gevent.spawn(work).get()
@@ -320,6 +325,32 @@ def test_no_line_has_a_key_that_somebody_put_into_a_url() -> None:
         text = JsonLines().format(record(asked, exc_info=sys.exc_info(), **access))
     assert (key in text, text.count("th_k3x9q0az_...")) == (False, 5)
     assert json.loads(text)["target"] == "/stats?key=th_k3x9q0az_..."
+
+
+def test_no_line_has_a_key_that_somebody_calls_a_request_by_or_puts_behind_much_else() -> None:
+    key = "th_k3x9q0az_" + "aB-_5" * 8 + "xyz"
+    lines = TextLines("%(message)s")
+    assert in_a_request(lambda: lines.format(record("hello")), key) == "hello [request th_k3x9q0az_...]"
+    target = f"/api/quotes?symbols={'X' * 450}&key={key}"
+    text = in_a_request(lambda: JsonLines().format(record("hello")), key, target)
+    assert (key[:20] in text, json.loads(text)["request_id"]) == (False, "th_k3x9q0az_...")
+    assert json.loads(text)["request"] == f"GET {target.replace(key, 'th_k3x9q0az_...')}"
+
+
+def test_no_line_has_a_key_of_the_settings_in_whatever_form_it_came() -> None:
+    plain, longer, odd = "read-0123456789ab", "read-0123456789ab-and-more", "a+b/c=\"d\\e%f'g&h?i"
+    keys = (plain, longer, odd)
+    forms = (plain, longer, odd, quote(odd), quote(odd, safe="").lower(), json.dumps(odd)[1:-1], repr(odd)[1:-1])
+    for form in forms:
+        for lines in (TextLines("%(message)s", keys=keys), AccessLines("%(message)s", keys=keys)):
+            assert lines.format(record(f"GET /x?key={form}&y")) == "GET /x?key=...&y"
+        text = JsonLines(keys=keys).format(record(f"GET /x?key={form}&y", access={"target": form}))
+        assert (json.loads(text)["message"], json.loads(text)["target"]) == ("GET /x?key=...&y", "...")
+    text = JsonLines(keys=keys).format(record(f"\\\\\\{odd}\\"))
+    assert json.loads(text)["message"].strip("\\") == "...", "it is JSON, whatever is around a key"
+    lines = TextLines("%(message)s", keys=keys)
+    assert in_a_request(lambda: lines.format(record("hello")), plain) == "hello [request ...]"
+    assert lines.format(record("read-0123456789a")) == "read-0123456789a", "which is no key"
 
 
 def test_disks_and_backups_are_looked_at_now_and_then_and_none_waits_for_a_disk_that_hangs(
