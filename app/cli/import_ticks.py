@@ -30,7 +30,7 @@ from app.market.file_ticks import FileTicks
 from app.market.tick_files import UnreadableFile
 from app.settings import Settings
 from app.storage.connection import Connection
-from app.storage.import_job import ImportJob, find_instruments
+from app.storage.import_job import ImportJob, find_instruments, journal_of
 from app.storage.instruments import Known
 
 STATEMENT_TIMEOUT_S = 600.0
@@ -126,9 +126,6 @@ class _Import:
             identity: list[str | int] = [given.symbol if given else "", self.clock.spec, before.st_size, digest]
             job = self._job(identity)
             start, created_us = job.open()
-            if self.args.again and start.next_row:
-                job = self._job([*identity, time.time_ns()])
-                start, created_us = job.open()
             bar.reset()
             with _Rejects(self.rejects) as rejects:
                 entry = self._write_blocks(job, start, created_us, given, rejects, bar)
@@ -142,7 +139,8 @@ class _Import:
 
     def _job(self, identity: list[str | int]) -> ImportJob:
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-        return ImportJob(self.connection, f"import:{key}", self.args.merge)
+        journal_id = journal_of(self.connection, f"import:{key}", self.args.again)
+        return ImportJob(self.connection, journal_id, self.args.merge)
 
     def _write_blocks(
         self,

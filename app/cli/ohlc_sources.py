@@ -27,7 +27,7 @@ from app.market.batches import LedgerEntry
 from app.market.daily_bars import BadBar, DailyBar, daily_bar, fields_of
 from app.market.tick_files import UnreadableFile
 from app.storage.connection import Connection
-from app.storage.import_job import UnknownSymbol
+from app.storage.import_job import UnknownSymbol, journal_of
 from app.storage.import_rows import RowsImport
 from app.storage.instruments import Known, find, find_or_add
 
@@ -66,7 +66,7 @@ class Target:
     def __init__(self, connection: Connection, add: bool, again: bool) -> None:
         self._connection = connection
         self._add = add
-        self._salt = f"{time.time_ns()}" if again else ""
+        self._again = again
         self._known: dict[str, Known | None] = {}
 
     def instrument(self, name: str) -> Known | None:
@@ -84,9 +84,10 @@ class Target:
         return known
 
     def journal(self, *identity: object) -> Journal:
-        """Return the journal of what is known by `identity`."""
-        digest = hashlib.sha256(json.dumps([*identity, self._salt]).encode()).hexdigest()[:32]
-        return Journal(RowsImport(self._connection, f"ohlc:{digest}", DATASET, "update"))
+        """Return the newest journal of what is known by `identity`, again: a new one. Raises DatabaseAway."""
+        digest = hashlib.sha256(json.dumps([*identity, ""]).encode()).hexdigest()[:32]
+        journal_id = journal_of(self._connection, f"ohlc:{digest}", self._again)
+        return Journal(RowsImport(self._connection, journal_id, DATASET, "update"))
 
 
 class Journal:

@@ -2,7 +2,8 @@
 
 A file is a journal of its own: its lines of data are the rows, and lines that are left out are `skipped`. So
 an import that was cut off anywhere goes on where the ledger stands, and a second import of the same file
-finds nothing to do. One that is wanted all the same is another journal: what is stored already is a duplicate.
+finds nothing to do. One that is wanted all the same is another journal: what is stored already is a duplicate. Of
+a file's journals the newest tells what is done: it began last, and with the first row.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from app.storage.ticks_writer import TickStore, with_spread
 
 _CREATED = """
     SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM ingest_log WHERE journal_id = %s
+"""
+_NEWEST = """
+    SELECT journal_id, next_row FROM ingest_log WHERE journal_id = %(first)s OR journal_id LIKE %(first)s || ':%%'
+    ORDER BY journal_no DESC LIMIT 1
 """
 _WITHIN = "time >= %(start)s::timestamptz AND time <= %(end)s::timestamptz"
 # Of an archived range it is only known that there are some, of whichever symbol.
@@ -68,6 +73,23 @@ def find_instruments(connection: Connection, names: Sequence[str], add: bool) ->
                 raise UnknownSymbol(f"unknown symbol: {name} (--add-symbol adds it to the instruments)")
             found.append(known)
     return found
+
+
+def journal_of(connection: Connection, file_id: str, again: bool) -> str:
+    """Return the id of the journal with which an import of a file goes on: the newest of the file's.
+
+    again: of one that no row is done of yet, which becomes the newest. Raises DatabaseAway.
+    """
+    with connection.transaction() as cur:
+        cur.execute(_NEWEST, {"first": file_id})
+        found = cur.fetchone()
+    if found is None:
+        return file_id
+    newest, next_row = found
+    if not again or not next_row:
+        return str(newest)
+    repeats = int(newest.removeprefix(file_id).removeprefix(":") or 0)
+    return f"{file_id}:{repeats + 1}"
 
 
 class ImportJob:

@@ -178,7 +178,41 @@ def test_a_finished_file_is_imported_again_when_asked_and_only_what_was_deleted_
         assert f"500 rows, {missing} stored, {500 - missing} duplicates, 0 rejected" in said
         assert sorted(stored(conn)) == sorted(one_by_one(path))
         assert_bars_add_up(conn)
-    assert "nothing to do (500 rows, 500 stored" in load(path, "--symbol", "TSLA")
+    assert "nothing to do (500 rows, 0 stored, 500 duplicates" in load(path, "--symbol", "TSLA"), "as the last time"
+
+
+def fails_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have imports end behind their first blocks."""
+    write = import_ticks.ImportJob.write
+
+    def fail_later(job: Any, entry: Any, *block: Any) -> Any:
+        if entry.next_row > 50:
+            raise TickhubError("cut off")
+        return write(job, entry, *block)
+
+    monkeypatch.setattr(import_ticks.ImportJob, "write", fail_later)
+
+
+def test_an_import_once_more_that_was_cut_off_is_not_taken_for_finished_and_goes_on(
+    load, database_url, conn, tmp_path, monkeypatch, small_blocks
+):
+    path = random_export(tmp_path / "ticks.csv", 200)
+    load(path, "--symbol", "TSLA")
+    everything = ("--start", "2013-01-01", "--end", "2014-01-01", "--database-url", database_url, "--yes")
+    done = 0
+    for repeat in (1, 2):
+        assert main(["delete", "TSLA", *everything]) == 0
+        with monkeypatch.context() as patch:
+            fails_later(patch)
+            assert "cut off" in load(path, "--symbol", "TSLA", "--again", status=1)
+        *_, (done, stored_then, *_) = rows_of(conn, LEDGER)
+        assert (stored_then, rows_of(conn, "SELECT count(*) FROM ticks")) == (done, [(done,)]), repeat
+    said = load(path, "--symbol", "TSLA")
+    assert f"{200 - done} rows, {200 - done} stored, 0 duplicates, 0 rejected; went on at row {done};" in said
+    assert assert_equal(one_by_one(path), stored(conn)) == 200
+    assert_bars_add_up(conn)
+    assert "already imported, nothing to do (200 rows, 200 stored" in load(path, "--symbol", "TSLA")
+    assert [rows[:2] for rows in rows_of(conn, LEDGER)] == [(200, 200), (done, done), (200, 200)]
 
 
 def test_the_same_ticks_in_another_file_are_duplicates(load, conn, tmp_path):
@@ -194,16 +228,9 @@ def test_the_same_ticks_in_another_file_are_duplicates(load, conn, tmp_path):
 def test_an_import_goes_on_in_the_middle_of_a_block(load, conn, tmp_path, monkeypatch, small_blocks):
     """As when a newer version cuts its blocks elsewhere."""
     path = random_export(tmp_path / "ticks.csv", 200)
-    write = import_ticks.ImportJob.write
-
-    def fail_later(job: Any, entry: Any, *block: Any) -> Any:
-        if entry.next_row > 50:
-            raise TickhubError("cut off")
-        return write(job, entry, *block)
-
-    monkeypatch.setattr(import_ticks.ImportJob, "write", fail_later)
-    assert "cut off" in load(path, "--symbol", "TSLA", status=1)
-    monkeypatch.setattr(import_ticks.ImportJob, "write", write)
+    with monkeypatch.context() as patch:
+        fails_later(patch)
+        assert "cut off" in load(path, "--symbol", "TSLA", status=1)
     monkeypatch.setattr(import_reader, "FIRST_BYTES", 1_500)
     ((done, *_),) = rows_of(conn, LEDGER)
     assert (

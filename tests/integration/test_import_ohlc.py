@@ -224,6 +224,10 @@ def test_an_import_that_was_cut_off_goes_on_where_it_stood(
     assert "25 stored, 0 there already, 0 rejected" in load(path)
     assert [row[5] for row in stored(conn, "AAPL")] == [number for number in range(45) if number != 3]
     assert ledger(conn) == [(45, 44, 0, 0)]
+    blocks.clear()
+    load(path, "--again", status=130)
+    assert "0 stored, 25 there already, 0 rejected" in load(path), "once more was not done yet"
+    assert sorted(ledger(conn)) == [(45, 0, 44, 0), (45, 44, 0, 0)]
 
 
 def test_a_database_that_goes_away_is_waited_for_and_nothing_comes_twice(
