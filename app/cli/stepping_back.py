@@ -16,7 +16,7 @@ def step_back() -> None:
     for a quarter of a second where the kernel has it in the middle of a file.
     """
     if hasattr(os, "SCHED_BATCH"):  # Linux: whoever wakes up there does not push others aside
-        with suppress(PermissionError):  # a sandbox may forbid it; the work is to be done all the same
+        with suppress(PermissionError):  # a container may forbid it; the work is to be done all the same
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)

@@ -17,7 +17,7 @@ def describe(directory: Path, postgres: str) -> list[tuple[str, str]]:
         ("CPU", f"{_cpu_model()}, {os.cpu_count()} cores"),
         ("memory", f"{psutil.virtual_memory().total / 2**30:.1f} GiB"),
         ("disk", _filesystem(directory)),
-        ("system", f"{platform.system()} {platform.release()}"),
+        ("system", f"{platform.system()} {platform.release().partition('-')[0]}"),
         ("Python", platform.python_version()),
         ("PostgreSQL", postgres),
         ("load before", f"{os.getloadavg()[0]:.2f} (1 minute)"),
