@@ -2,7 +2,8 @@
 
 A cut that would leave nothing of a table is not made by itself: either a clock is wrong, or its feed ended long ago, or
 these are old data that somebody imported to keep. Of all but ticks and bars nothing may be left as long as ticks come:
-those tell that the clock is right; a feed that was given up, or a month without an alert, keeps no ticks.
+those tell that the clock is right; a feed that was given up, or a month without an alert, keeps no ticks. Ticks come
+when the newest of a symbol is as old as a holiday at most by that clock, none of what is cut, and not from the future.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ MARKET = ("ticks", "bars")
 SILENCE = timedelta(days=14)
 """So long no tick may come, over holidays, and the clock be right all the same."""
 
+AHEAD = timedelta(days=1)
+"""Ticks read in a wrong time zone are so far ahead of a right clock; those that are further tell of no clock."""
+
 _UNTOLD = "NOT EXISTS (SELECT FROM alert_outbox o WHERE o.alert_id = t.alert_id)"
 _PARTITIONS = """
     SELECT c.relname, i.inhdetachpending,
@@ -52,6 +56,7 @@ _NO_TICKS_UNTIL = """
 _ARCHIVED_ROWS = """
     SELECT coalesce(sum(rows), 0) FROM tick_ranges WHERE state = 'archived' AND range << tstzrange(%s, NULL)
 """
+_TICKS_BETWEEN = "SELECT EXISTS (SELECT FROM current WHERE last_updated BETWEEN %s AND %s)"
 _ARCHIVED_ENDS = "SELECT upper(range) FROM tick_ranges WHERE state = 'archived' AND rows > 0"
 _NOT_ONLY_OLD = """
     SELECT EXISTS (SELECT FROM {table} t WHERE {column} < %(before)s AND {condition}),
@@ -159,7 +164,7 @@ def count(connection: Connection, cut: Cut) -> Dropped:
 def refuse_to_empty(connection: Connection, cuts: list[Cut], now: datetime) -> None:
     """Raise WouldEmpty when a cut would leave nothing of a table that has something; DatabaseAway."""
     with connection.transaction() as cur:
-        emptied = [cut for cut in cuts if not cut.follows and _would_empty(cur, cut)]
+        emptied = [cut for cut in cuts if not cut.follows and _would_empty(cur, cut, now)]
     if emptied:
         tables = ", ".join(f"{cut.table} (before {cut.before:%Y-%m-%d})" for cut in emptied)
         raise WouldEmpty(
@@ -194,8 +199,8 @@ def _months(name: str, dataset: Dataset, before: datetime) -> Iterator[Cut]:
             yield Cut(name, f"{rollup_table(dataset)}_{seconds}", before, "time", follows=True)
 
 
-def _would_empty(cur: Cursor, cut: Cut) -> bool:
-    if cut.of not in MARKET and _ticks_come(cur, cut.before):
+def _would_empty(cur: Cursor, cut: Cut, now: datetime) -> bool:
+    if cut.of not in MARKET and _ticks_come(cur, cut.before, now):
         return False
     if cut.column is None:
         return _would_empty_partitions(cur, cut)
@@ -204,8 +209,9 @@ def _would_empty(cur: Cursor, cut: Cut) -> bool:
     return cur.fetchone() == (True, False)
 
 
-def _ticks_come(cur: Cursor, before: datetime) -> bool:
-    cur.execute("SELECT EXISTS (SELECT FROM current WHERE last_updated >= %s)", (before - SILENCE,))
+def _ticks_come(cur: Cursor, before: datetime, now: datetime) -> bool:
+    # Of a clock that is ahead by as much as is kept, they are older than the cut.
+    cur.execute(_TICKS_BETWEEN, (max(before, now - SILENCE), now + AHEAD))
     return cur.fetchone() == (True,)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,26 @@ def test_alerts_and_a_feed_that_was_given_up_may_all_go_while_ticks_come(
     store_ticks(sink, OLD)
     with pytest.raises(WouldEmpty, match=r"market_data .*, alerts "):
         run(own, metrics=30, alerts=30)
-    store_ticks(sink, NOW - 40 * DAY)  # a silence of some days more than these are kept
+    store_ticks(sink, NOW - 13 * DAY)  # a silence of holidays
     assert {"market_data", "alerts"} <= set(run(own, metrics=30, alerts=30))
+
+
+@pytest.mark.parametrize(("ahead", "keep"), [(15, 5), (44, 30), (8, 7)])
+def test_a_clock_ahead_by_more_than_is_kept_is_seen_by_ticks_that_are_older_than_it(
+    conn: connection, own: Connection, sink: DatabaseSink, ahead: int, keep: int
+) -> None:
+    put(conn, "INSERT INTO alerts (time, alert_type, message) VALUES (%s, 'x', 'new')", NOW)
+    store_ticks(sink, NOW)
+    before = held(conn)
+    with pytest.raises(WouldEmpty, match="alerts"):
+        run(own, NOW + ahead * DAY, alerts=keep)
+    assert held(conn) == before
+    # A tick of no clock at all tells nothing, and hides none that does.
+    write_all(sink, Feeder(), [replace(tick, symbol="NVDA") for tick in ticks_on(NOW + (ahead + 90) * DAY)])
+    with pytest.raises(WouldEmpty, match="alerts"):
+        run(own, NOW + ahead * DAY, alerts=keep)
+    store_ticks(sink, NOW + ahead * DAY)
+    assert run(own, NOW + ahead * DAY, alerts=keep) == ["alerts"]
 
 
 def test_a_run_that_was_killed_with_a_persons_word_is_finished_without_it(
