@@ -40,16 +40,20 @@ DAY_US = 86_400_000_000
 COLUMNS = ["timestamp", "bid", "ask", "last", "spread", "volume", "buy_volume", "sell_volume", "flags", "seq"]
 DAYS = range(-8, 9)
 
-SLOWLY = """
-import sys, time
+STEP_BY_STEP = """
+import sys
 from app import sources
 from app.cli import export, main
 export.PAGE_ROWS = 20
-read = sources.TickSource.read
-sources.TickSource.read = lambda *args, **more: (time.sleep(0.05), read(*args, **more))[1]
-sys.exit(main(sys.argv[1:]))
+read, pages, halts = sources.TickSource.read, iter(range(1, 1000)), sys.argv[1].split(",")
+def halting(*args, **more):
+    if str(next(pages)) in halts:
+        sys.stdin.readline()
+    return read(*args, **more)
+sources.TickSource.read = halting
+sys.exit(main(sys.argv[2:]))
 """
-"""The command, so slow that what is in the middle of it can be seen."""
+"""The command, which stands still before some of its pages until it is sent a line: it is in the middle of them."""
 
 TickRow = tuple[Any, ...]
 
@@ -159,11 +163,19 @@ def run(database_url: str, capfd: pytest.CaptureFixture[str]) -> Export:
     return run
 
 
-def spawn(database_url: str, *arguments: object, slowly: bool = False, **options: Any) -> subprocess.Popen[bytes]:
-    command = ["-c", SLOWLY] if slowly else ["-m", "app"]
+def spawn(database_url: str, *arguments: object, halts: str = "", **options: Any) -> subprocess.Popen[bytes]:
+    """Start the command. halts: the numbers of pages, with commas between, before which it waits for `go_on`."""
+    command = ["-c", STEP_BY_STEP, halts] if halts else ["-m", "app"]
     words = ["export", *map(str, arguments), "--database-url", database_url]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, *command, *words], env=environ, stderr=subprocess.PIPE, **options)
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([sys.executable, *command, *words], env=environ, **pipes)
+
+
+def go_on(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
 
 
 # What is in a file
@@ -396,7 +408,7 @@ def test_an_export_that_is_killed_leaves_no_half_file_and_can_be_run_again(loade
     target = tmp_path / "ticks.csv"
     if old is not None:
         target.write_bytes(old)
-    with spawn(database_url, "TSLA", "--out", target, slowly=True) as process:
+    with spawn(database_url, "TSLA", "--out", target, halts="15") as process:
         wait_until(lambda: part_of(target).exists() and part_of(target).stat().st_size > 1000, what="some rows")
         process.kill()
     assert (target.read_bytes() if target.exists() else None) == old
@@ -413,7 +425,7 @@ def test_nothing_of_what_a_killed_export_left_gets_into_the_file(loaded, run, tm
 
 
 def test_a_killed_export_of_a_folder_leaves_whole_files_only(loaded, database_url, run, tmp_path):
-    with spawn(database_url, "TSLA", "NVDA", "--partition", tmp_path / "hive", slowly=True) as process:
+    with spawn(database_url, "TSLA", "NVDA", "--partition", tmp_path / "hive", halts="15") as process:
         wait_until(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 2, what="some files")
         process.kill()
     whole = list(tmp_path.rglob("*.parquet"))
@@ -426,7 +438,7 @@ def test_a_killed_export_of_a_folder_leaves_whole_files_only(loaded, database_ur
 
 def test_an_export_that_is_interrupted_cleans_up(loaded, database_url, tmp_path):
     target = tmp_path / "ticks.csv"
-    with spawn(database_url, "TSLA", "--out", target, slowly=True) as process:
+    with spawn(database_url, "TSLA", "--out", target, halts="15") as process:
         wait_until(lambda: part_of(target).exists() and part_of(target).stat().st_size > 1000, what="some rows")
         process.send_signal(2)
         assert process.wait(60) == 130
@@ -474,10 +486,11 @@ def test_a_link_goes_on_leading_to_the_file(loaded, run):
 
 
 def test_a_reader_that_has_read_enough_is_no_error(loaded, database_url):
-    with spawn(database_url, "TSLA", "--out", "-", slowly=True, stdout=subprocess.PIPE) as process:
+    with spawn(database_url, "TSLA", "--out", "-", halts="15", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"timestamp,")
         process.stdout.close()
+        go_on(process)
         assert process.wait(60) == 0
         assert b"Traceback" not in process.stderr.read()
 
@@ -485,7 +498,7 @@ def test_a_reader_that_has_read_enough_is_no_error(loaded, database_url):
 @pytest.mark.long
 def test_a_database_that_goes_away_on_the_way_is_waited_for(loaded, database_url, tmp_path):
     target = tmp_path / "ticks.csv"
-    with spawn(database_url, "TSLA", "--out", target, slowly=True) as process:
+    with spawn(database_url, "TSLA", "--out", target, halts="5,15") as process:
         for size in (1000, 10_000):
             wait_until(
                 lambda size=size: part_of(target).exists() and part_of(target).stat().st_size > size, what="rows"
@@ -497,6 +510,7 @@ def test_a_database_that_goes_away_on_the_way_is_waited_for(loaded, database_url
                 )
                 assert cur.fetchone() == (1,)
             loaded.rollback()
+            go_on(process)
         assert process.wait(60) == 0, process.stderr.read()
     assert from_csv(target.read_bytes()) == in_table(loaded, 1)
 
