@@ -12,7 +12,7 @@ from app import webhook
 from app.errors import DatabaseAway
 from app.storage.alert_outbox import StoredAlert
 from app.storage.connection import Connection
-from app.webhook import BACKOFF_MOST_S, MOST_TRIES, NotPosted, Webhook
+from app.webhook import BACKOFF_FIRST_S, BACKOFF_MOST_S, MOST_TRIES, NotPosted, Webhook
 
 URL = "http://127.0.0.1/?token=secret"
 
@@ -65,7 +65,12 @@ def test_what_was_taken_leaves_the_outbox(world: World) -> None:
     assert world.rows("SELECT count(*) FROM alerts") == [(2,)]
 
 
-def test_what_was_not_taken_is_tried_later_and_later_and_given_up_in_the_end(world: World) -> None:
+def test_what_was_not_taken_is_tried_later_and_later_and_given_up_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_s, most_s = 100 * BACKOFF_FIRST_S, 100 * BACKOFF_MOST_S  # none is over before it was looked at
+    monkeypatch.setattr(webhook, "BACKOFF_FIRST_S", first_s)
+    monkeypatch.setattr(webhook, "BACKOFF_MOST_S", most_s)
     world.takes = False
     waits = []
     for _ in range(MOST_TRIES - 1):
@@ -74,7 +79,7 @@ def test_what_was_not_taken_is_tried_later_and_later_and_given_up_in_the_end(wor
         world.webhook._post_some()  # too early
         world.rows("UPDATE alert_outbox SET next_try = now()")
     assert len(world.posted) == 2 * (MOST_TRIES - 1)
-    assert waits[0] <= 1 < waits[3] <= 8 < waits[-1] <= BACKOFF_MOST_S
+    assert waits[0] <= first_s < waits[3] <= 8 * first_s < waits[-1] <= most_s
     world.webhook._post_some()
     assert world.rows("SELECT count(*) FROM alert_outbox") == [(0,)]
 

