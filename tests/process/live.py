@@ -64,9 +64,10 @@ class Client:
         return found
 
     def sync(self) -> list[Said]:
-        """Return what came before the answer to a ping: all that the server had said by then."""
+        """Return what came before the answer to a ping: all that the server had said by then, but for heartbeats."""
         self.ws.send("ping")
-        return self.until(lambda said: said["type"] == "pong")[:-1]
+        said = self.until(lambda said: said["type"] == "pong")[:-1]
+        return [one for one in said if one["type"] != "heartbeat"]
 
     def close_code(self) -> int:
         """Read up to the end, and return the code of the server's close, 1006 for none."""

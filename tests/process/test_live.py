@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.process.harness import Server, wait_until
 from tests.process.live import HANDSHAKE, Client, client, send
 from tests.process.wire import AWAY, ask, running
+from tests.process.workers import Workers
 
 NOT_LIVE = ("buy_volume", "sell_volume", "flags", "stale")
 """Fields that only a read has."""
@@ -52,8 +53,16 @@ def bids(quotes: list[dict[str, Any]]) -> list[float]:
     return [quote["bid"] for quote in quotes]
 
 
+def wait_known(server: Server, symbol: str, bid: float) -> None:
+    """Wait until both workers have a quote: the one that was not sent it hears of it a moment later."""
+    with closing(Workers(server)) as workers:
+        pids = workers.reach(2)
+        wait_until(lambda: [workers.bid(pid, symbol) for pid in pids] == [bid] * 2, what=f"{symbol} in both workers")
+
+
 def test_who_subscribes_gets_a_snapshot_then_every_tick(server: Server) -> None:
     send(server, "AAPL.US", bid=1.5)
+    wait_known(server, "AAPL", 1.5)  # what comes behind the subscription is no snapshot
     with client(server) as reader:
         assert reader.subscribe("aapl.us") == {
             "type": "subscribed", "symbols": ["AAPL"], "channels": ["quotes"], "rejected": [],
@@ -71,6 +80,7 @@ def test_the_quote_is_the_one_that_a_read_gives(server: Server) -> None:
         send(server, "MSFT", bid=300.25, ask=300.5, last=300.3, volume=7, flags=30)
         reader.subscribe("MSFT")
         live = reader.until(lambda said: said.get("bid") == 300.25)[-1]
+        wait_known(server, "MSFT", 300.25)
         read = ask(server, "GET", "/api/quotes/MSFT").json
         assert {field: live[field] for field in live.keys() & read.keys()} | dict.fromkeys(NOT_LIVE) == (
             read | dict.fromkeys(NOT_LIVE)
@@ -122,12 +132,13 @@ def test_symbols_that_are_none_are_told_one_by_one(server: Server) -> None:
         assert "NOSUCH" in found["rejected"][0]["message"]
 
 
-def test_quotes_are_conflated_to_the_newest(server: Server) -> None:
-    with client(server) as reader:
+def test_quotes_are_conflated_to_the_newest(quick: Server) -> None:
+    # Without a database, which may know of ticks before this worker has heard of them: then `skipped` is too small.
+    with client(quick) as reader:
         reader.subscribe("AMD", conflate_ms=500)
         reader.sync()
         for n in range(1, 41):
-            send(server, "AMD", bid=100.0 + n)
+            send(quick, "AMD", bid=100.0 + n)
         found = reader.until(lambda said: said.get("bid") == 140.0)
         quotes = [said for said in found if said["type"] == "quote"]
         assert bids(quotes) == sorted(bids(quotes))
@@ -334,7 +345,7 @@ def stall(server: Server, stack: ExitStack) -> Client:
 
 @pytest.mark.long
 def test_a_reader_that_stops_reading_delays_nobody_and_then_gets_the_newest(quick: Server) -> None:
-    # Without a database, which may know of ticks before this worker has heard of them: then `skipped` is too small.
+    # Without a database, as above.
     symbols = ["NatGas", "SpotCrude", "NAS100", "VIX", "AVGO", "AMZN"]
     with ExitStack() as stack:
         slow = stall(quick, stack)
