@@ -1,6 +1,7 @@
 """A worker's side of the query cache, as a process: patched as a worker is, told what to do by lines of JSON.
 
-`python -m tests.process.cache_client URL`, its log on stderr.
+`python -m tests.process.cache_client URL [S]`, its log on stderr. S: seconds that it waits for Redis, if not as long as
+the product does.
 """
 
 from gevent import monkey
@@ -19,12 +20,15 @@ from gevent.fileobject import FileObjectPosix  # noqa: E402
 
 from app.query_cache import make_cache  # noqa: E402
 from app.settings import load  # noqa: E402
+from tests.process.probes import wait_for_redis  # noqa: E402
 
 PATIENCE_S = 10.0
 """More than any of it may take, by far: when it is over, it hangs."""
 
 
-def main(url: str) -> None:
+def main(url: str, waits_s: float | None = None) -> None:
+    if waits_s is not None:
+        wait_for_redis(waits_s)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     results: Counter[str] = Counter()
     cache = make_cache(load({"TICKHUB_REDIS_URL": url}, None, None), lambda result: results.update([result]))
@@ -60,4 +64,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(float, sys.argv[2:]))

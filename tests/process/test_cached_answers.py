@@ -15,6 +15,7 @@ import pytest
 from tests.process.conftest import MakeServer
 from tests.process.harness import ROOT, Server, folder, wait_until
 from tests.process.redis_server import RedisServer
+from tests.process.test_query_lanes import Probed
 
 DAY = "start=2026-01-13&end=2026-01-14"
 PATHS = (
@@ -43,7 +44,9 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(make_server: MakeServer, redis: RedisServer) -> Server:
-    found = make_server("--redis-url", redis.url, "--cache-ttl-s", "600").start().wait_ready()
+    found = make_server("--redis-url", redis.url, "--cache-ttl-s", "600", environ={"PROBE_REDIS_S": "1.5"})
+    found.module = Probed.module
+    found.start().wait_ready()
     send(found, *range(10))
     wait_until(lambda: get(found, PATHS[0]) and said(found, "hit"), what="the cache to be of use")
     return found

@@ -58,11 +58,16 @@ class Answer:
 
 @contextmanager
 def running(
-    template: Path, *flags: str, workers: int = 1, environ: Mapping[str, str] | None = None
+    template: Path,
+    *flags: str,
+    workers: int = 1,
+    environ: Mapping[str, str] | None = None,
+    module: str = Server.module,
 ) -> Iterator[Server]:
     """A started server that accepts ticks, with its database unless the flags give another one."""
     with folder() as parent:
         server = Server(copy_template(template, parent / "data"), *flags, workers=workers, environ=environ)
+        server.module = module
         try:
             server.start()
             yield server.wait_accepting() if "--database-url" in flags else server.wait_ready()
