@@ -16,7 +16,7 @@ COLUMNS = (
     *("symbol", "aliases", "name", "exchange", "currency", "timezone", "digits", "allow_nonpositive"),
     *("sector", "industry", "market_cap"),
 )
-IGNORED = ("last_updated",)
+IGNORED = ("last_updated", "calendar")
 """What `symbols list --csv` writes beside them."""
 
 _YES, _NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0", "")

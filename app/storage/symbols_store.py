@@ -13,6 +13,7 @@ from msgspec import Meta
 from psycopg2.extensions import cursor as Cursor
 
 from app.errors import BadField, Conflict, QueryTimeout, UnknownSymbol
+from app.market.calendars import find_calendar
 from app.market.intervals import known_zone
 from app.market.rfc3339 import rfc3339
 from app.market.symbols import VALID_SYMBOL
@@ -78,7 +79,8 @@ _ADD_ALIASES = """
 class SymbolRow(msgspec.Struct):
     """An instrument; null is what is not known.
 
-    last_updated: time of its newest tick, RFC 3339. market_cap in its currency.
+    last_updated: time of its newest tick, RFC 3339. market_cap in its currency. calendar: the one of its exchange, by
+    which its sessions are; null: it is taken to be open all the time.
     """
 
     symbol: str
@@ -93,6 +95,7 @@ class SymbolRow(msgspec.Struct):
     sector: str | None = None
     industry: str | None = None
     market_cap: float | None = None
+    calendar: str | None = None
 
 
 def _meta(description: str, **schema: Any) -> Meta:
@@ -261,7 +264,9 @@ def _read(cur: Cursor, symbol_id: int) -> SymbolRow:
 def _row(found: tuple[Any, ...]) -> SymbolRow:
     symbol, aliases, name, exchange, currency, timezone, digits, updated_us, *more = found
     updated = None if updated_us is None else rfc3339(updated_us)
-    return SymbolRow(symbol, aliases, name, exchange, currency, timezone, digits, updated, *more)
+    calendar = find_calendar(exchange)
+    known = None if calendar is None else calendar.name
+    return SymbolRow(symbol, aliases, name, exchange, currency, timezone, digits, updated, *[*more, known])
 
 
 def _one(cur: Cursor) -> int:

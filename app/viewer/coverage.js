@@ -90,10 +90,10 @@ export class Coverage {
     this.legend.replaceChildren(...items);
   }
 
-  /** Open the dialog and read days of a symbol, until it is closed. exchange: null where none is known. */
-  open(symbol, exchange) {
+  /** Open the dialog and read days of a symbol, until it is closed. calendar: of its exchange; null: none is known. */
+  open(symbol, calendar) {
     this.symbol = symbol;
-    this.open24.hidden = Boolean(exchange);
+    this.open24.hidden = Boolean(calendar);
     write(this.title, `Coverage of ${symbol}`);
     this.#anew();
     this.dialog.showModal();

@@ -30,7 +30,12 @@ CLOSED = 6
 def server(data_template: Path) -> Iterator[Server]:
     """A server with some days of a currency, up to a minute ago: one hour is whole, the next ones have longer holes."""
     with running(data_template, environ={"TICKHUB_FLUSH_INTERVAL_S": "0.01"}) as server:
-        for body in (b'{"symbol":"EUR/USD","exchange":"FX","digits":5}', b'{"symbol":"EMPTY","exchange":"FX"}'):
+        bodies = (
+            b'{"symbol":"EUR/USD","exchange":"FX","digits":5}',
+            b'{"symbol":"EMPTY","exchange":"FX"}',
+            b'{"symbol":"SOMEWHERE","exchange":"MyBroker"}',
+        )
+        for body in bodies:
             assert ask(server, "POST", "/api/symbols", body).status == 201
         now = datetime.now(UTC).replace(second=0, microsecond=0)
         hours = [now.replace(minute=0) - timedelta(hours=number) for number in range(24 * DAYS)]
@@ -39,7 +44,7 @@ def server(data_template: Path) -> Iterator[Server]:
         ]
         past = [round(at.timestamp() * 1000) for at in moments if at <= now]
         ticks = [tick(symbol=SYMBOL, timestamp=at, seq=0, flags=6) for at in past]
-        store(server, [*ticks, tick(symbol="NVDA", seq=0)])
+        store(server, [*ticks, tick(symbol="NVDA", seq=0), tick(symbol="SOMEWHERE", seq=0)])
         yield server
 
 
@@ -145,14 +150,17 @@ def test_keys_walk_the_map_and_tell_of_each_hour(browser: Browser, server: Serve
     expect(page.locator("#coverage-dialog")).not_to_be_visible()
 
 
-def test_of_a_symbol_without_an_exchange_it_is_said_what_that_means(browser: Browser, server: Server) -> None:
+@pytest.mark.parametrize("symbol", ["NVDA", "SOMEWHERE"])
+def test_of_a_symbol_without_an_exchange_that_is_known_it_is_said_what_that_means(
+    browser: Browser, server: Server, symbol: str
+) -> None:
     page = opened(browser, server)
     page.keyboard.press("Escape")
-    page.locator('#watch-rows tr[data-symbol="NVDA"]').click()
-    expect(page.locator("#symbol")).to_have_text("NVDA")
+    page.locator(f'#watch-rows tr[data-symbol="{symbol}"]').click()
+    expect(page.locator("#symbol")).to_have_text(symbol)
     page.locator("#coverage-open").click()
     expect(page.locator("#coverage-open24")).to_be_visible()
-    expect(page.locator("#coverage-title")).to_have_text("Coverage of NVDA")
+    expect(page.locator("#coverage-title")).to_have_text(f"Coverage of {symbol}")
 
 
 def test_what_the_pointer_is_over_is_told(browser: Browser, server: Server) -> None:

@@ -76,6 +76,7 @@ def test_what_was_added_is_listed_as_it_was_given(own: Connection) -> None:
         "Currencies",
         "Majors",
         1.5e12,
+        "FX",
     )
     assert done(own, add_symbol, new) == row
     assert done(own, find_symbol, "EUR/USD") == row

@@ -103,6 +103,8 @@ def test_what_an_instrument_is_can_be_told_and_read(server: Server) -> None:
     listed = {one["symbol"]: one for one in ask(server, "GET", "/api/symbols").json["symbols"]}
     assert listed["TOLD"] == added
     assert (listed["TSLA"]["sector"], listed["TSLA"]["market_cap"]) == (None, None)
+    assert add(server, symbol="SOMEWHERE", exchange="MyBroker")["calendar"] is None
+    assert (listed["TOLD"]["calendar"], listed["TSLA"]["calendar"]) == ("XSTC", None)
     for wrong in ({"market_cap": -1}, {"market_cap": "much"}, {"sector": "x" * 201}, {"industry": 5}):
         answer = ask(server, "POST", "/api/symbols", json.dumps({"symbol": "WRONG"} | wrong))
         assert (answer.status, answer.json["code"]) == (400, "bad_field")

@@ -63,9 +63,10 @@ def test_the_three_lists_show_the_same(run: Run) -> None:
         "sector": "Currencies",
         "industry": "Majors",
         "market_cap": 1.5e12,
+        "calendar": None,
     }
     assert euro in as_json
-    empty = {"exchange": "", "currency": "", "timezone": "", "last_updated": ""}
+    empty = {"exchange": "", "currency": "", "timezone": "", "last_updated": "", "calendar": ""}
     texts = {"aliases": "EURUSD.r", "digits": "5", "allow_nonpositive": "no", "market_cap": "1500000000000.0"}
     assert table(run)["EURUSD"] == euro | empty | texts
     lines = run("list").stdout.splitlines()
