@@ -31,7 +31,7 @@ from app.desk import Desk
 from app.election import Election
 from app.errors import TickhubError
 from app.jobs.child import CUT_OFF, GRACE_S
-from app.jobs.schedule import ARCHIVE, Job, LastRun, State, jobs_of, last_moment, next_due
+from app.jobs.schedule import MERGE, Job, LastRun, State, jobs_of, last_moment, next_due
 from app.settings import ROOT, Settings
 from app.storage.job_store import JobRow, NotElected, begin, end, late_ticks_wait, read_jobs, take_over
 from app.storage.lease import Term
@@ -79,6 +79,7 @@ class JobRunner:
         self._jobs, self._election, self._write = tuple(jobs), election, write
         self._dir, self._environ = run_dir, dict(environ)
         self._running: _Running | None = None
+        self._failed_in_a_row: dict[str, int] = {}
         self._unsaid: Callable[[Cursor], object] | None = None
         self._unsaid_term: Term | None = None
         self._stopping = False
@@ -145,15 +146,23 @@ class JobRunner:
         if term is None or not self._jobs:
             return
         known = {row.name: row for row in self.rows}
-        new = [(job.name, last_moment(job, now)) for job in self._jobs if job.name not in known]
+        jobs = [job for job in self._jobs if job.name != MERGE.name or self._is_to_merge(known.get(job.name))]
+        new = [(job.name, last_moment(job, now)) for job in jobs if job.name not in known]
         if new or any(row.state == "running" for row in self.rows):
             self._write(lambda cur: take_over(cur, term, new))
             self._read()
-        runs = {row.name: LastRun(_state(row.state), row.due_at, row.ended_at) for row in self.rows}
-        late = ARCHIVE in self.names and bool(self._write(late_ticks_wait))
-        found = next_due(self._jobs, runs, now, late_ticks=late)
+        failed = self._failed_in_a_row
+        runs = {
+            row.name: LastRun(_state(row.state), row.due_at, row.ended_at, failed.get(row.name, 0)) for row in self.rows
+        }
+        found = next_due(jobs, runs, now)
         if found is not None and not self._stopping:
             self._start(term, *found)
+
+    def _is_to_merge(self, last: JobRow | None) -> bool:
+        # What did not end well is run until it does, though somebody else has merged all meanwhile: else it were seen
+        # as failed for ever.
+        return (last is not None and last.state in ("failed", "cut_off")) or bool(self._write(late_ticks_wait))
 
     def _read(self) -> datetime:
         found: list[datetime] = []
@@ -215,13 +224,14 @@ class JobRunner:
             running.process.terminate()
 
     def _say_ended(self, running: _Running, state: State, status: int | None) -> None:
-        message = _tail(running.output)
+        message, name = _tail(running.output), running.job.name
+        self._failed_in_a_row[name] = self._failed_in_a_row.get(name, 0) + 1 if state == "failed" else 0
         if running.is_overdue:
             message = "\n".join([*filter(None, [message]), f"ended: it ran for more than {LONGEST_S / 3600:g} hours"])
         level = logging.INFO if state == "ok" else logging.WARNING if state == "cut_off" else logging.ERROR
         last = message.splitlines()[-1] if message else "it printed nothing"
-        log.log(level, "[JOB] %s: %s (exit status %s): %s", running.job.name, state, status, last)
-        term, name = running.term, running.job.name
+        log.log(level, "[JOB] %s: %s (exit status %s): %s", name, state, status, last)
+        term = running.term
 
         def say(cur: Cursor) -> None:
             end(cur, term, name, state, status, message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(own: Connection, tmp_path: Path) -> Iterator[Callable[..., tuple[JobRunner, Office]]]:
     made: list[JobRunner] = []
 
-    def make(*jobs: tuple[str, str], holder: str = "a") -> tuple[JobRunner, Office]:
+    def make(
+        *jobs: tuple[str, str], holder: str = "a", merge: Job = schedule.MERGE
+    ) -> tuple[JobRunner, Office]:
         def write(fn: Callable[[Any], object]) -> object:
             with own.transaction() as cur:
                 return fn(cur)
@@ -62,7 +65,7 @@ def make(own: Connection, tmp_path: Path) -> Iterator[Callable[..., tuple[JobRun
         office = Office(own, holder)
         moment = datetime.now(UTC) - timedelta(minutes=1)
         wanted = [Job(name, (code,), moment.hour, moment.minute) for name, code in jobs]
-        one = JobRunner(wanted, office, write, tmp_path / holder, {"MARK": "m"})  # type: ignore[arg-type]
+        one = JobRunner([*wanted, merge], office, write, tmp_path / holder, {"MARK": "m"})  # type: ignore[arg-type]
         made.append(one)
         return one, office
 
@@ -113,25 +116,46 @@ def test_a_new_job_waits_for_its_next_moment_then_runs_once_and_says_how_it_ende
     assert [row.state for row in one.rows] == ["ok"]
 
 
-def test_late_ticks_have_the_archive_merged_before_its_day(
-    conn: connection, make: Callable[..., tuple[JobRunner, Office]], monkeypatch: pytest.MonkeyPatch
+def test_late_ticks_are_merged_again_and_again_until_it_ends_well(
+    conn: connection, make: Callable[..., tuple[JobRunner, Office]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(schedule, "_MERGE_ALONE", ("print('merged')",))
-    one, office = make(("archive", "print('moved')"))
+    is_over = tmp_path / "over"
+    code = f"import os, sys; sys.exit(not os.path.exists({str(is_over)!r}) and 'another archiver works')"
+    merge = replace(schedule.MERGE, arguments=(code,))
+    one, office = make(merge=merge)
     office.take()
-    one.step()
-    # Else the moment may be younger than the ten minutes that are on.
-    execute(conn, "UPDATE jobs SET due_at = due_at - interval '1 hour'")
-    monkeypatch.setattr(schedule, "last_moment", lambda _, now: now - timedelta(days=1))
-    one.step()
-    assert state(conn, "archive") == ("waiting", None, 0, 0)
+    for _ in range(3):
+        one.step()
+    assert rows_of(conn, "SELECT * FROM jobs") == [], "none waits"
+    conn.commit()
     execute(
         conn,
         "INSERT INTO late_ticks (symbol_id, time, seq, volume, buy_volume, sell_volume, flags, journal_no, received_at,"
         " row_no) SELECT min(symbol_id), '2020-01-06', 0, 0, 0, 0, 6, 1, now(), 0 FROM instruments",
     )
-    step_until(one, lambda: state(conn, "archive")[0] == "ok")
-    assert rows_of(conn, "SELECT runs, message FROM jobs") == [(1, "merged")]
+    for _ in range(3):
+        one.step()
+    assert state(conn, "merge") == ("waiting", None, 0, 0)
+
+    def minutes_pass(minutes: int) -> None:
+        execute(conn, f"UPDATE jobs SET due_at = due_at - interval '{minutes} minutes'")
+
+    for number in range(1, schedule.TRIES + 1):
+        minutes_pass(10)
+        step_until(one, lambda number=number: state(conn, "merge") == ("failed", 1, number, number))  # type: ignore[misc]
+    minutes_pass(10)
+    for _ in range(3):
+        one.step()
+    assert state(conn, "merge")[2] == schedule.TRIES, "what fails all the time is tried more seldom"
+    # Somebody else has merged them: what failed is run until that is no news any more.
+    is_over.touch()
+    execute(conn, "DELETE FROM late_ticks")
+    minutes_pass(50)
+    step_until(one, lambda: state(conn, "merge")[0] == "ok")
+    minutes_pass(100)
+    for _ in range(3):
+        one.step()
+    assert state(conn, "merge")[2] == schedule.TRIES + 1
 
 
 def test_a_job_that_fails_is_told_with_its_last_words_and_waits_for_its_next_moment(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.errors import SettingsError
-from app.jobs.schedule import Job, LastRun, State, jobs_of, last_moment, next_due
+from app.jobs.schedule import MERGE, TRIES, Job, LastRun, State, jobs_of, last_moment, next_due
 from app.settings import load
 
 BACKUP = Job("backup", ("backup", "daily"), 2, 0)
@@ -20,8 +20,8 @@ def ran(state: State, due_at: datetime, ended_at: datetime | None = None) -> Las
     return LastRun(state, due_at, ended_at)
 
 
-def test_nothing_runs_unless_it_is_asked_for() -> None:
-    assert jobs_of(load({}, None, None)) == ()
+def test_nothing_but_merging_runs_unless_it_is_asked_for() -> None:
+    assert jobs_of(load({}, None, None)) == (MERGE,)
 
 
 def test_settings_say_what_runs_when() -> None:
@@ -36,6 +36,7 @@ def test_settings_say_what_runs_when() -> None:
         BACKUP,
         Job("retention", ("maintain", "retention"), 3, 15),
         Job("maintain", ("maintain", "all"), 23, 59),
+        MERGE,
     )
 
 
@@ -88,28 +89,35 @@ def test_a_job_is_due_once_for_its_moment_and_again_when_it_was_cut_off(last: La
     assert next_due([BACKUP], known, NOW) == ((BACKUP, TODAY) if due else None)
 
 
+MINUTE = timedelta(minutes=1)
+
+
 @pytest.mark.parametrize(
     ("last", "due"),
     [
-        (ran("ok", TODAY), True),
-        (ran("waiting", TODAY), True),
-        (ran("ok", NOW - timedelta(minutes=7)), True),
-        (ran("ok", NOW), False),  # these ten minutes had theirs
-        (ran("failed", TODAY), False),  # a merge that ends well must not hide it
-        (ran("running", TODAY), False),
         (None, False),
+        (ran("waiting", NOW - 9 * MINUTE), False),
+        (ran("waiting", NOW - 10 * MINUTE), True),
+        (ran("ok", NOW - 9 * MINUTE), False),
+        (ran("ok", NOW - 10 * MINUTE), True),
+        (ran("running", TODAY), False),
+        (ran("failed", NOW - 9 * MINUTE), False),
+        (ran("failed", NOW - 10 * MINUTE), True),  # whatever was in its way should be over
+        (LastRun("failed", NOW - 10 * MINUTE, None, TRIES - 1), True),
+        (LastRun("failed", NOW - 59 * MINUTE, None, TRIES), False),  # it is not over
+        (LastRun("failed", NOW - 60 * MINUTE, None, TRIES), True),
+        (ran("cut_off", NOW - MINUTE, NOW - MINUTE), True),
+        (ran("ok", NOW + 9 * MINUTE), False),
+        (ran("ok", NOW + 400 * MINUTE), True),  # the clock was wrong
     ],
 )
-def test_late_ticks_are_merged_within_ten_minutes_and_nothing_else_is_moved(last: LastRun | None, due: bool) -> None:
-    job = Job("archive", ("archive", "run"), 2, 0)
-    known = {} if last is None else {"archive": last}
-    now = NOW + timedelta(minutes=3)
-    merge = Job("archive", ("archive", "run", "--hot-days", "0"), 2, 0)
-    assert next_due([BACKUP, job], known, now, late_ticks=True) == ((merge, NOW) if due else None)
-    assert next_due([BACKUP, job], known, now) is None
-    assert next_due([BACKUP], known, now, late_ticks=True) is None
-    # The day's own run comes first, and moves what is old.
-    assert next_due([job], {"archive": ran("ok", YESTERDAY)}, now, late_ticks=True) == (job, TODAY)
+def test_late_ticks_are_merged_within_ten_minutes_and_soon_after_it_failed(last: LastRun | None, due: bool) -> None:
+    known = {"archive": ran("failed", TODAY)} | ({} if last is None else {"merge": last})
+    archive = Job("archive", ("archive", "run"), 2, 0)
+    assert next_due([archive, MERGE], known, NOW) == ((MERGE, NOW) if due else None)
+    # The day's own run comes first: it moves what is old, and merges.
+    known["archive"] = ran("ok", YESTERDAY)
+    assert next_due([archive, MERGE], known, NOW) == (archive, TODAY)
 
 
 def test_of_several_the_first_one_runs() -> None:
