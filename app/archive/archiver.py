@@ -32,7 +32,7 @@ from app.archive.writing import names_of, pages_ahead, write_file, write_manifes
 from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, load
 from app.storage.archive_rows import WholeTicks
-from app.storage.clocks import agreed_now
+from app.storage.clocks import ClocksDiffer, agreed_now
 from app.storage.connection import Connection
 from app.storage.lease import DESK, is_taken
 
@@ -44,10 +44,10 @@ DAY_US = 86_400_000_000
 
 @contextmanager
 def _kept_for_the_end(wrong: list[str]) -> Iterator[None]:
-    """Go on with other weeks when one is in trouble."""
+    """Go on with the others when one week is in trouble, or a clock."""
     try:
         yield
-    except (ArchiveError, ArchiveAway) as error:
+    except (ArchiveError, ArchiveAway, ClocksDiffer) as error:
         wrong.append(str(error))
 
 
@@ -98,11 +98,10 @@ class Archiver:
     def run(self, hot_days: int) -> None:
         """Finish what was begun, archive what is older than `hot_days` (0: nothing more), and merge late ticks.
 
-        Raises ArchiveError and ClocksDiffer for what needs somebody to look, Busy and DatabaseAway for what a later
-        run may do.
+        Raises ArchiveError for what needs somebody to look, clocks that differ included, Busy and DatabaseAway for what
+        a later run may do.
         """
         with self._place.alone(self._guard) as self._guard_pid, _no_half_files(self._place):
-            before_us = self._before_us(hot_days)
             self._put_back()
             known = self._known()
             for one in known.values():
@@ -111,6 +110,9 @@ class Archiver:
             for name in self._place.tidy({Path(one.manifest).parent.name for one in known.values() if one.manifest}):
                 self._say(f"{name}: no range names it; moved to {self._place.root / 'unused'}")
             wrong: list[str] = []
+            before_us: int | None = None
+            with _kept_for_the_end(wrong):  # no merge goes by a clock
+                before_us = self._before_us(hot_days)
             for week in self._due(known, before_us):
                 with _kept_for_the_end(wrong), _no_half_files(self._place):
                     self._archive(week)
@@ -272,11 +274,11 @@ class Archiver:
             )
 
     def _compact(self, week: Week) -> None:
-        old = compact(self._connection, self._place, self._known()[week.start_us], self._progress, self._step)
-        if old is not None:
-            self._say(f"{week.name}: its files are one now")
-            if self._readers_left():
-                self._place.put_aside(old)
+        done = compact(self._connection, self._place, self._known()[week.start_us], self._progress, self._step)
+        if done is not None:
+            self._say(f"{week.name}: {done.files} files are one now")
+            if done.left is not None and self._readers_left():
+                self._place.put_aside(done.left)
 
     def _put_back(self) -> None:
         """Write late ticks of weeks that are hot: they came while these were not."""

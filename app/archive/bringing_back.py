@@ -42,9 +42,7 @@ def fill(
                     copy_in(cur, f"public.{week.partition}", part)
             progress(len(ticks))
             step("filling")
-    main, *others = sorted(manifest.files, key=lambda file: -file.rows)
-    rest = [ticks for file in others for ticks in read_file(folder / file.name, file.symbols)]
-    found = in_order(read_file(folder / main.name, main.symbols), rest)
+    found = in_order(read_file(folder / file.name, file.symbols) for file in manifest.files)
     with pages_ahead(connection, fetchers, week.partition) as wanted:
         compare(wanted, found, progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from app.archive.place import ArchiveError
 from app.archive.writing import PAGE_ROWS
 from app.errors import ArchiveAway
 from app.storage.archive_files import Manifest, TickFile, file_sha256
-from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks, first_difference, from_columns, joined, schema
 from app.storage.tick_reader import timestamp
 
@@ -61,17 +60,23 @@ def compare(wanted: Iterable[WholeTicks], found: Iterable[WholeTicks], progress:
     return rows
 
 
-def in_order(main: Iterable[WholeTicks], others: Sequence[WholeTicks]) -> Iterator[WholeTicks]:
-    """Yield the ticks of a file, and of others that are small enough for memory, by (symbol_id, time, seq)."""
-    late = _sorted(joined([nothing(), *others]))
-    keys = [late.key(row) for row in range(len(late))]
-    at = 0
-    for page in main:
-        until = bisect_right(keys, page.key(-1), at)
-        yield _sorted(joined([page, late.take(slice(at, until))])) if until > at else page
-        at = until
-    if at < len(keys):
-        yield late.take(slice(at, None))
+def in_order(files: Iterable[Iterable[WholeTicks]]) -> Iterator[WholeTicks]:
+    """Yield the ticks of files that are each in the order of (symbol_id, time, seq), in that order; a page of each is
+    in memory."""
+    pages = [iter(file) for file in files]
+    heads = [next(file, None) for file in pages]
+    while any(head is not None for head in heads):
+        # To the end of the page that ends first nothing is missing of any file.
+        last = min(head.key(-1) for head in heads if head is not None)
+        parts = []
+        for at, head in enumerate(heads):
+            if head is None:
+                continue
+            until = bisect_right(range(len(head)), last, key=head.key)
+            parts.append(head.take(slice(until)))
+            heads[at] = head.take(slice(until, None)) if until < len(head) else next(pages[at], None)
+        found = [part for part in parts if len(part)]
+        yield found[0] if len(found) == 1 else _sorted(joined(found))
 
 
 def _sorted(ticks: WholeTicks) -> WholeTicks:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from psycopg2.extensions import cursor as Cursor
 
 from app.archive.checking import compare, read_file
-from app.archive.place import ArchiveError, Place, sync
+from app.archive.place import ArchiveError, Place
 from app.archive.weeks import Range, Week, hold, set_manifest
 from app.archive.writing import write_file, write_manifest
 from app.market import bars
@@ -212,9 +212,7 @@ def _add_file(place: Place, folder: Path, late: _Late, new: Mask, step: Callable
     file = write_file(made / name, [ticks], late.names, lambda _: None)
     step("late written")
     compare([ticks], read_file(made / name, file.symbols), lambda _: None)
-    (made / name).rename(folder / name)
-    made.rmdir()
-    sync(folder)
+    place.add(made, folder)
     return file
 
 

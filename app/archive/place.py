@@ -69,6 +69,13 @@ class Place:
         sync(self.ticks)
         return kept
 
+    def add(self, made: Path, folder: Path) -> None:
+        """Move the synced files of a new directory to one that is kept, durably; nothing names them there yet."""
+        for path in made.iterdir():
+            path.rename(folder / path.name)
+        made.rmdir()
+        sync(folder)
+
     def copy(self, folder: Path) -> None:
         """Have the files of a directory beside the backups too, durably; idempotent."""
         if self._copies is not None:

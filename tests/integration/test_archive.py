@@ -10,6 +10,7 @@ from psycopg2.extensions import connection
 
 from app.archive import compacting, writing
 from app.market.intervals import Buckets
+from app.storage.archive_files import load as load_manifest
 from app.storage.bar_reader import BarQuery, read_bars
 from app.storage.connection import Connection
 from app.storage.lease import DESK, claim
@@ -258,6 +259,7 @@ def test_an_archiver_killed_at_any_step_loses_and_doubles_nothing(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("each", "left"), [(1, 2), (15, 1)], ids=["few ticks", "a share of all"])
 @pytest.mark.parametrize("step", ["compaction written", "compaction kept", "compaction switched"])
 def test_many_files_become_one_whatever_kills_the_archiver(
     conn: connection,
@@ -266,12 +268,14 @@ def test_many_files_become_one_whatever_kills_the_archiver(
     sink: DatabaseSink,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
+    each: int,
+    left: int,
 ) -> None:
     feeder = load(sink)
     run(database_url, archive)
-    late = [Tick(time_us=MONDAY_US + 99 + i, seq=4 - i % 2 * 9) for i in range(3)]
-    for tick in late:
-        write_all(sink, feeder, [tick])
+    late = [Tick(time_us=MONDAY_US + 99 + i, seq=4 - i % 2 * 9) for i in range(3 * each)]
+    for number in range(3):
+        write_all(sink, feeder, late[number::3])
         run(database_url, archive)
     assert len(list(archive.glob("ticks/20260105-*/ticks-*.parquet"))) == 4
     before = everything(database_url, archive)
@@ -280,7 +284,10 @@ def test_many_files_become_one_whatever_kills_the_archiver(
     monkeypatch.setattr(compacting, "MOST_FILES", 1)
     run(database_url, archive)
     assert everything(database_url, archive) == before
-    assert len(list(archive.glob("ticks/20260105-*/*"))) == 2, "a file and a manifest"
+    [(path, sha256)] = rows_of(conn, "SELECT manifest, manifest_sha256 FROM tick_ranges ORDER BY range LIMIT 1")
+    assert len(load_manifest(archive, path, sha256).files) == left
+    if left == 1:
+        assert len(list(archive.glob("ticks/20260105-*/*"))) == 2, "a file and a manifest"
     assert run(database_url, archive) == []
     bring_back(database_url, archive)
     assert len(stored_keys(conn)) == len(some_ticks()) + 4 + len(late)

@@ -6,7 +6,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from app.archive.checking import compare
 from app.archive.place import ArchiveError
 from app.archive.weeks import Week, freeze
 from app.errors import ArchiveAway
-from app.storage import retention
+from app.storage import archive_files, clocks, retention
 from app.storage.archive_reader import nothing
 from app.storage.archive_rows import WholeTicks
 from app.storage.connection import Connection
@@ -79,6 +79,20 @@ def test_late_ticks_are_new_known_or_in_conflict(
     assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 
+def test_clocks_that_differ_keep_no_late_ticks_from_being_merged(
+    database_url: str, sink: DatabaseSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeder = Feeder()
+    write_all(sink, feeder, quotes(20))
+    run(database_url, tmp_path)
+    write_all(sink, feeder, quotes(5, start=20), [Tick(time_us=MONDAY_US + WEEK_US)])
+    monkeypatch.setattr(clocks, "MOST_APART", timedelta(0))
+    with pytest.raises(ArchiveError, match="clock says"):
+        run(database_url, tmp_path)
+    assert read_times(database_url, tmp_path) == [*(MONDAY_US + i for i in range(25)), MONDAY_US + WEEK_US]
+    assert len(list(tmp_path.glob("ticks/*"))) == 1, "nothing was moved"
+
+
 def test_ticks_sent_again_after_the_archive_add_nothing(
     conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path
 ) -> None:
@@ -108,11 +122,38 @@ def test_late_ticks_of_a_renamed_symbol_are_read_with_the_others(
     times = [MONDAY_US + i for i in (0, 1, 2, 3, 4, 500, 500, 500, 500)]
     assert read_times(database_url, tmp_path) == times
     monkeypatch.setattr(compacting, "MOST_FILES", 1)
-    assert run(database_url, tmp_path) == ["20260105: its files are one now"]
+    assert run(database_url, tmp_path) == ["20260105: 2 files are one now"]
     assert read_times(database_url, tmp_path) == times
     before = rows_of(conn, "SELECT rows FROM tick_ranges")
     bring_back(database_url, tmp_path)
     assert rows_of(conn, "SELECT count(*) FROM ticks") == before == [(9,)]
+    assert_bars_and_current_are_those_of_a_clean_load(conn)
+
+
+def test_merging_a_few_late_ticks_again_and_again_copies_no_week(
+    conn: connection, database_url: str, sink: DatabaseSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compacting, "MOST_FILES", 3)
+    root, copies, feeder = tmp_path / "archive", tmp_path / "copies", Feeder()
+    write_all(sink, feeder, quotes(60))
+    for late in range(10):
+        with_archiver(database_url, root, lambda archiver: archiver.run(1), copies=copies)
+        write_all(sink, feeder, quotes(1, start=60 + late))
+    assert read_times(database_url, root) == [MONDAY_US + i for i in range(69)]
+    [(path, sha256)] = rows_of(conn, "SELECT manifest, manifest_sha256 FROM tick_ranges")
+    files = archive_files.load(root, path, sha256).files
+    assert len(files) <= 3
+    assert ("ticks-1.parquet", 60) in [(file.name, file.rows) for file in files], "the large one is as it was"
+    assert not (root / "unused").exists()
+    assert len(list((root / "ticks").iterdir())) == len(list(copies.iterdir())) == 1
+    # Until they are a real share of it.
+    for start in (70, 80, 90):
+        write_all(sink, feeder, quotes(10, start=start))
+        with_archiver(database_url, root, lambda archiver: archiver.run(1), copies=copies)
+    assert read_times(database_url, root) == [MONDAY_US + i for i in range(100)]
+    assert len(list((root / "unused").iterdir())) == 1
+    bring_back(database_url, root)
+    assert len(stored_keys(conn)) == 100
     assert_bars_and_current_are_those_of_a_clean_load(conn)
 
 

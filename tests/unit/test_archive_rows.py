@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.archive.checking import compare, in_order, read_file
+from app.archive.compacting import MOST_FILES, to_write_anew
 from app.archive.writing import write_file
 from app.errors import ArchiveAway
 from app.market.flags import sides
@@ -96,14 +97,30 @@ def test_the_ordinal_of_a_derived_seq_is_found_and_that_of_another_is_not() -> N
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows(), st.lists(st.booleans(), min_size=40, max_size=40), st.integers(1, 6))
-def test_a_file_and_others_come_in_one_order(made: list[Row], in_main: list[bool], page_rows: int) -> None:
-    wanted = whole(made)
-    main = whole([row for row, first in zip(made, in_main, strict=False) if first])
-    others = [whole([row]) for row, first in zip(made, in_main, strict=False) if not first]
-    pages = [main.take(slice(at, at + page_rows)) for at in range(0, len(main), page_rows)]
-    found = list(in_order(pages, others))
-    assert compare([wanted], found, lambda _: None) == len(made)
+@given(rows(), st.lists(st.integers(0, 4), min_size=40, max_size=40), st.integers(1, 6))
+def test_files_come_in_one_order(made: list[Row], files: list[int], page_rows: int) -> None:
+    parts = [whole([row for row, of in zip(made, files, strict=False) if of == number]) for number in range(5)]
+    pages = [[part.take(slice(at, at + page_rows)) for at in range(0, len(part), page_rows)] for part in parts]
+    assert compare([whole(made)], in_order(pages), lambda _: None) == len(made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 10**9), st.lists(st.integers(1, 30_000), max_size=300))
+def test_files_stay_few_and_each_is_written_anew_only_to_be_larger_by_a_quarter(archived: int, late: list[int]) -> None:
+    def file(rows: int) -> TickFile:
+        return TickFile(str(next(names)), rows, 0, "", {}, [], (0, 0))
+
+    names = count()
+    files = [file(archived)]
+    for some in late:
+        files.append(file(some))
+        anew = to_write_anew(files)
+        if anew:
+            largest, total = max(one.rows for one in anew), sum(one.rows for one in anew)
+            assert total >= largest * 5 / 4
+            files = [*(one for one in files if one not in anew), file(total)]
+        assert len(files) <= MOST_FILES
+    assert sum(one.rows for one in files) == archived + sum(late)
 
 
 def place_of(ticks: WholeTicks, row: int) -> Place:
