@@ -417,11 +417,13 @@ def prepared(sink: DatabaseSink, feeder: Feeder) -> tuple[str, object, object]:
 
 @pytest.mark.parametrize("trouble", ["statement timeout", "lock timeout", "terminated", "cancelled"])
 def test_a_session_in_trouble_sets_nothing_aside_and_the_next_try_stores_all(
-    conn: connection, database_url: str, trouble: str
+    conn: connection, database_url: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = database_url + ("&options=-c%20lock_timeout%3D100" if trouble == "lock timeout" else "")
-    sink, feeder = new_sink(url, 0.3 if trouble == "statement timeout" else 30), Feeder()
+    sink, feeder = new_sink(url), Feeder()
     arguments = prepared(sink, feeder)
+    if trouble == "statement timeout":  # for the one write that is to end by it
+        monkeypatch.setattr(sink.connection, "_begin", new_sink(url, 0.3).connection._begin)
     with closing(psycopg2.connect(database_url)) as blocker, ThreadPoolExecutor(1) as pool:
         with blocker.cursor() as cur:
             cur.execute("LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")
@@ -432,6 +434,7 @@ def test_a_session_in_trouble_sets_nothing_aside_and_the_next_try_stores_all(
         with pytest.raises(DatabaseAway):
             writing.result(WAIT_S)
         blocker.rollback()
+    monkeypatch.undo()
     assert_nothing_happened(conn, feeder)
     sink.write(*arguments)
     assert ledger_of(conn, feeder.journal_id) == (5, 5, 0, 0, 0, 0)
