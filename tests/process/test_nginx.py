@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,7 +80,7 @@ def echoing() -> Iterator[Nginx]:
         stack.callback(echo.shutdown)
         stack.callback(echo.silent.set)
         yield stack.enter_context(
-            front_of(echo.server_port, **{"proxy_read_timeout 60s": "proxy_read_timeout 1s"})
+            front_of(echo.server_port, **{"proxy_read_timeout 60s": "proxy_read_timeout 5s"})
         )
 
 
@@ -154,8 +155,9 @@ def test_the_server_hears_who_came_and_how_and_not_what_the_client_claims(echoin
 
 @pytest.mark.long
 def test_a_server_that_does_not_answer_is_a_503_in_json(echoing: Nginx) -> None:
-    for _ in range(2):
-        answer = checked(echoing.ask("GET", "/never"))
+    with ThreadPoolExecutor(2) as clients:
+        answers = list(clients.map(lambda _: checked(echoing.ask("GET", "/never")), range(2)))
+    for answer in answers:
         assert (answer.status, answer.json["code"]) == (503, "not_ready")
         assert answer.headers["strict-transport-security"]
     assert echoing.ask("GET", "/").status == 200, "one that was slow is asked again at once"
