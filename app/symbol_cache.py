@@ -21,7 +21,7 @@ MISS_INTERVAL_S = 0.1
 send: reading 10,000 symbols takes 15 ms. A request with such a name waits for its turn: were it longer, a sender who
 always has one among others would be held up."""
 
-MISS_TIMEOUT_S = 2.0
+MISS_TIMEOUT_S = 5.0
 """How long a look that a request with an unknown name waits for may take."""
 
 log = logging.getLogger("tickhub")
