@@ -53,6 +53,8 @@ export class Bars {
   all = [];
   complete = false;
   symbol = "";
+  /** "loading", "ready", "empty", or what is wrong. */
+  state = "loading";
   #abort = new AbortController();
   #loading = false;
   #reading = false;
@@ -67,7 +69,7 @@ export class Bars {
   /** Time of the oldest bar that is known to have changed and was not read since. */
   #from = Infinity;
 
-  /** view: {reset(bars), update(bar, older), anew(): other bars come, state(text)}; state: "loading", "ready", "empty", or what is wrong. */
+  /** view: {reset(bars), update(bar, older), anew(): other bars come, state(): it changed}. */
   constructor(api, view) {
     this.api = api;
     this.view = view;
@@ -87,7 +89,8 @@ export class Bars {
     const now = performance.now();
     if (now - this.#openedAt < SETTLE_MS) this.#loadAfter(SETTLE_MS);
     this.#openedAt = now;
-    this.older();
+    if (symbol) this.older();
+    else this.#say("ready");
   }
 
   #loadAfter(waitMs) {
@@ -104,7 +107,7 @@ export class Bars {
     this.#loading = true;
     const { signal } = this.#abort;
     const first = this.all[0];
-    if (!first) this.view.state("loading");
+    if (!first) this.#say("loading");
     try {
       const end = first && new Date(first.time * 1000).toISOString();
       const page = await this.#page({ end, order: "desc" }, signal);
@@ -118,11 +121,11 @@ export class Bars {
       this.#readAt = performance.now();
       this.#loading = false;
       this.view.reset(this.all);
-      this.view.state(this.all.length ? "ready" : "empty");
+      this.#say(this.all.length ? "ready" : "empty");
     } catch (error) {
       if (signal.aborted) return;
       this.#loading = false;
-      this.view.state(error.message);
+      this.#say(error.message);
       const waitMs = Math.min(LONGEST_RETRY_MS, RETRY_MS * 2 ** this.#tries);
       this.#tries += 1;
       this.#loadAfter(Math.max(waitMs, error.retryAfterMs ?? 0));
@@ -156,6 +159,8 @@ export class Bars {
       if (!sides) [bar.buy, bar.sell] = same ? [before.buy, before.sell] : [0, 0];
       const traded = bar.volume !== (same ? before.volume : 0);
       this.#put(bar);
+      // What is being read may be older than what was told: it is read again.
+      this.#again ||= this.#reading;
       if (sides || !traded) return;
     }
     this.#from = Math.min(this.#from, bar.time);
@@ -183,24 +188,24 @@ export class Bars {
     const { signal } = this.#abort;
     const behind = (this.all.at(-2) ?? this.all[0]).time;
     const start = Math.max(this.all[Math.max(0, this.all.length - PAGE)].time, Math.min(behind, this.#from));
-    if (Date.now() / 1000 - behind > MOST_PAGES_BEHIND * PAGE * secondsOf(this.interval)) {
-      this.view.anew();
-      this.open(this.symbol, this.interval, this.side);
-      return;
-    }
     this.#reading = true;
     this.#from = Infinity;
     try {
       let token = null;
-      do {
+      for (let pages = 0; pages === 0 || token !== null; pages += 1) {
+        if (pages === MOST_PAGES_BEHIND) {
+          this.view.anew();
+          this.open(this.symbol, this.interval, this.side);
+          return;
+        }
         const page = await this.#page(
           { start: new Date(start * 1000).toISOString(), order: "asc", page_token: token },
           signal,
         );
         for (const row of page.bars) this.#put(barOf(row));
         token = page.next_page_token;
-      } while (token !== null);
-      this.view.state("ready");
+      }
+      this.#say("ready");
     } catch {
       // The next bar, quote or reconnect asks again; what is shown stays.
       if (!signal.aborted) this.#from = Math.min(this.#from, start);
@@ -212,6 +217,11 @@ export class Bars {
       this.#again = false;
       this.#readSoon();
     }
+  }
+
+  #say(state) {
+    this.state = state;
+    this.view.state();
   }
 
   #readSoon() {

@@ -11,6 +11,7 @@ import { askInstrument, askKey, showAlerts, showHelp } from "./dialogs.js";
 import { Frames, whileSeen, write } from "./frame.js";
 import { Heading } from "./heading.js";
 import { Instruments } from "./instruments.js";
+import { Notice } from "./notice.js";
 import { Quotes } from "./quotes.js";
 import { Search } from "./search.js";
 import { INTERVALS, MOST_WATCHED, Settings, SIDES, storageOf, THEMES } from "./settings.js";
@@ -18,7 +19,6 @@ import { Live } from "./socket.js";
 import { Status } from "./status.js";
 import { WatchList } from "./watchlist.js";
 
-const NOTICE_MS = 8_000;
 const INSTRUMENTS_MS = 60_000;
 /** A new visitor's list is what has prices: on a server that begins, more of it every moment. */
 const FIRST_INSTRUMENTS_MS = 5_000;
@@ -30,6 +30,8 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const settings = new Settings(storageOf("localStorage"));
 const clock = new Clock();
 const frames = new Frames();
+const notice = new Notice(byId("notice"), frames);
+const notify = (text) => notice.say(text);
 const keys = new Keys(storageOf("sessionStorage"), askKey);
 const api = new Api(keys, clock);
 const instruments = new Instruments(api);
@@ -40,9 +42,6 @@ let symbol = null;
 /** What the server said of symbols of which it gives no quotes: {code, message} by name. */
 const refused = new Map();
 let pointed = null;
-let chartState = "loading";
-let notice = "";
-let noticeTimer = 0;
 
 const chart = new Chart(byId("chart"), {
   near: () => bars.older(),
@@ -62,10 +61,7 @@ const bars = new Bars(api, {
     chart.update(bar, older);
     frames.mark(writeLegend);
   },
-  state: (text) => {
-    chartState = text;
-    frames.now(writeChartState);
-  },
+  state: () => frames.now(writeChartState),
 });
 
 const watch = new WatchList({
@@ -252,19 +248,8 @@ function writeConnection() {
 
 function writeChartState() {
   const shown = { loading: "", ready: "", empty: "No bars yet: they come with the first ticks" };
-  byId("chart").dataset.state = chartState;
-  write(byId("chart-state"), shown[chartState] ?? chartState);
-}
-
-function writeNotice() {
-  write(byId("notice"), notice);
-}
-
-function notify(text) {
-  notice = text;
-  frames.now(writeNotice);
-  clearTimeout(noticeTimer);
-  if (text) noticeTimer = setTimeout(() => notify(""), NOTICE_MS);
+  byId("chart").dataset.state = bars.state;
+  write(byId("chart-state"), shown[bars.state] ?? bars.state);
 }
 
 const pickInterval = segments(byId("intervals"), "interval", INTERVALS, settings.interval, (interval) => {
@@ -322,7 +307,7 @@ const actions = {
     alerts.seen();
     showAlerts();
   },
-  "coverage-open": () => symbol !== null && coverage.open(symbol, instruments.find(symbol)?.exchange),
+  "coverage-open": () => symbol !== null && coverage.open(symbol, instruments.find(symbol)?.calendar),
   "help-open": showHelp,
 };
 for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
@@ -343,7 +328,8 @@ document.addEventListener("keydown", (event) => {
   // Where [ and ] are typed with AltGr, it counts as Ctrl and Alt.
   const commanding = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph");
   if (commanding || event.metaKey || event.defaultPrevented) return;
-  if (event.target.closest("dialog, input:not([type=radio])")) return;
+  // A press on a dialog's empty part leaves the focus on the page behind it.
+  if (document.querySelector("dialog[open]") || event.target.closest("input:not([type=radio])")) return;
   const action = SHORTCUTS[event.key];
   if (action) {
     event.preventDefault();
@@ -365,7 +351,7 @@ async function loadInstruments() {
       if (!keys.declined) started();
       frames.mark(writeConnection);
       do await sleep(Math.max(LOAD_RETRY_MS, error.retryAfterMs ?? 0));
-      while (keys.declined);
+      while (keys.declined || document.hidden);
     }
   }
   started();

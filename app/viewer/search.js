@@ -31,7 +31,11 @@ export class Search {
   async #open() {
     this.#fill();
     await this.instruments.freshen();
-    if (document.activeElement === this.input) this.#fill();
+    if (document.activeElement !== this.input) return;
+    const chosen = this.#options[this.#active]?.symbol;
+    this.#fill();
+    const at = this.#options.findIndex(({ symbol }) => symbol === chosen);
+    if (chosen && at >= 0) this.#activate(at);
   }
 
   #fill() {

@@ -27,31 +27,40 @@ const FIELDS = {
 export class Settings {
   constructor(storage) {
     this.storage = storage;
-    let stored = {};
-    try {
-      stored = JSON.parse(storage.getItem(NAME)) ?? {};
-    } catch {
-      // Blocked, or written by something else: begin with the defaults.
-    }
+    const stored = this.#stored();
     for (const [name, checked] of Object.entries(FIELDS)) this[name] = checked(stored[name]);
   }
 
   set(name, value) {
     this[name] = FIELDS[name](value);
-    const kept = Object.fromEntries(Object.keys(FIELDS).map((field) => [field, this[field]]));
+    // The others as they are stored: another tab may have set them since this one was opened.
+    const kept = { ...this.#stored(), [name]: this[name] };
     try {
       this.storage.setItem(NAME, JSON.stringify(kept));
     } catch {
       // Blocked or full: it holds for this visit.
     }
   }
+
+  #stored() {
+    try {
+      return JSON.parse(this.storage.getItem(NAME)) ?? {};
+    } catch {
+      return {}; // blocked, or written by something else: begin with the defaults
+    }
+  }
 }
 
-/** Return the browser's storage of a kind, or one that forgets where it is blocked. */
+/** Return the browser's storage of a kind; where it is blocked one that lasts for the visit. */
 export function storageOf(kind) {
   try {
     return window[kind];
   } catch {
-    return { getItem: () => null, setItem: () => {}, removeItem: () => {} };
+    const kept = new Map();
+    return {
+      getItem: (name) => kept.get(name) ?? null,
+      setItem: (name, value) => kept.set(name, value),
+      removeItem: (name) => kept.delete(name),
+    };
   }
 }

@@ -213,6 +213,7 @@ export class Live {
 
   /** The way to the server may be another one: look at once whether the connection is alive, or make one. */
   #doubt() {
+    if (this.state === "paused" && document.hidden) return; // made again when the page is seen
     if (this.state !== "open") this.retryNow();
     else if (!this.#pingedAt) this.#ping();
   }

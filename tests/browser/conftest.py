@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from tests.process.conftest import data_template, make_server  # noqa: F401 - fixtures
 from tests.waiting import skip_here
@@ -25,7 +25,9 @@ ARGUMENTS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 60_000
+"""As long as any test waits: far more than anything here takes."""
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @dataclass

@@ -78,7 +78,7 @@ def test_a_connection_that_went_silent_is_given_up_and_made_anew(browser: Browse
     expect(page.locator("#connection")).to_have_attribute("data-state", "open")
     for _ in range(3):
         page.clock.run_for(6_000)
-    wait_until(lambda: page.evaluate("tickhub.live.state") == "open", 30, "a new connection")
+    wait_until(lambda: page.evaluate("tickhub.live.state") == "open", 60, "a new connection")
     assert len(made) >= 2
     assert "ping" in made[0]
     assert made[1][0] == "subscribe"
