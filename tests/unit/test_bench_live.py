@@ -161,8 +161,8 @@ def crowd(speaker: Speaker, count: int, stalled: int = 0) -> Any:
 @pytest.mark.long
 def test_a_crowd_counts_what_comes_in_its_time_and_who_was_lost():
     with closing(Speaker()) as speaker, crowd(speaker, 3, stalled=1) as viewers:
-        from_ns = time.time_ns() + SECOND_NS // 2
-        to_ns = from_ns + SECOND_NS
+        from_ns = time.time_ns() + 3 * SECOND_NS
+        to_ns = from_ns + 6 * SECOND_NS
         newest = time_text(from_ns + SECOND_NS // 4)
 
         def say() -> None:
