@@ -15,7 +15,7 @@ from tests.bridge_stand_in.loading import SCRIPT
 from tests.process.harness import CLEAN, ROOT, Database, Server, wait_until
 from tests.process.plain import Export
 
-NEVER_S = 240.0
+NEVER_S = 600.0
 """A replay that takes longer is stuck: the largest is some ten seconds of work, each kill some more."""
 
 _ACKNOWLEDGED = """

@@ -294,7 +294,7 @@ def quiet(server: Server) -> dict[int, Held]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(CHURN_S + 240)
+@pytest.mark.timeout(CHURN_S + 840)
 def test_coming_and_going_for_long_leave_nothing(data_template: Any) -> None:
     with folder() as parent:
         server = Probed(copy_template(data_template, parent / "data"), workers=2)

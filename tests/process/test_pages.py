@@ -9,7 +9,7 @@ from tests.process.pages import DOCS, PAGES, WORKERS, Reader, alike
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_print_what_it_says(make_server: MakeServer, name: str) -> None:
     page = (DOCS / f"{name}.md").read_text()

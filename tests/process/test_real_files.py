@@ -98,6 +98,7 @@ def assert_accounted_for(server: Server, exports: list[Export]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @real_data
 @pytest.mark.parametrize("zone", [NEW_YORK, UTC_ZONE])
 def test_real_files_arrive_row_for_row_though_everything_is_killed(

@@ -127,6 +127,7 @@ def test_sessions_are_those_of_the_library(name: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_shipped_files_are_what_the_pinned_libraries_say() -> None:
     expected = write_calendars.files()
     assert {path.name: path.read_text() for path in DATA.glob("*.json")} == expected, (
