@@ -79,28 +79,33 @@ class Catalog:
         """Return where a backup's files are."""
         return self.base / label
 
-    def _open_lock(self, name: str) -> int:
-        """Return the descriptor of a file to lock, in directories that are there then. Raises BackupError.
+    def _open_lock(self, name: str) -> tuple[int, int]:
+        """Return the descriptor of a file to lock, in directories that are there then, and how. Raises BackupError.
 
-        Of a file system that can only be read it is the directory's: a restore from there needs no more.
+        In a file system that can only be read the lock is shared: who holds it changes nothing. Where there is no such
+        file it is the directory's.
         """
         try:
             self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX
         except OSError as why:
-            if why.errno == errno.EROFS and self.base.is_dir():
-                return os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
+            if why.errno != errno.EROFS or not self.base.is_dir():
+                raise BackupError(f"backups cannot be kept in {self.root}: {why.strerror}") from why
+        path = self.root / name
+        try:
+            return os.open(path if path.exists() else self.root, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH
+        except OSError as why:
+            raise BackupError(f"backups cannot be read in {self.root}: {why.strerror}") from why
 
     @contextmanager
     def locked(self, name: str, wait_s: float, refusal: BackupError) -> Iterator[None]:
         """Hold a lock of these backups. Raises the refusal when another one still holds it after so long."""
-        fd = self._open_lock(name)
+        fd, how = self._open_lock(name)
         until = time.monotonic() + wait_s
         try:
             while True:
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(fd, how | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() >= until:
