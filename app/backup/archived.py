@@ -57,13 +57,13 @@ def damage(catalog: Catalog, manifests: Mapping[str, str], seen: dict[str, str |
     return None
 
 
-def missing(catalog: Catalog, archive_dir: Path, manifests: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with named files that are whole neither in the archive nor beside the backups."""
-    wrong = []
+def missing(catalog: Catalog, archive_dir: Path, manifests: Mapping[str, str]) -> dict[str, str]:
+    """Return the manifests that are whole, with their files, neither in the archive nor beside the backups, and why."""
+    wrong = {}
     for path, sha256 in manifests.items():
         here = _damage(archive_dir, path, sha256)
         if here is not None and (there := _damage(catalog.archive.parent, _in_backups(path), sha256)) is not None:
-            wrong.append(f"{here}; beside the backups: {there}")
+            wrong[path] = f"{here}; beside the backups: {there}"
     return wrong
 
 

@@ -68,9 +68,16 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
             return "stopped"
         return "following" if self.trouble is None else "trouble"
 
-    def in_gap(self, moment: datetime) -> bool:
-        """Tell whether journals were not looked at then."""
-        return any(begin < moment <= end for begin, end in self.gaps)
+    def gaps_in(self, begin: datetime, end: datetime | None) -> list[tuple[datetime, datetime]]:
+        """Return the gaps that reach into a time. end: None: now."""
+        gaps = [*self.gaps]
+        if (
+            self.journals_until is not None
+            and self.wal_until is not None
+            and self.wal_until - self.journals_until > GAP
+        ):
+            gaps.append((self.journals_until, self.wal_until))
+        return [gap for gap in gaps if gap[1] > begin and (end is None or gap[0] < end)]
 
 
 def following(root: Path) -> Following | None:

@@ -9,68 +9,31 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-import psycopg2
 
 from app.backup import archived, lineage
 from app.backup.catalog import Catalog, Note
 from app.backup.following import FollowedAlready, alone, following
-from app.backup.journals import Cut, copy_new, is_journal, put_back
+from app.backup.journals import copy_new, is_journal, put_back
+from app.backup.recovering import Restored, Say, Wanted, recover
 from app.backup.tools import BackupError, Progress, Tools
 from app.backup.verifying import verify
-from app.backup.wal import broken_off, keep_histories, left_behind, needed, restore_command
+from app.backup.wal import keep_histories
 from app.pipeline.journal import sync_directory
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_place import UNFINISHED_RESTORE
-from app.storage.embedded_restore import (
-    Workshop,
-    clean_settings,
-    clear,
-    free_name,
-    own,
-    put_in_place,
-    system_of,
-    trial,
-    workshop,
-)
+from app.storage.embedded_restore import Workshop, clear, free_name, put_in_place, system_of, workshop
 from app.storage.embedded_user import EmbeddedError
-from app.storage.schema import revision
-
-RECOVERY_S = 120.0
-"""Without any progress of the recovery."""
 
 FOLLOWER_S = 10.0
 """So long a `backup wal` that is at work has to end, as one of a server that was just stopped, or to copy journals."""
 
-TAIL_BYTES = 1 << 20
-"""So much of the WAL may lie behind the end of a recovery: a record whose end was not received yet."""
+ROOM_BYTES = 1 << 16
+"""So much has to be free where a restore is noted: a history of timelines has a line for each restore."""
 
-_NOT_REACHED = "before configured recovery target was reached"
-
-Say = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class Restored:
-    """What a restore came to. ticks: stored ones, without the archive's. aside: where what was there is now.
-
-    archive: manifests that the restored database names, with their SHA-256.
-    """
-
-    note: Note
-    revision: str | None
-    ticks: int
-    timeline: int
-    next_rows: Mapping[str, int] = field(default_factory=dict)
-    archive: Mapping[str, str] = field(default_factory=dict)
-    journals: list[Cut] = field(default_factory=list)
-    aside: list[Path] = field(default_factory=list)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 def choose(catalog: Catalog, label: str | None, at: datetime | None) -> Note:
@@ -95,19 +58,6 @@ def choose(catalog: Catalog, label: str | None, at: datetime | None) -> Note:
     return found[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be done. at: None: as far as the WAL goes. verify_only: replace nothing.
-
-    without_archive: go on when files of the archive are missing that the restored database names.
-    """
-
-    note: Note
-    at: datetime | None
-    verify_only: bool = False
-    without_archive: bool = False
-
-
 def restore(
     catalog: Catalog, config: EmbeddedConfig, archive_dir: Path, wanted: Wanted, say: Say, progress: Progress
 ) -> Restored:
@@ -116,6 +66,8 @@ def restore(
     The caller is alone in the catalog and has made sure that no server runs. Raises BackupError, EmbeddedError; then
     nothing was replaced.
     """
+    if not wanted.verify_only:
+        _check_room(catalog)
     shop = workshop(config)
     tools = Tools(shop.place.binaries, "")
     note, at = wanted.note, wanted.at
@@ -137,7 +89,7 @@ def restore(
     fresh_journals = config.data_dir / "journal.restoring"
     try:
         tools.run("pg_combinebackup", "--output", shop.fresh, *(catalog.path(one.label) for one in chain))
-        restored = _recover(catalog, shop, wanted, course, config.data_dir / "restore.log", say)
+        restored = recover(catalog, shop, wanted, course, config.data_dir / "restore.log", say)
         shutil.rmtree(shop.wal, ignore_errors=True)
         shutil.rmtree(fresh_journals, ignore_errors=True)
         restored.journals = put_back(
@@ -148,7 +100,7 @@ def restore(
             lambda us: lineage.happened(known, datetime.fromtimestamp(us / 1e6, UTC), seen_from),
         )
         wrong = archived.missing(catalog, archive_dir, restored.archive)
-        for line in wrong:
+        for line in wrong.values():
             say(f"archive: {line}")
         if wrong and not (wanted.without_archive or wanted.verify_only):
             raise BackupError("files of the archive are missing (see above): to go on all the same --without-archive")
@@ -156,13 +108,38 @@ def restore(
             say("a restore would need --without-archive")
         if not wanted.verify_only:
             _keep_histories(catalog, shop, say)
-            if not wrong:
-                archived.put_back(catalog, archive_dir, restored.archive, say)
+            archived.put_back(
+                catalog,
+                archive_dir,
+                {path: sha256 for path, sha256 in restored.archive.items() if path not in wrong},
+                say,
+            )
             _put_in_place(config, shop, fresh_journals, restored, known, at)
     finally:
         clear(shop)
         shutil.rmtree(fresh_journals, ignore_errors=True)
     return restored
+
+
+def _check_room(catalog: Catalog) -> None:
+    """Raise BackupError where the restore could not be noted at its end, but in backups that can only be read.
+
+    Unnoted, the next restore would give its timeline the same number, and the WAL of the two would be mixed.
+    """
+    room = catalog.wal / "room.new"
+    try:
+        catalog.wal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with room.open("wb") as file:
+                file.write(bytes(ROOM_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            room.unlink(missing_ok=True)
+    except OSError as why:
+        if why.errno != errno.EROFS:
+            remedy = f": {ROOM_BYTES >> 10} KiB have to be free there" if why.errno in _NO_ROOM else ""
+            raise BackupError(f"the restore cannot be noted in {catalog.wal}: {why.strerror}{remedy}") from why
 
 
 def _keep_histories(catalog: Catalog, shop: Workshop, say: Say) -> None:
@@ -183,6 +160,7 @@ def _copy_the_rest(catalog: Catalog, shop: Workshop, live: Path, note: Note, say
             say(f"{live} is not known to be of this database: it is set aside, and nothing of it comes back")
         return
     began = datetime.now(UTC)
+    without = f"or, to do without what is only in {live}, move that away"
     try:
         with alone(catalog, FOLLOWER_S):
             copy_new(live, catalog.journal)
@@ -191,129 +169,12 @@ def _copy_the_rest(catalog: Catalog, shop: Workshop, live: Path, note: Note, say
         if followed is None or followed.journals_until is None or followed.journals_until < began:
             raise BackupError(f"{why}, and does not copy the journals: end it first") from why
     except OSError as why:
-        raise BackupError(f"the last of {live} cannot be copied to {catalog.journal}: {why.strerror}") from why
-
-
-def _recover(
-    catalog: Catalog, shop: Workshop, wanted: Wanted, course: lineage.Undone | None, log: Path, say: Say
-) -> Restored:
-    """Have a server recover the fresh cluster to the moment, look at it, and stop it."""
-    note, at = wanted.note, wanted.at
-    log.unlink(missing_ok=True)
-    clean_settings(shop)
-    (shop.fresh / "recovery.signal").touch(mode=0o600)
-    own(shop, shop.fresh)
-    wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
-    # Never the latest one: a later restore's branches off before the end.
-    timeline = note.timeline if course is None else max(course.timeline, note.timeline)
-    left = broken_off(catalog.wal, note, timeline)
-    if left is not None:
-        timeline, lsn = left
-        say(
-            f"of the WAL behind the restore that left timeline {timeline} at {lsn} the first was not received: ticks"
-            " and records since then are whole by their journals; of what else was written to the database (symbols,"
-            " rules, keys) nothing comes back"
-        )
-        target = {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
-    else:
-        target = _at(at)
-    to_the_end = not target
-    try:
-        with trial(shop, _recovery(wal, target, timeline), log, RECOVERY_S) as url:
-            restored = _look(note, url)
-    except EmbeddedError as why:
-        if not target or _NOT_REACHED not in str(why):
-            raise BackupError(str(why)) from why
-        # Nothing was committed between the end of the WAL and that moment; what was acknowledged is in journals.
-        if at is not None:
-            _check_followed(catalog, note, at, say)
-        with trial(shop, _recovery(wal, {}, timeline), log, RECOVERY_S) as url:
-            restored = _look(note, url)
-        to_the_end = True
-    clean_settings(shop)
-    if to_the_end:
-        segment = note.wal_segment_bytes
-        ended, bytes_behind = left_behind(catalog.wal, shop.fresh, timeline, restored.timeline, segment)
-        if bytes_behind > TAIL_BYTES:
-            say(
-                f"WAL: {bytes_behind >> 20:,} MiB that were received behind {ended} CANNOT BE READ: a segment from"
-                " there on is damaged or missing. Ticks and records since then come back by copies of their journals,"
-                " what else was written (symbols, rules, keys, deletions) does not. Try a backup from after it"
-            )
-    return restored
-
-
-def _check_followed(catalog: Catalog, note: Note, at: datetime, say: Say) -> None:
-    """Raise BackupError unless everything that was acknowledged from the backup to that moment is here."""
-    followed = following(catalog.root)
-    if (
-        followed is None
-        or followed.since is None
-        or followed.journals_until is None
-        or followed.since > note.ended_at
-        or followed.journals_until < at
-    ):
-        until = "no WAL was received"
-        if followed is not None and followed.wal_until is not None:
-            since = "" if followed.since is None else f" from {followed.since:%Y-%m-%d %H:%M:%S}Z"
-            until = f"WAL was received{since} until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
-        raise BackupError(
-            f"the archived WAL ends before {at:%Y-%m-%d %H:%M:%S}Z, or begins behind the backup ({until}): without --at"
-            " all that there is comes back"
-        )
-    if followed.in_gap(at):
-        say("journals were not copied at that moment: what was acknowledged shortly before it may be missing")
-    if followed.wal_until is not None and followed.wal_until >= at:
-        say("no commit after that moment was received: all of the WAL is from before it")
-    else:
-        until = "nothing" if followed.wal_until is None else f"all until {followed.wal_until:%Y-%m-%d %H:%M:%S}Z"
-        say(
-            f"of the WAL {until} was received: ticks and records are whole by their journals; of what else was written"
-            " to the database after that (symbols, rules, keys) nothing comes back"
-        )
-
-
-def _wal(catalog: Catalog, shop: Workshop, note: Note) -> Path:
-    """Return where the recovering server reads WAL: another user than this one needs copies of its own."""
-    if os.geteuid() == shop.place.user.uid:
-        return catalog.wal
-    shop.wal.mkdir(mode=0o700)
-    for path in needed(catalog.wal, note):
-        shutil.copy2(path, shop.wal)
-    own(shop, shop.wal)
-    return shop.wal
-
-
-def _recovery(wal: Path, target: Mapping[str, str], timeline: int) -> dict[str, str]:
-    action = {"recovery_target_action": "promote"} if target else {}
-    return {"restore_command": restore_command(wal), "recovery_target_timeline": str(timeline), **target, **action}
-
-
-def _at(moment: datetime | None) -> dict[str, str]:
-    if moment is None:
-        return {}
-    return {
-        "recovery_target_time": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00",
-        "recovery_target_inclusive": "on",
-    }
-
-
-def _look(note: Note, url: str) -> Restored:
-    """Ask the restored server what it has: it must at least be able to read every tick's key."""
-    try:
-        with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
-            schema = revision(conn)
-            cur.execute("SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
-            [(timeline,)] = cur.fetchall()
-            if schema is None:
-                return Restored(note, None, 0, timeline)
-            cur.execute("SELECT count(*) FROM ticks")
-            [(ticks,)] = cur.fetchall()
-            cur.execute("SELECT journal_id, next_row FROM ingest_log")
-            next_rows = dict(cur.fetchall())
-            return Restored(note, schema, ticks, timeline, next_rows, archived.named(cur))
-    except psycopg2.Error as why:
-        raise BackupError(f"the restored database cannot be read: {str(why).strip()}") from why
+        words = f"the last of {live} cannot be copied to {catalog.journal}: {why.strerror}"
+        if why.errno == errno.EROFS:
+            words += f". Copy the backups to where they can be written and name that (--backup-dir), {without}"
+        elif why.errno in _NO_ROOM:
+            words += f". Make room there, {without}"
+        raise BackupError(words) from why
 
 
 def _put_in_place(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from app.backup import archived, dumps
 from app.backup.journals import rows_behind
-from app.backup.restoring import Wanted, choose, restore
+from app.backup.recovering import Wanted
+from app.backup.restoring import choose, restore
 from app.backup.tools import BackupError, Tools
 from app.cli import add_setting_flags
 from app.cli.backup import bring_up, catalog_of, shown
@@ -42,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-archive", action="store_true", help="restore the database though files of its archive are missing"
     )
+    parser.add_argument(
+        "--up-to-the-damage",
+        action="store_true",
+        help="restore the database though WAL from before the moment is damaged or missing: as it was before that,"
+        " with ticks and records by their journals",
+    )
     add_setting_flags(parser, [BY_NAME[name] for name in ("backup_dir", "archive_dir", "direct_database_url")])
 
 
@@ -67,7 +74,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             catalog,
             embedded_config(settings),
             archive_dir(settings),
-            Wanted(choose(catalog, args.backup, at), at, args.verify_only, args.without_archive),
+            Wanted(choose(catalog, args.backup, at), at, args.verify_only, args.without_archive, args.up_to_the_damage),
             say=lambda line: print(line, file=sys.stderr),
             progress=progress,
         )
@@ -94,11 +101,20 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
         bring_up(settings)
         tools = Tools(installed_binaries(), owner_url(settings))
         ticks, aside = dumps.restore_dump(tools, path, drop_existing=args.drop_existing)
-        weeks = archive_of(tools, settings)
-        with tools.connection() as conn, conn.cursor() as cur:
-            cur.execute("SELECT journal_id, next_row FROM ingest_log")
-            rows = rows_behind(settings.data_dir / "journal", dict(cur.fetchall()))
-    print(f"{path.name}: {ticks:,} ticks{weeks}; what was there is in the database {aside}")
+        # At once: whatever fails from here on, the database is replaced.
+        print(f"{path.name}: {ticks:,} ticks; what was there is in the database {aside}", flush=True)
+        try:
+            if weeks := archive_of(tools, settings):
+                print(f"archive: {weeks:,} weeks are named")
+        except (BackupError, OSError) as why:
+            print(f"archive: {why}; {_lacking(settings)}", file=sys.stderr)
+        try:
+            with tools.connection() as conn, conn.cursor() as cur:
+                cur.execute("SELECT journal_id, next_row FROM ingest_log")
+                rows = rows_behind(settings.data_dir / "journal", dict(cur.fetchall()))
+        except (BackupError, OSError) as why:
+            print(f"journals: how many rows of them are not in the dump cannot be told: {why}", file=sys.stderr)
+            rows = 0
     if rows:
         print(
             f"journals: {rows:,} acknowledged rows that are not in the dump are stored at the next start; to do without"
@@ -107,25 +123,31 @@ def _dump(path: Path, args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def archive_of(tools: Tools, settings: Settings) -> str:
-    """Have the archive's files that a restored dump names, as far as they can be had here; return how many weeks."""
+def archive_of(tools: Tools, settings: Settings) -> int:
+    """Have the archive's files that a restored dump names, as far as they can be had here; return how many weeks.
+
+    Raises BackupError, OSError; then some of them may be there.
+    """
     with tools.connection() as conn, conn.cursor() as cur:
         named = archived.named(cur)
     if not named:
-        return ""
+        return 0
     catalog, place = catalog_of(settings), archive_dir(settings)
     wrong = archived.missing(catalog, place, named)
-    for line in wrong:
+    for line in wrong.values():
         print(f"archive: {line}", file=sys.stderr)
     if wrong:
-        print(
-            f"archive: ticks of those weeks cannot be read until their files are in {place}, a dump has none of them:"
-            " bring ticks/ of the old archive_dir, or archive/ of a backup_dir, then python -m app archive verify",
-            file=sys.stderr,
-        )
-    else:
-        archived.put_back(catalog, place, named, lambda line: print(f"archive: {line}", file=sys.stderr))
-    return f", {len(named):,} weeks in the archive"
+        print(f"archive: {_lacking(settings)}", file=sys.stderr)
+    there = {path: sha256 for path, sha256 in named.items() if path not in wrong}
+    archived.put_back(catalog, place, there, lambda line: print(f"archive: {line}", file=sys.stderr))
+    return len(named)
+
+
+def _lacking(settings: Settings) -> str:
+    return (
+        f"ticks of weeks whose files are not in {archive_dir(settings)} cannot be read until they are, a dump has none"
+        " of them: bring ticks/ of the old archive_dir, or archive/ of a backup_dir, then python -m app archive verify"
+    )
 
 
 def _moment(text: str | None) -> datetime | None:

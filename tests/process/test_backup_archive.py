@@ -50,6 +50,7 @@ def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost
     app(server, "archive", "run", "--hot-days", "1")
     assert server.database.rows("SELECT count(*) FROM ticks") == [(0,)]
     assert len(rows(server)) == 160
+    both_moved = now()
     follows(server)
     server.kill9()
     server.database.remove()
@@ -74,13 +75,16 @@ def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost
     other = make_server(environ={"TICKHUB_BACKUP_DIR": str(tmp_path / "backups")})
     told = app(other, "restore", str(dump), "--drop-existing")
     assert told.count("brought back into the archive") == 2
-    assert "0 ticks, 2 weeks in the archive" in told
+    assert "0 ticks; what was there is in the database" in told
+    assert "archive: 2 weeks are named" in told
     assert app(other, "archive", "verify").count("sound") == 2
+    # Where they cannot be put, the database is replaced all the same, and that is told.
     shutil.rmtree(other.home / "archive")
-    here = load({"TICKHUB_DATA_DIR": str(other.home), "TICKHUB_BACKUP_DIR": str(tmp_path / "none")}, None, None)
-    capsys.readouterr()
-    assert archive_of(Tools(installed_binaries(), owner_url(here)), here) == ", 2 weeks in the archive"
-    assert "cannot be read until their files are in" in capsys.readouterr().err
+    (other.home / "archive").touch()
+    told = app(other, "restore", str(dump), "--drop-existing")
+    assert "0 ticks; what was there is in the database" in told
+    assert f"Not a directory: '{other.home}/archive/ticks'; ticks of weeks whose files are not in" in told
+    (other.home / "archive").unlink()
 
     app(server, "database", "down")
     [copy] = (backups_of(server) / "archive").glob(f"{week_of(EARLY_MS)}-*")
@@ -90,7 +94,17 @@ def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost
     told = app(server, "restore", "--at", at_that_moment, "--drop-existing", expect=1)
     assert "is not what was archived" in told
     assert "--without-archive" in told
-    assert "50 ticks" in app(server, "restore", "--at", at_that_moment, "--drop-existing", "--without-archive")
+    # The other week is whole, and comes back.
+    told = app(server, "restore", "--at", both_moved, "--drop-existing", "--without-archive")
+    assert "0 ticks, 2 weeks in the archive" in told
+    assert told.count("brought back into the archive") == 1
+    environ = {"TICKHUB_DATA_DIR": str(other.home), "TICKHUB_BACKUP_DIR": str(backups_of(server))}
+    here = load(environ, None, None)
+    capsys.readouterr()
+    assert archive_of(Tools(installed_binaries(), owner_url(here)), here) == 2
+    said = capsys.readouterr().err
+    assert "cannot be read until they are" in said
+    assert said.count("brought back into the archive") == 1
 
 
 def week_of(time_ms: int) -> str:

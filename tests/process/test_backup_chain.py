@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from app.backup.following import FILE, Following
 from tests.process.backups import backups_of, everything, follows, now, send, stored, ticks
 from tests.process.commands import app
 from tests.process.harness import ROOT, Server, copy_template, folder
@@ -28,7 +31,7 @@ OF_THE_ELECTION = {"leases"}
 
 DYING = """
 import os, pathlib, sys
-from app.backup import restoring, taking
+from app.backup import recovering, restoring, taking
 from app.backup.catalog import Catalog
 from app.cli import main
 
@@ -46,9 +49,9 @@ def after(*given):
     die()
 
 if step == "combined":
-    restoring.clean_settings = die
+    recovering.clean_settings = die
 elif step == "trial":
-    restoring._look = die
+    recovering._look = die
 elif step == "before the switch":
     restoring.put_in_place = die
 elif step == "in the switch":
@@ -163,6 +166,14 @@ def test_backups_that_can_only_be_read_are_restored(history: History, stack: Exi
     server = history.fresh(stack, "from-read-only")
     server.environ["TICKHUB_BACKUP_DIR"] = str(there)
     assert "3 backups in its chain" in app(server, "restore", "--verify-only")
+    # As after a crash: journals of this database are there, whose last was not copied.
+    shutil.copytree(history.backups / "journal", server.home / "journal")
+    last = sorted(server.home.glob("journal/*/*.seg"))[-1]
+    copied = last.read_bytes()
+    last.write_bytes(copied + b"TKJ1")
+    told = app(server, "restore", expect=1)
+    assert "Read-only file system. Copy the backups to where they can be written" in told
+    last.write_bytes(copied)
     assert f"{there} can only be read" in app(server, "restore")
     server.database.up()
     assert stored(server.database) == [number for batch in BATCHES for number in batch]
@@ -181,22 +192,57 @@ def test_what_cannot_be_noted_is_told_and_keeps_nobody_from_trying_a_restore(
     assert "(no notes)" in run(server, "-c", NO_NOTES, "restore", "--verify-only").stdout
 
 
-def test_wal_that_is_missing_in_the_middle_is_told_and_ticks_come_back_by_their_journals(
-    history: History, stack: ExitStack
+@pytest.fixture
+def linked(history: History, stack: ExitStack) -> Path:
+    """The history's backups once more, to take files of them away."""
+    less = history.parent / "linked"
+    shutil.copytree(history.backups, less, copy_function=os.link)
+    stack.callback(shutil.rmtree, less)
+    return less
+
+
+def test_over_wal_that_is_missing_in_the_middle_nothing_is_restored_unless_it_is_asked_for(
+    history: History, stack: ExitStack, linked: Path
 ) -> None:
     [full] = sorted((history.backups / "base").glob("*-full"))
     server = history.fresh(stack, "missing-wal")
     assert "CANNOT BE READ" not in app(server, "restore", full.name, "--verify-only")
-    less = history.parent / "backups-without-wal"
-    shutil.copytree(history.backups, less, copy_function=os.link)
-    stack.callback(shutil.rmtree, less)
-    segments = sorted(path for path in (less / "wal").iterdir() if len(path.name) == 24)
+    segments = sorted(path for path in (linked / "wal").iterdir() if len(path.name) == 24)
     segments[-2].unlink()
-    server.environ["TICKHUB_BACKUP_DIR"] = str(less)
-    assert "CANNOT BE READ: a segment from there on is damaged or missing" in app(server, "restore", full.name)
+    nobody_copied_between(linked, history.moments[1], history.moments[2])
+    server.environ["TICKHUB_BACKUP_DIR"] = str(linked)
+    damage = "CANNOT BE READ: a segment from there on is damaged or missing. The database is as it was at "
+    told = app(server, "restore", full.name, "--at", history.moments[2], expect=1)
+    assert damage in told
+    assert "to go on all the same --up-to-the-damage" in told
+    assert "no commit after that moment" not in told
+    assert re.search(r"nobody made those may be missing: \S+ \S+Z to \S+ \S+Z\); imports, ", told)
+    assert not (server.home / "postgres").exists()
+    tried = app(server, "restore", full.name, "--verify-only")
+    assert damage in tried
+    assert "a restore would need --up-to-the-damage" in tried
+    assert damage in app(server, "restore", full.name, "--up-to-the-damage")
     server.start().wait_ready()
     server.wait_drained()
     assert stored(server.database) == [number for batch in BATCHES for number in batch]
+
+
+def nobody_copied_between(backups: Path, begin: str, end: str) -> None:
+    file = backups / FILE
+    known = msgspec.json.decode(file.read_bytes(), type=Following)
+    gap = (datetime.fromisoformat(begin), datetime.fromisoformat(end))
+    file.unlink()  # a link to that of others
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(known, gaps=(gap,))))
+
+
+def test_a_restore_that_could_not_be_noted_is_refused_at_once(history: History, stack: ExitStack, linked: Path) -> None:
+    server = history.fresh(stack, "no-room")
+    (linked / "wal" / "room.new").symlink_to("/dev/full")
+    server.environ["TICKHUB_BACKUP_DIR"] = str(linked)
+    told = app(server, "restore", expect=1)
+    assert re.fullmatch(
+        r"tickhub: the restore cannot be noted in \S+/wal: No space left on device: .+ free there\n", told
+    )
 
 
 def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history: History, stack: ExitStack) -> None:
@@ -295,7 +341,8 @@ def test_what_a_restore_undid_stays_undone_also_where_the_first_wal_after_it_was
     follows(server)
     server.kill9()
     said = app(server, "restore", "--drop-existing")
-    assert "whole by their journals" in said
+    assert "of the WAL behind the restore that left timeline 1 at " in said
+    assert "ticks and records since then come back by copies of their journals" in said
     server.start().wait_ready()
     server.wait_drained()
     assert stored(server.database) == [*BATCHES[0], *range(500, 511), *range(520, 525)]

@@ -76,7 +76,7 @@ def test_what_is_lost_or_damaged_comes_back_from_its_copy(catalog: Catalog, arch
     other.unlink()  # else its copy, which may be the same file, were damaged too
     other.write_bytes(b"bad")
     every = {**lost, **bad, **fine}
-    assert missing(catalog, archive, every) == []
+    assert missing(catalog, archive, every) == {}
     said: list[str] = []
     put_back(catalog, archive, every, said.append)
     assert [line.split(":")[0] for line in said] == ["lost-1", "bad-1"]
@@ -93,8 +93,10 @@ def test_what_is_damaged_in_both_places_is_named(catalog: Catalog, archive: Path
     file.write_bytes(b"x" + file.read_bytes()[1:])  # in place: a hard link of one file system
     assert damage(catalog, bad, seen) is None, "what was looked at is not read again"
     assert "is not what was archived" in str(damage(catalog, bad, {}))
-    [line] = missing(catalog, archive, bad)
-    assert "beside the backups" in line
+    other = week(archive, "other-1")
+    [(path, why)] = missing(catalog, archive, bad | other).items()
+    assert {path} == bad.keys()
+    assert "beside the backups" in why
     with pytest.raises(BackupError, match="no better"):
         put_back(catalog, archive, bad, lambda _: None)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from app.backup import restoring
 from app.backup.catalog import Catalog
-from app.backup.following import FILE, TROUBLE, Follower, Following
+from app.backup.following import TROUBLE, Follower, Following
+from app.backup.recovering import _check_followed, by_journals
 from app.backup.tools import BackupError, Tools
 from tests.backup_notes import a_note
 
@@ -34,12 +33,31 @@ def test_a_disk_that_takes_nothing_is_told_once_and_not_every_second(tmp_path: P
     assert said[2:] == ["journals are copied again", f"{backups} is written again"]
 
 
-def test_a_backup_from_before_the_wal_is_refused_with_from_when_on_there_is_some(tmp_path: Path) -> None:
+def test_a_backup_from_before_the_wal_is_refused_with_from_when_on_there_is_some() -> None:
     taken = datetime(2026, 1, 13, 17, tzinfo=UTC)
     hour = timedelta(hours=1)
     known = Following(since=taken + hour, wal_until=taken + 3 * hour, journals_until=taken + 3 * hour)
-    (tmp_path / FILE).parent.mkdir()
-    (tmp_path / FILE).write_bytes(msgspec.json.encode(known))
     words = "received from 2026-01-13 18:00:00Z until 2026-01-13 20:00:00Z"
     with pytest.raises(BackupError, match=words):
-        restoring._check_followed(Catalog(tmp_path), a_note(taken), taken + 2 * hour, print)
+        _check_followed(known, a_note(taken), taken + 2 * hour)
+
+
+def test_a_time_without_wal_is_told_with_each_part_of_it_in_which_nobody_copied_journals() -> None:
+    begin = datetime(2026, 1, 13, 17, tzinfo=UTC)
+    minute = timedelta(minutes=1)
+    gaps = ((begin, begin + minute), (begin + 10 * minute, begin + 12 * minute))
+    known = Following(gaps=gaps, journals_until=begin + 20 * minute, wal_until=begin + 30 * minute)
+    for since, until, told in (
+        (0, 9, ": 2026-01-13 17:00:00Z to 2026-01-13 17:01:00Z)"),
+        (1, 11, ": 2026-01-13 17:10:00Z to 2026-01-13 17:12:00Z)"),
+        (11, 11, ": 2026-01-13 17:10:00Z to 2026-01-13 17:12:00Z)"),
+        # WAL was received behind the last copy.
+        (12, None, ": 2026-01-13 17:20:00Z to 2026-01-13 17:30:00Z)"),
+        (12, 20, "journals; imports"),
+    ):
+        said = by_journals(known, begin + since * minute, None if until is None else begin + until * minute)
+        assert told in said
+        assert said.count(" to 2026") == told.count(" to 2026")
+    many = Following(gaps=gaps * 4, journals_until=begin)
+    assert " and 3 times more)" in by_journals(many, begin, None)
+    assert "as far as those were made" in by_journals(None, begin, None)
