@@ -16,7 +16,7 @@ from tests.process.harness import Database, wait_until
 from tests.process.live import client, trade
 from tests.process.proxy import Proxy
 from tests.process.wire import AWAY, tick
-from tests.process.workers import Workers
+from tests.process.workers import Workers, owner_of
 
 
 def quote(bid: float, **changes: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_a_worker_that_hangs_costs_the_others_bounded_memory_and_hears_of_all_la
         for pid in pids:
             workers.post(pid, trade(1, "AMD"))
         # Whose reader it is: the one that is stopped, so that it must hear of what it missed.
-        (pid,) = [pid for pid in pids if any(c.raddr.port == reader.ws.local_address[1] for c in live_connections(pid))]
+        pid = owner_of(reader.ws.local_address[1], pids)
         (busy,) = set(pids) - {pid}
         before = psutil.Process(busy).memory_info().rss
         psutil.Process(pid).suspend()
@@ -125,7 +125,3 @@ def test_a_worker_that_hangs_costs_the_others_bounded_memory_and_hears_of_all_la
         assert [reader.next("trade")["price"] for _ in range(20_000)] == list(range(20_000))
         server.wait_drained()
         assert [said for said in reader.sync() if said["type"] == "trade"] == []
-
-
-def live_connections(pid: int) -> list[Any]:
-    return [one for one in psutil.Process(pid).net_connections("inet") if one.raddr]

@@ -15,6 +15,7 @@ from tests.process.conftest import MakeServer
 from tests.process.harness import Server, wait_until
 from tests.process.live import HANDSHAKE, Client, client, send
 from tests.process.wire import AWAY
+from tests.process.workers import owner_of
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -60,6 +61,8 @@ def test_a_worker_that_ends_takes_only_its_own_sockets(make_server: MakeServer, 
     wait_until(lambda: [one["state"] for one in server.stats()["worker_status"]] == ["running"] * 2, what="both")
     with ExitStack() as stack:
         readers = readers_of(server, stack, 10)
+        while len({owner_of(reader.ws.local_address[1], pids) for reader in readers}) < 2:
+            readers += readers_of(server, stack, 1)
         os.kill(pids[0], number)
         wait_until(lambda: pids[0] not in server.worker_pids(), what="the worker to be gone")
         ends = [end_of(reader) for reader in readers]

@@ -21,7 +21,11 @@ from tests.process.wire import AWAY, running
 LAST = "that is all"
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 NAMES = ["action", "symbol", "symbols", "channels", "interval", "conflate_ms", "batch", "since", "key"]
 WORDS = ["subscribe", "unsubscribe", "ping", "auth", "*", "AAPL", "quotes", "trades", "bars", "alerts", "1m", "1970"]

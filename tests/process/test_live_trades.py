@@ -245,26 +245,26 @@ class Reader(threading.Thread):
 def test_nothing_is_missing_or_repeated_while_workers_die(make_server: MakeServer, workers: int) -> None:
     server = make_server(workers=workers).start().wait_ready()
     readers = [Reader(server) for _ in range(4)]
+    waiting = list(readers)
     numbers = iter(range(1_000_000))
     symbols = ("TSLA", "NVDA", "AAPL")
-    until = time.monotonic() + 20
-    rounds = 0
-    while time.monotonic() < until:
+    kills, next_s = 0, time.monotonic()
+    while kills < 5 or not any(reader.cut_off for reader in readers):
         batch = [trade(number, symbols[number % 3]) for number in (next(numbers) for _ in range(20))]
         for _ in range(2):  # the second one is a resend
             with suppress(OSError):
                 server.post(batch)
-        rounds += 1
-        if rounds % 100 == 10 and rounds < 400:
-            readers[rounds // 100].start()
-        if rounds % 150 == 149:
+        if time.monotonic() < next_s:
+            continue
+        if waiting:
+            waiting.pop().start()
+            next_s = time.monotonic() + 1
+        elif all(reader.said for reader in readers):
             os.kill(server.worker_pids()[0], signal.SIGKILL)
+            kills, next_s = kills + 1, time.monotonic() + 3
     server.wait_ready()
     server.wait_drained()
     everything = stored(server)
-    for reader in readers:
-        if reader.ident is None:
-            reader.start()
     for reader in readers:
         wait_until(lambda: len(shown(reader.said)) >= len(everything), what=f"the last trades of {reader.said[-3:]}")  # noqa: B023
         reader.leave.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,8 +25,8 @@ class Workers:
         wait_until(lambda: self._reach(count), what="a connection to each worker")
         return sorted(self._clients)
 
-    def get(self, pid: int, path: str) -> tuple[int, Any]:
-        return self._ask(self._clients[pid], "GET", path)
+    def get(self, pid: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        return self._ask(self._clients[pid], "GET", path, headers=headers)
 
     def post(self, pid: int, *ticks: dict[str, Any]) -> None:
         status, answer = self._ask(self._clients[pid], "POST", "/tick/batch", json.dumps({"ticks": ticks}))
@@ -48,7 +49,7 @@ class Workers:
             client = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
             with suppress(OSError, http.client.HTTPException):
                 self._ask(client, "GET", "/health/live")
-                pid = self._owner(client.sock.getsockname()[1], living)
+                pid = owner_of(client.sock.getsockname()[1], living)
                 if pid is not None and pid not in self._clients:
                     self._clients[pid] = client
                     return len(self._clients) == count
@@ -56,15 +57,24 @@ class Workers:
         return len(self._clients) == count == len(living)
 
     @staticmethod
-    def _owner(port: int, pids: set[int]) -> int | None:
-        for pid in pids:
-            with suppress(psutil.Error):
-                if any(end.raddr and end.raddr.port == port for end in psutil.Process(pid).net_connections("inet")):
-                    return pid
-        return None
-
-    @staticmethod
-    def _ask(client: http.client.HTTPConnection, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
-        client.request(method, path, body, {"Content-Type": "application/json"})
+    def _ask(
+        client: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        client.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
         answer = client.getresponse()
+        # The client would connect again by itself, and perhaps to another worker.
+        assert not answer.will_close, answer.headers
         return answer.status, json.loads(answer.read())
+
+
+def owner_of(port: int, pids: Iterable[int]) -> int | None:
+    """Return which of the processes has the other end of a connection from this port of ours; None: none of them."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            if any(end.raddr and end.raddr.port == port for end in psutil.Process(pid).net_connections("inet")):
+                return pid
+    return None
