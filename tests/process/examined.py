@@ -15,12 +15,11 @@ from app.settings import Settings, load
 from tests.process.harness import ROOT
 
 OK, WARN, FAIL = Outcome.OK, Outcome.WARN, Outcome.FAIL
-LIMITED = ("--db-connect-timeout-s", "2")
 
 
 def settings(home: Path, **values: object) -> Settings:
     """Return settings for a data directory, without those of this process or its .env."""
-    texts = {name: str(value) for name, value in {"data_dir": home, "db_connect_timeout_s": 2, **values}.items()}
+    texts = {name: str(value) for name, value in {"data_dir": home, "db_connect_timeout_s": 30, **values}.items()}
     return load(environ={}, flags=texts, env_file=None)
 
 

@@ -244,7 +244,7 @@ def test_a_database_that_is_down_is_not_started(database: Database) -> None:
 def test_a_database_that_hangs_costs_a_bounded_wait(database: Database) -> None:
     database.pause()
     try:
-        found = look(database.home)
+        found = look(database.home, db_connect_timeout_s=2)
     finally:
         database.resume()
     assert (found["database"].outcome, "timeout expired" in found["database"].found) == (FAIL, True), found["database"]
