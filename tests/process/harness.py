@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,28 @@ def free_port() -> int:
     raise AssertionError("ports without end")
 
 
+def far_from_now() -> str:
+    """Return a time of day (UTC) that is half a day away: what was due then is not due again while tests run."""
+    return f"{datetime.now(UTC) - timedelta(hours=12):%H:%M}"
+
+
 def end(processes: Sequence[psutil.Process]) -> None:
     """Kill processes, and wait until nothing but perhaps a zombie has their number."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    wait_until(lambda: not any(map(_runs, processes)), what="killed processes to be gone")
+    wait_until(lambda: not any(map(runs, processes)), what="killed processes to be gone")
 
 
-def _runs(process: psutil.Process) -> bool:
+def words_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; nothing of one that has ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def runs(process: psutil.Process) -> bool:
+    """Tell whether a process is there, and not only its number."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -201,6 +215,7 @@ class Server:
     ) -> None:
         self.home = home
         self.database = Database(home)
+        self.workers = workers
         self.port = free_port()
         self.flags = ["--port", str(self.port), "--workers", str(workers), *flags]
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TICKHUB_")}

@@ -19,6 +19,7 @@ from tests.process.harness import ROOT, Server
 from tests.process.live import client
 from tests.process.test_query_lanes import connect, everything, probed
 from tests.process.wire import AWAY, Answer, ask, batch, post, tick
+from tests.process.workers import Workers
 from tests.waiting import wait_until
 
 CONFIGURED = "configured-0123456789"
@@ -44,11 +45,16 @@ def stats(server: Server, key: str | None = None) -> Answer:
 
 
 def wait_status(server: Server, status: int, key: str | None = None) -> None:
-    """Wait until every worker answers so: the connections of one request each go to any of them.
+    """Wait until every worker answers so: each learns of keys by itself.
 
     200 is also what one answers that knows of no key yet: wait for 401 without any before.
     """
-    wait_until(lambda: all(stats(server, key).status == status for _ in range(12)), 20, f"{status} for this key")
+    headers = {"X-API-Key": key} if key else {}
+    with closing(Workers(server)) as workers:
+        pids = workers.reach(server.workers)
+        wait_until(
+            lambda: {workers.get(pid, "/stats", headers)[0] for pid in pids} == {status}, 20, f"{status} for this key"
+        )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.process.commands import app, command
 from tests.process.conftest import MakeServer
-from tests.process.harness import wait_until
+from tests.process.harness import far_from_now, wait_until
 from tests.process.proof import assert_as_loaded_cleanly, assert_ledger_adds_up
 
 WEEK_MS = 7 * 86_400_000
@@ -110,7 +110,7 @@ def test_retention_that_is_killed_anywhere_is_finished_by_the_next_run(make_serv
 
 @pytest.mark.long
 def test_retention_that_would_leave_no_tick_is_a_job_that_failed(make_server: MakeServer) -> None:
-    environ = {"TICKHUB_KEEP_DAYS_TICKS": "30", "TICKHUB_RETENTION_AT": "00:00"}
+    environ = {"TICKHUB_KEEP_DAYS_TICKS": "30", "TICKHUB_RETENTION_AT": far_from_now()}
     server = make_server(workers=1, environ=environ).start().wait_ready()
     assert server.post(ticks(OLD_MS, 0, 10))[0] == 200
     server.wait_drained()
