@@ -150,6 +150,12 @@ def test_late_ticks_over_http_are_merged_into_the_archive(make_server: MakeServe
     stats = server.stats()
     assert stats["ticks_received"] == stats["ticks_processed"] == 110
     assert server.database.rows("SELECT sum(stored)::int, sum(duplicates)::int FROM ingest_log") == [(80, 30)]
+    # The server does so by itself, though its settings move nothing.
+    store(server, made_ticks("TSLA", range(DAY_MS + 200, DAY_MS + 205)))
+    known = "UPDATE jobs SET due_at = due_at - interval '10 minutes' WHERE name = 'merge' RETURNING name"
+    wait_until(lambda: server.database.rows(known), what="the job to be known")
+    wait_until(lambda: server.database.rows("SELECT count(*) FROM late_ticks") == [(0,)], what="the merge")
+    assert len(rows_of(server, ticks_path("TSLA"), start=0, end=DAY_MS + WEEK_MS)) == 85
 
 
 @pytest.mark.long
