@@ -33,6 +33,7 @@ def days_since(time_ms: int) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_the_archive_comes_back_as_it_was_at_the_moment_though_all_of_it_is_lost(
     make_server: MakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
