@@ -317,6 +317,7 @@ def test_a_killed_import_goes_on_with_the_days_that_it_had_not_stored(
 ) -> None:
     traded = vendor.add_weekdays("VCB", FIRST, 200)
     monkeypatch.setenv("TICKHUB_FASTCONNECT_REQUESTS_PER_S", "5")
+    vendor.faults = [None, None, None, None, *["500"] * fastconnect.TRIES]  # it cannot end before it is killed
     arguments = ["--fastconnect", "--symbols", "VCB", "--from", str(FIRST), "--to", str(traded[-1]), "--add-symbol"]
     command = [sys.executable, "-m", "app", "import-ohlc", *arguments, "--database-url", database_url]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -330,6 +331,7 @@ def test_a_killed_import_goes_on_with_the_days_that_it_had_not_stored(
     done = date(1970, 1, 1) + timedelta(next_row)
     assert stored(conn, "VCB", "ssi_fastconnect")[-1][0][:10] == f"{max(day for day in traded if day < done)}"
     vendor.asked.clear()
+    vendor.faults.clear()
     ask(load, last=traded[-1])
     assert days_asked(vendor)[0][1] == f"{done:%d/%m/%Y}"
     assert [row[0][:10] for row in stored(conn, "VCB", "ssi_fastconnect")] == [str(day) for day in traded]
