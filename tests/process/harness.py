@@ -166,8 +166,9 @@ class Database:
     def pause(self) -> None:
         """Make the server one that accepts connections and never answers."""
         for process in self._processes():
-            process.suspend()
-            self._paused.append(process)
+            with suppress(psutil.NoSuchProcess):  # backends come and go
+                process.suspend()
+                self._paused.append(process)
 
     def resume(self) -> None:
         while self._paused:
