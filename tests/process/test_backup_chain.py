@@ -272,6 +272,7 @@ def test_a_restore_that_is_killed_at_any_step_is_done_by_doing_it_again(history:
     assert not list(server.home.glob("*.restoring*"))
 
 
+@pytest.mark.timeout(600)
 def test_who_restored_to_too_early_a_moment_can_go_to_a_later_one_and_nothing_undone_comes_back(
     history: History, stack: ExitStack
 ) -> None:
