@@ -50,13 +50,15 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     """What is known; times are UTC. The WAL from `since` to `wal_until` is here, and journals until `journals_until`.
 
     gaps: times in which journals were not looked at: rows that were acknowledged in one and committed after it are only
-    in the WAL. system: identifier of the database. trouble: None when all is well.
+    in the WAL. wal_reached: timeline, and place in the WAL (bytes) up to which it was received. system: identifier of
+    the database. trouble: None when all is well.
     """
 
     since: datetime | None = None
     wal_until: datetime | None = None
     journals_until: datetime | None = None
     gaps: tuple[tuple[datetime, datetime], ...] = ()
+    wal_reached: tuple[int, int] | None = None
     system: str | None = None
     behind_bytes: int = 0
     trouble: str | None = None
@@ -109,6 +111,7 @@ class Follower:
         known = following(catalog.root) or Following()
         self._since, self._system, self._gaps = known.since, known.system, known.gaps
         self._wal_until, self._journals_until = known.wal_until, known.journals_until
+        self._wal_reached = known.wal_reached
         self._behind_bytes = 0
         self._wal_trouble: str | None = None
         self._receives = False
@@ -178,6 +181,7 @@ class Follower:
             wal_until=self._wal_until,
             journals_until=self._journals_until,
             gaps=self._gaps,
+            wal_reached=self._wal_reached,
             system=self._system,
             behind_bytes=self._behind_bytes,
             trouble="; ".join(troubles) or None,
@@ -243,7 +247,8 @@ class Follower:
         while self._receiver.ended is None and not self._wal_ended.is_set():
             now = datetime.now(UTC)
             if (state := wal.slot_state(conn)) is not None:
-                written, got = state
+                written, got, timeline = state
+                self._wal_reached = (timeline, got)
                 asked = asked or (now, written)
                 self._behind_bytes = max(0, written - got)
                 if got >= asked[1]:

@@ -21,7 +21,7 @@ from app.backup.catalog import Catalog, Note
 from app.backup.following import Following, following
 from app.backup.journals import Cut
 from app.backup.tools import BackupError
-from app.backup.wal import broken_off, left_behind, lsn_number, needed, restore_command
+from app.backup.wal import branched_off, broken_off, lsn_number, needed, received_until, restore_command
 from app.storage.embedded_restore import Workshop, clean_settings, own, trial
 from app.storage.embedded_user import EmbeddedError
 from app.storage.schema import revision
@@ -83,7 +83,6 @@ def recover(
     clean_settings(shop)
     (shop.fresh / "recovery.signal").touch(mode=0o600)
     own(shop, shop.fresh)
-    wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
     # Never the latest one: a later restore's branches off before the end.
     timeline = note.timeline if course is None else max(course.timeline, note.timeline)
     left = broken_off(catalog.wal, note, timeline)
@@ -92,6 +91,10 @@ def recover(
         target = {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
     else:
         target = _at(at)
+    # Before the recovery: while a backup is only tried, more may be received.
+    followed = following(catalog.root)
+    until = _received_until(catalog, followed, note, timeline)
+    wal = _wal(catalog, shop, catalog.chain(note.label)[-1])
     reached = bool(target)
     try:
         with trial(shop, _recovery(wal, target, timeline), log, RECOVERY_S) as url:
@@ -105,8 +108,9 @@ def recover(
         reached = False
     clean_settings(shop)
     since = restored.committed_at or note.ended_at
-    followed = following(catalog.root)
-    damage = None if reached else _damage(catalog, shop, restored, timeline, None if left is None else left[1])
+    if left is not None:
+        until = min(until, lsn_number(left[1]))  # what lies behind that was undone
+    damage = None if reached else _damage(branched_off(shop.fresh, restored.timeline), until)
     if damage is not None:
         told = by_journals(followed, since, at)
         say(f"WAL: {damage}. The database is as it was at {since:%Y-%m-%d %H:%M:%S}Z: {told}")
@@ -125,19 +129,23 @@ def recover(
     if at is not None and not reached:
         _check_followed(followed, note, at)
         if damage is None:
-            say(_short_of(followed, note, at))
+            say(_short_of(followed, since, at))
     return restored
 
 
-def _damage(catalog: Catalog, shop: Workshop, restored: Restored, timeline: int, left_at: str | None) -> str | None:
-    """Return what is wrong with WAL behind the end of a recovery, None: there is none.
+def _received_until(catalog: Catalog, followed: Following | None, note: Note, timeline: int) -> int:
+    """Return the place (bytes) up to which a timeline's WAL was received, wherever that is now."""
+    reached = None if followed is None else followed.wal_reached
+    known = reached[1] if reached is not None and reached[0] == timeline else 0
+    return max(known, received_until(catalog.wal, timeline, note.wal_segment_bytes))
 
-    left_at: where the timeline was left (LSN); what it has from there on was undone.
+
+def _damage(ended: str, until: int) -> str | None:
+    """Return what is wrong where a recovery ended (LSN) before the place (bytes) up to which WAL was received.
+
+    None: nothing, or at most a record whose end was not received is missing. ended: "" where there was none to recover.
     """
-    segment_bytes = restored.note.wal_segment_bytes
-    ended, behind = left_behind(catalog.wal, shop.fresh, timeline, restored.timeline, segment_bytes)
-    if behind and left_at is not None:
-        behind = min(behind, lsn_number(left_at) - lsn_number(ended))
+    behind = until - lsn_number(ended) if ended else 0
     if behind <= TAIL_BYTES:
         return None
     return (
@@ -180,13 +188,16 @@ def _check_followed(followed: Following | None, note: Note, at: datetime) -> Non
         )
 
 
-def _short_of(followed: Following | None, note: Note, at: datetime) -> str:
-    """Say what it means that all of the WAL, none of which is damaged, is from before the moment."""
+def _short_of(followed: Following | None, since: datetime, at: datetime) -> str:
+    """Say what it means that the WAL, none of which is known to be damaged, has nothing from behind the moment.
+
+    since: when the last of it was committed.
+    """
     until = None if followed is None else followed.wal_until
     if followed is None or until is None or until < at:
         received = "nothing" if until is None else f"all until {until:%Y-%m-%d %H:%M:%S}Z"
-        return f"of the WAL {received} was received: {by_journals(followed, until or note.ended_at, at)}"
-    words = "no commit after that moment was received: all of the WAL is from before it"
+        return f"of the WAL {received} was received: {by_journals(followed, until or since, at)}"
+    words = f"the WAL has no commit from after that moment: its last one is of {since:%Y-%m-%d %H:%M:%S}Z"
     if followed.gaps_in(at, at):
         words += "; journals were not copied at that moment: what was acknowledged shortly before it may be missing"
     return words

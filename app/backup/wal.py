@@ -31,7 +31,8 @@ _SEGMENT_NAME = 24
 _PAGE_BYTES = 8192
 _STOP_WITHIN_S = 10.0
 _SLOT_STATE = """
-    SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active, coalesce(wal_status = 'lost', false)
+    SELECT pg_current_wal_flush_lsn()::text, restart_lsn::text, active, coalesce(wal_status = 'lost', false),
+        (SELECT timeline_id FROM pg_control_checkpoint())
     FROM pg_replication_slots WHERE slot_name = %s
 """
 _SLOT_THERE = """
@@ -108,10 +109,10 @@ class WalReceiver:
         self._process.wait()
 
 
-def slot_state(conn: Connection) -> tuple[int, int] | None:
-    """Return up to where the server's WAL is durable, and up to where it was received, None: not a byte yet.
+def slot_state(conn: Connection) -> tuple[int, int, int] | None:
+    """Return up to where the server's WAL is durable, up to where it was received, and its timeline.
 
-    Raises BackupError.
+    None: not a byte was received yet. Raises BackupError.
     """
     with conn.cursor() as cur:
         cur.execute(_SLOT_STATE, (SLOT,))
@@ -122,7 +123,7 @@ def slot_state(conn: Connection) -> tuple[int, int] | None:
         return None
     if not row[2]:
         raise BackupError("the server does not send WAL")
-    return lsn_number(row[0]), lsn_number(row[1])
+    return lsn_number(row[0]), lsn_number(row[1]), int(row[4])
 
 
 def system_of(tools: Tools) -> str:
@@ -215,18 +216,19 @@ def broken_off(directory: Path, note: Note, timeline: int) -> tuple[int, str] | 
     return None
 
 
-def left_behind(directory: Path, cluster: Path, timeline: int, recovered: int, segment_bytes: int) -> tuple[str, int]:
-    """Return where the recovery of a cluster ended (LSN), and how much of a timeline's WAL lies here behind that.
-
-    recovered: the timeline that the cluster went on in. A server that recovers takes a segment that is damaged, or that
-    is missing, for the end of all WAL.
-    """
-    switches = _switches(cluster / "pg_wal", recovered)
+def received_until(directory: Path, timeline: int, segment_bytes: int) -> int:
+    """Return the place (bytes) behind the last page that is here of a timeline's WAL, 0: there is none."""
     names = [name for name in received(directory) if int(name[:8], 16) == timeline]
-    if not switches or not names:
-        return "", 0
-    ended = switches[-1][1]
-    return ended, max(0, _written_until(directory, names[-1], segment_bytes) - lsn_number(ended))
+    return _written_until(directory, names[-1], segment_bytes) if names else 0
+
+
+def branched_off(cluster: Path, timeline: int) -> str:
+    """Return where a recovered cluster's own timeline begins (LSN), "" for the first of all: its recovery ended there.
+
+    A server that recovers takes a segment that is damaged, or that is missing, for the end of all WAL.
+    """
+    switches = _switches(cluster / "pg_wal", timeline)
+    return switches[-1][1] if switches else ""
 
 
 def _written_until(directory: Path, name: str, segment_bytes: int) -> int:

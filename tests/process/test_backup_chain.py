@@ -207,7 +207,11 @@ def test_over_wal_that_is_missing_in_the_middle_nothing_is_restored_unless_it_is
     [full] = sorted((history.backups / "base").glob("*-full"))
     server = history.fresh(stack, "missing-wal")
     assert "CANNOT BE READ" not in app(server, "restore", full.name, "--verify-only")
+    reached = msgspec.json.decode((linked / FILE).read_bytes(), type=Following).wal_reached
     segments = sorted(path for path in (linked / "wal").iterdir() if len(path.name) == 24)
+    assert reached is not None
+    assert reached[0] == 1
+    assert reached[1] > int(segments[-1].name[16:], 16) * (1 << 24)
     segments[-2].unlink()
     nobody_copied_between(linked, history.moments[1], history.moments[2])
     server.environ["TICKHUB_BACKUP_DIR"] = str(linked)

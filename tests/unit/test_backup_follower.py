@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.backup.catalog import Catalog
 from app.backup.following import TROUBLE, Follower, Following
-from app.backup.recovering import _check_followed, by_journals
+from app.backup.recovering import _check_followed, _damage, _received_until, by_journals
 from app.backup.tools import BackupError, Tools
 from tests.backup_notes import a_note
 
@@ -61,3 +62,19 @@ def test_a_time_without_wal_is_told_with_each_part_of_it_in_which_nobody_copied_
     many = Following(gaps=gaps * 4, journals_until=begin)
     assert " and 3 times more)" in by_journals(many, begin, None)
     assert "as far as those were made" in by_journals(None, begin, None)
+
+
+def test_wal_that_was_received_is_known_though_it_is_gone_from_here(tmp_path: Path) -> None:
+    (tmp_path / "wal").mkdir()
+    taken = a_note(datetime(2026, 1, 13, 17, tzinfo=UTC))
+    page = bytes(8) + (0x4000000).to_bytes(8, sys.byteorder) + bytes(8176)
+    (tmp_path / "wal" / "000000010000000000000004.partial").write_bytes(page)
+    for reached, timeline, until in (
+        ((1, 0x5000000), 1, 0x5000000),
+        ((1, 0x3000000), 1, 0x4002000),
+        ((1, 0x5000000), 2, 0),
+        (None, 1, 0x4002000),
+    ):
+        assert _received_until(Catalog(tmp_path), Following(wal_reached=reached), taken, timeline) == until
+    assert _damage("0/3000100", 0x3000100) is None
+    assert "31 MiB that were received behind 0/3000100 CANNOT BE READ" in str(_damage("0/3000100", 0x5000000))
