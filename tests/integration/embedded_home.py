@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,13 @@ import psycopg2
 from app.storage import embedded
 from app.storage.embedded import EmbeddedConfig
 from app.storage.embedded_postmaster import postmaster
+from tests.quick_disk import quick_disk
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30
+PATIENCE_S = 200
+"""For a first start, and for what ends it, where there is but a disk: a thousand files are synced to it."""
 
 
 def config(home: Path, **settings: int) -> EmbeddedConfig:
@@ -31,9 +33,12 @@ def config(home: Path, **settings: int) -> EmbeddedConfig:
 
 
 @contextmanager
-def folder(mode: int = 0o755) -> Iterator[Path]:
-    """A directory with a short path; every server below it is killed at the end, by its own id."""
-    path = Path(tempfile.mkdtemp(prefix="tht-", dir="/tmp"))
+def folder(mode: int = 0o755, *, of_programs: bool = False) -> Iterator[Path]:
+    """A directory with a short path; every server below it is killed at the end, by its own id.
+
+    of_programs: some are copied to it and run; a container may refuse that in memory.
+    """
+    path = Path(tempfile.mkdtemp(prefix="tht-", dir="/tmp" if of_programs else quick_disk()))
     path.chmod(mode)
     try:
         yield path
@@ -48,10 +53,11 @@ def folder(mode: int = 0o755) -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def free_tcp_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def make_template(home: Path) -> Path:
+    """Make a data directory whose server has run once and is down."""
+    embedded.start(config(home), PATIENCE_S)
+    assert embedded.stop(config(home), PATIENCE_S)
+    return home
 
 
 def copy(template: Path, home: Path) -> Path:

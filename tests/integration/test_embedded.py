@@ -16,25 +16,32 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from embedded_home import ask, config, copy, folder, free_tcp_port, output, python, server, wait_until
+from embedded_home import ask, config, copy, folder, make_template, output, python, server, wait_until
 
 from app.storage import embedded
 from app.storage.embedded import EmbeddedError
 from app.storage.embedded_place import installed_binaries
 from app.storage.embedded_postmaster import postmaster
+from tests.ports import free_port
 
 pytestmark = pytest.mark.long  # real servers and environments, made and ended by the dozen
 
 START = "print(*embedded.start(config), sep='\\n', flush=True)\n"
+HALTING = """
+rename = Path.rename
+def halting(path, target):
+    if "initdb" in path.name:
+        sys.stdin.readline()
+    return rename(path, target)
+Path.rename = halting
+"""
+"""A new cluster, however quickly it is made, gets its name when it is sent a line."""
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A data directory whose server has run once and is down."""
     with folder() as path:
-        embedded.start(config(path / "t"))
-        assert embedded.stop(config(path / "t"))
-        yield path / "t"
+        yield make_template(path / "t")
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def test_a_first_start_makes_a_safe_cluster_with_the_database(empty: Path) -> No
 
 
 def test_a_start_killed_during_initdb_leaves_nothing_in_the_way(empty: Path) -> None:
-    starter = python(START, empty, start_new_session=True)
+    starter = python(HALTING + START, empty, start_new_session=True, stdin=subprocess.PIPE)
     wait_until(lambda: list(empty.glob(".postgres-initdb-*/base/1/*")) or starter.poll() is not None)
     os.killpg(starter.pid, signal.SIGKILL)
     starter.communicate()
@@ -350,9 +357,12 @@ def test_a_path_too_long_or_odd_for_a_socket_works_through_a_short_one(template:
 def test_a_short_socket_path_handed_out_during_initdb_stays_true() -> None:
     with folder() as path:
         deep = path / ("long" * 40)
-        starter = python(START, deep)
+        starter = python(HALTING + START, deep, stdin=subprocess.PIPE)
         wait_until(lambda: list(deep.glob(".postgres-initdb-*")) or starter.poll() is not None)
-        addresses = set()
+        addresses = {embedded.url(config(deep))}
+        assert starter.stdin is not None
+        starter.stdin.write("\n")
+        starter.stdin.flush()
         while not (deep / "postgres").exists() and starter.poll() is None:
             addresses.add(embedded.url(config(deep)))
         assert "started" in output(starter)
@@ -371,14 +381,15 @@ def test_a_copied_data_directory_does_not_share_its_socket(template: Path) -> No
         assert embedded.url(config(first)) == address
 
 
-def test_tcp_is_for_the_role_that_reads_on_loopback_with_a_password(home: Path, free_port: int) -> None:
-    embedded.start(config(home, tcp_port=free_port))
+def test_tcp_is_for_the_role_that_reads_on_loopback_with_a_password(home: Path) -> None:
+    port = free_port()
+    embedded.start(config(home, tcp_port=port))
     ask(home, *(f"CREATE ROLE {role} LOGIN PASSWORD 'right'" for role in ("tickhub_read", "other")))
     ask(home, "ALTER ROLE tickhub PASSWORD 'right'", "CREATE DATABASE another")
 
     def over_tcp(user: str, password: str, database: str = "tickhub") -> list[tuple[int]]:
         with closing(
-            psycopg2.connect(host="127.0.0.1", port=free_port, user=user, password=password, dbname=database)
+            psycopg2.connect(host="127.0.0.1", port=port, user=user, password=password, dbname=database)
         ) as connection:
             cursor = connection.cursor()
             cursor.execute("SELECT 1")
@@ -392,41 +403,33 @@ def test_tcp_is_for_the_role_that_reads_on_loopback_with_a_password(home: Path, 
             over_tcp(user, "right", database)
     ends = [end.laddr.ip for end in server(home).net_connections("inet") if end.status == "LISTEN"]
     assert ends == ["127.0.0.1"]
-    assert ask(home, "SHOW port") == [(str(free_port),)]
-    assert embedded.tcp_port(config(home)) == free_port
+    assert ask(home, "SHOW port") == [(str(port),)]
+    assert embedded.tcp_port(config(home)) == port
     assert embedded.stop(config(home))
     assert embedded.tcp_port(config(home)) == 0
 
 
 def test_a_port_that_another_program_has_is_said_so(home: Path) -> None:
-    with closing(socket.socket()) as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(EmbeddedError, match=f"another program has port {port} on 127.0.0.1"):
-            embedded.start(config(home, tcp_port=port))
+    port = free_port()
+    said = f"another program has port {port} on 127.0.0.1"
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(EmbeddedError, match=said):
+        embedded.start(config(home, tcp_port=port))
     assert any("started" in line for line in embedded.start(config(home, tcp_port=port)))
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_adopted_server_keeps_its_port_and_says_how_another_one_counts(
-    home: Path, free_port: int, before: int
-) -> None:
-    embedded.start(config(home, tcp_port=free_port * before))
+def test_an_adopted_server_keeps_its_port_and_says_how_another_one_counts(home: Path, before: int) -> None:
+    port = free_port() * before
+    embedded.start(config(home, tcp_port=port))
     ask(home, "CREATE TABLE kept (mine integer)")
     with closing(psycopg2.connect(embedded.url(config(home)))) as at_work, at_work.cursor() as cur:
         lines = embedded.start(config(home, tcp_port=1234))
         cur.execute("SELECT * FROM kept")  # whoever is at work is not cut off
-    words = f"on TCP port {free_port}" if before else "on no TCP port"
+    words = f"on TCP port {port}" if before else "on no TCP port"
     assert [line for line in lines if words in line and "for port 1234 end it first" in line]
-    assert embedded.tcp_port(config(home)) == free_port * before
-    for same in (free_port * before, 0):
+    assert embedded.tcp_port(config(home)) == port
+    for same in (port, 0):
         assert len(embedded.start(config(home, tcp_port=same))) == len(lines) - 1
-
-
-@pytest.fixture
-def free_port() -> int:
-    return free_tcp_port()
 
 
 def test_a_log_that_grew_is_put_aside_at_a_start(home: Path) -> None:

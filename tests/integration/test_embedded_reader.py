@@ -12,12 +12,13 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from embedded_home import ROOT, ask, config, copy, folder, free_tcp_port, server
+from embedded_home import PATIENCE_S, ROOT, ask, config, copy, folder, server
 
 from app.errors import StorageError
 from app.storage import embedded
 from app.storage.embedded_reader import PASSWORD_FILE, admit, password_of, read_only_url
 from app.storage.schema import migrate
+from tests.ports import free_port
 
 pytestmark = pytest.mark.long  # real servers, as in test_embedded.py
 
@@ -26,9 +27,9 @@ pytestmark = pytest.mark.long  # real servers, as in test_embedded.py
 def template() -> Iterator[Path]:
     """A migrated data directory whose server is down."""
     with folder() as path:
-        embedded.start(config(path / "h"))
+        embedded.start(config(path / "h"), PATIENCE_S)
         migrate(embedded.url(config(path / "h")))
-        assert embedded.stop(config(path / "h"))
+        assert embedded.stop(config(path / "h"), PATIENCE_S)
         yield path / "h"
 
 
@@ -72,7 +73,7 @@ def _user(url: str) -> str:
 
 
 def test_with_a_port_readers_come_in_by_the_url_that_the_command_prints() -> None:
-    port = free_tcp_port()
+    port = free_port()
     with folder() as path:
         home = path / "h"
         up = _app(home, "database", "up", "--pg-memory", "64", "--pg-max-connections", "30", "--pg-port", str(port))
@@ -133,7 +134,7 @@ def test_a_password_file_that_is_gone_or_broken_is_made_anew(tmp_path: Path, con
 
 
 def test_a_password_of_ones_own_counts_from_the_next_bring_up(home: Path) -> None:
-    wanted = config(home, tcp_port=free_tcp_port())
+    wanted = config(home, tcp_port=free_port())
     embedded.start(wanted)
     before = read_only_url(wanted)
     file = home / PASSWORD_FILE
@@ -149,7 +150,7 @@ def test_a_password_of_ones_own_counts_from_the_next_bring_up(home: Path) -> Non
 
 
 def test_the_url_is_known_before_the_server_runs(home: Path) -> None:
-    wanted = config(home, tcp_port=free_tcp_port())
+    wanted = config(home, tcp_port=free_port())
     url = read_only_url(wanted)
     embedded.start(wanted)
     admit(wanted)
@@ -158,7 +159,7 @@ def test_the_url_is_known_before_the_server_runs(home: Path) -> None:
 
 
 def test_several_who_bring_it_up_at_once_agree_on_the_password(home: Path) -> None:
-    wanted = config(home, tcp_port=free_tcp_port())
+    wanted = config(home, tcp_port=free_port())
     embedded.start(wanted)
     with ThreadPoolExecutor(6) as pool:
         passwords = set(pool.map(lambda _: admit(wanted), range(12)))
@@ -175,7 +176,7 @@ def test_a_file_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_database_without_the_role_is_said_so(home: Path) -> None:
-    wanted = config(home, tcp_port=free_tcp_port())
+    wanted = config(home, tcp_port=free_port())
     embedded.start(wanted)
     ask(home, "DROP OWNED BY tickhub_read", "DROP ROLE tickhub_read")
     with pytest.raises(StorageError, match="no role tickhub_read yet: python -m app database up"):

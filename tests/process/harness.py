@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from app.storage import embedded
 from app.storage.embedded_postmaster import postmaster
 from app.storage.embedded_writer import admit
 from app.storage.schema import migrate
+from tests.ports import free_port
 from tests.process.shared_memory import SharedMemory, shared_memory
 from tests.quick_disk import quick_disk
 from tests.waiting import WAIT_S, wait_until
@@ -34,28 +33,6 @@ from tests.waiting import WAIT_S, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = "clean"
 """A second, migrated and empty database beside `tickhub`: for a clean load of the same ticks."""
-
-
-def _own_ports() -> Iterator[int]:
-    first = 12_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    # Of two runs at a time each begins elsewhere.
-    return (first + (os.getpid() * 37 + number) % 4_000 for number in itertools.count())
-
-
-_PORTS = _own_ports()
-
-
-def free_port() -> int:
-    """Return a port that nobody has, and that no client gets before the server does.
-
-    What the system gives for port 0 it gives to clients, too; these lie below, each process of the tests has its own.
-    """
-    for port in _PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("ports without end")
 
 
 def far_from_now() -> str:

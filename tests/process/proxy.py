@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.ports import free_port
+
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 FLUSH = b"tickhub flush"
 """In the start of the connections that write ticks: their application_name."""
@@ -21,9 +23,7 @@ class Proxy:
 
     def __init__(self, upstream: Path) -> None:
         self._upstream = str(upstream)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"postgresql://tickhub@127.0.0.1:{self.port}/tickhub"
         self._listener: socket.socket | None = None
         self._swallows = False

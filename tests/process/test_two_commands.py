@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -22,11 +21,12 @@ from typing import Any
 import pytest
 
 from tests import waiting
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_ROOT = Path("/var/lib/tickhub")
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @dataclass
@@ -128,13 +128,6 @@ def checkout(request: pytest.FixtureRequest) -> Iterator[Checkout]:
                 SYSTEM_ROOT.rmdir()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def call(url: str, body: object = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
@@ -173,7 +166,7 @@ def test_a_fresh_checkout_serves_stops_and_serves_again(checkout: Checkout) -> N
     base = f"http://127.0.0.1:{port}"
 
     process = checkout.serve(port, elsewhere)
-    wait_until(lambda: call(f"{base}/health")[0] == 200, process, checkout, 180)
+    wait_until(lambda: call(f"{base}/health")[0] == 200, process, checkout, 400)
     at_ms = int(time.time() * 1000)
     assert call(f"{base}/tick", tick(at_ms)) == (200, {"status": "success"})
     wait_until(lambda: call(f"{base}/stats")[1]["ticks_processed"] == 1, process, checkout, 30)
@@ -186,7 +179,7 @@ def test_a_fresh_checkout_serves_stops_and_serves_again(checkout: Checkout) -> N
     )
 
     process = checkout.serve(port, elsewhere)
-    wait_until(lambda: call(f"{base}/health")[0] == 200, process, checkout, 60)
+    wait_until(lambda: call(f"{base}/health")[0] == 200, process, checkout, 120)
     assert checkout.app("psql", "--", "-Atc", "SELECT count(*) FROM ticks").strip() == "1"
     assert call(f"{base}/tick", tick(at_ms)) == (200, {"status": "success"})
     assert call(f"{base}/tick", tick(at_ms + 1)) == (200, {"status": "success"})
