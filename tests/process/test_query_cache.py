@@ -197,7 +197,7 @@ def test_what_is_over_already_is_not_put(redis, worker, ttl_s):
     before = keys(redis)
     worker.put("over", b"x", ttl_s)
     assert keys(redis) == before
-    assert worker.lines(AWAY) == 0
+    assert worker.results("error") == 0
 
 
 def test_a_value_of_a_mebibyte_is_kept_and_a_larger_one_is_not(redis, worker):
@@ -241,7 +241,7 @@ def test_what_somebody_else_wrote_there_is_a_miss_and_is_overwritten(redis, work
     assert worker.get("foreign") is None
     worker.put("foreign", b"ours again")
     assert worker.get("foreign") == b"ours again"
-    assert worker.lines(AWAY) == 0
+    assert worker.results("error") == 0
 
 
 def test_a_value_under_another_name_is_a_miss(redis, worker):
