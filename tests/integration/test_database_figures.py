@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from app.storage.connection import Connection as Line
 from app.storage.database_figures import DatabaseFigures, read_figures, shortened
 from app.storage.role_names import WRITE
-from app.storage.statement_books import keep_statements
+from app.storage.statement_books import SCHEMA, keep_statements
 from tests.waiting import wait_until
 
 
@@ -147,6 +147,8 @@ def test_statements_are_told_without_their_values_and_those_with_passwords_not_a
     assert keep_statements(database_url) == []
     assert keep_statements(database_url) == []
     with conn, conn.cursor() as cur:
+        # The books are the cluster's: full of statements of other tests, they would drop any that came once.
+        cur.execute(f"SELECT {SCHEMA}.pg_stat_statements_reset()")
         cur.execute("SELECT pg_sleep(0.2), 'very secret' AS a_name_to_find")
         cur.execute("CREATE ROLE t_watched PASSWORD 'very secret'")
         cur.execute("DROP ROLE t_watched")
