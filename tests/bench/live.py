@@ -77,7 +77,7 @@ class Contender:
     def leave(self) -> None:
         """Have them hang up."""
         self._crowd.call(live_viewers.leave)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the server ends what was theirs, at no cost of the next run
 
     def run(self, name: str, seconds: float, warm_s: float = WARM_S, *, conflate_ms: int = -1) -> None:
         """Feed it, and measure for so long after a while; conflate_ms: of those who watch, -1 when nobody does."""

@@ -62,7 +62,7 @@ class Postgres:
         with self._conn.cursor() as cur:
             cur.execute("CHECKPOINT")
         os.sync()
-        time.sleep(1.0)
+        time.sleep(1.0)  # what the disk still does by itself
 
 
 def query(url: str, sql: str) -> list[tuple[Any, ...]]:

@@ -103,7 +103,7 @@ def until(page: Page, condition: Callable[[], Any], what: str) -> None:
     """Wait until a condition holds, while the page's requests are answered."""
 
     def looked() -> Any:
-        page.wait_for_timeout(20)
+        page.wait_for_timeout(20)  # not time.sleep: in it no request would be answered
         return condition()
 
     wait_until(looked, 60, what)

@@ -202,7 +202,7 @@ def test_a_slow_client_that_reads_is_not_dropped(make_server: MakeServer) -> Non
         while part := client.recv(256 << 10):
             received += len(part)
             if received < SLOW_BYTES:
-                time.sleep(max(0.0, began + SLOW_S * received / SLOW_BYTES - time.monotonic()))
+                time.sleep(max(0.0, began + SLOW_S * received / SLOW_BYTES - time.monotonic()))  # it reads, slowly
     assert received > 2 * SLOW_BYTES
 
 
