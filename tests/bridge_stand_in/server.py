@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,6 +27,8 @@ class StandInServer:
         self.by_identity: dict[Identity, Row] = {}
         self.conflicts: list[tuple[Row, Row]] = []
         self.requests: list[int] = []
+        self.arrived: list[tuple[float, int]] = []
+        """Of each request when it came (time.monotonic(), seconds), and its number of rows."""
         self.connections = 0
         self.api_key = ""
         self.most_rows = 1_000_000
@@ -93,6 +96,7 @@ class StandInServer:
             return 200, {"Content-Type": "text/html"}, b"<html>Please sign in</html>"
         rows = json.loads(gzip.decompress(body))["ticks"]
         self.requests.append(len(rows))
+        self.arrived.append((time.monotonic(), len(rows)))
         if len(rows) > self.most_rows:
             return answer(413, {"status": "error", "code": "too_large", "message": "too large"})
         rejected = []
