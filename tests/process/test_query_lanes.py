@@ -81,12 +81,13 @@ def own(make_server: MakeServer, *flags: str, **environ: str) -> Server:
 
 
 def busy(database: Database) -> list[int]:
-    """Backends that run a read's query, waiting for a lock included; not what /metrics asks of the catalogs."""
+    """Backends that run a query of a test, which sleep or wait for a lock; not what a server reads by itself."""
     return [
         pid
         for (pid,) in database.rows(
             "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() "
-            "AND application_name ~ '^tickhub (quote|page|export)' AND query !~ 'FROM pg_'"
+            "AND application_name ~ '^tickhub (quote|page|export)' "
+            "AND (query ~ 'pg_sleep' OR wait_event_type = 'Lock')"
         )
     ]
 
